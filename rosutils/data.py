@@ -1,0 +1,186 @@
+"""A `Task`: images, labels, groups, class names, split, fingerprint; and the loader that hands it out in batches."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rosutils import InputError
+from rosutils.augment import View
+from rosutils.noise import flip_labels, label_flip_rates, noise_rate, transition_matrix
+
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification task (Section IV-A), split by lesion or patient, label noise on the training part only."""
+
+    name: str
+    images: np.ndarray  # uint8 [N, channels, H, W]
+    labels: Tensor  # as given to training: int64 [N], or float32 [N, C]
+    clean_labels: Tensor  # before the injected noise
+    groups: Tensor  # int64 [N]
+    names: Sequence[str]
+    class_names: Sequence[str]
+    multilabel: bool
+    split: Mapping[str, Tensor]  # part -> example numbers, sorted
+    fingerprint: str
+    noise_rate: float  # measured on the training part
+    card: Mapping = field(default_factory=dict)
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return len(self.class_names)
+
+
+def make_task(name: str, examples, *, fractions: Sequence[float], noise, seed: int, lists=None, keep_unlabelled=True) -> Task:
+    """A task from a source's examples: split 70/10/20 by group (or by list files), noise on the training part.
+
+    Raises InputError for lists that do not fit, and AssertionError should a group ever be in two parts.
+    """
+    labels = torch.from_numpy(np.array(examples.labels))
+    groups = torch.from_numpy(np.array(examples.groups))
+    eligible = torch.arange(len(labels))
+    if examples.multilabel and not keep_unlabelled:
+        eligible = eligible[labels.sum(1) > 0]
+    if lists:
+        split = _split_by_lists(lists, examples.names, groups, set(eligible.tolist()))
+    else:
+        split = split_by_group(groups, fractions, eligible=eligible, generator=_generator(seed, 0))
+    assert_groups_apart(split, groups)
+    given = labels.clone()
+    matrix = _noise_matrix(noise, examples)
+    given[split["train"]] = flip_labels(labels[split["train"]], matrix, generator=_generator(seed, 1))
+    return Task(
+        name=name, images=examples.images, labels=given, clean_labels=labels, groups=groups, names=examples.names,
+        class_names=examples.class_names, multilabel=examples.multilabel, split=split, card=examples.card,
+        fingerprint=fingerprint(examples.fingerprint, given, *(split[part] for part in PARTS)),
+        noise_rate=float(noise_rate(given[split["train"]], labels[split["train"]])),
+    )  # fmt: skip
+
+
+def _noise_matrix(noise, examples) -> Tensor:
+    if examples.multilabel:
+        return label_flip_rates(noise.false_negatives, noise.false_positives, len(examples.class_names))
+    return transition_matrix(noise.kind, noise.rate, len(examples.class_names))
+
+
+def _generator(seed: int, stream: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1009 + stream)
+
+
+def fingerprint(*parts: str | Tensor) -> str:
+    """SHA-256 over strings and the bytes of tensors, in order."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part.encode() if isinstance(part, str) else part.contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def split_by_group(
+    groups: Tensor, fractions: Sequence[float], *, eligible: Tensor | None = None, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Section IV-A: shuffle groups, then fill train, validation and test to their fractions of the examples; whole groups."""
+    eligible = torch.arange(len(groups)) if eligible is None else eligible
+    unique, member, counts = groups[eligible].unique(return_inverse=True, return_counts=True)
+    order = torch.randperm(len(unique), generator=generator)
+    filled = counts[order].cumsum(0) - counts[order] / 2  # a group goes where its middle falls
+    bounds = torch.tensor(fractions, dtype=torch.float64).cumsum(0)[:-1] * len(eligible)
+    part = torch.empty(len(unique), dtype=torch.long)
+    part[order] = torch.bucketize(filled.double(), bounds)
+    split = {name: eligible[part[member] == number] for number, name in enumerate(PARTS)}
+    empty = [name for name, index in split.items() if len(index) == 0]
+    if empty:
+        raise InputError(
+            f"the split leaves {' and '.join(empty)} empty: {len(unique)} groups (lesions or patients) with "
+            f"{len(eligible)} images are too few for fractions {list(fractions)}; use more images"
+        )
+    return split
+
+
+def _split_by_lists(lists: Mapping[str, str], names: Sequence[str], groups: Tensor, eligible: set[int]) -> dict[str, Tensor]:
+    """Parts from text files of image names; listed names that are not present are left out, a group in two parts is an error."""
+    position = {name: number for number, name in enumerate(names)}
+    split, seen = {}, {}
+    for part in PARTS:
+        path = Path(lists[part])
+        if not path.is_file():
+            raise InputError(f"data list '{part}': the file {path} does not exist; give the path of a text file of image names")
+        listed = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        present = sorted({position[name] for name in listed if name in position} & eligible)
+        if not present:
+            raise InputError(f"data list '{part}': none of the {len(listed)} names in {path} is among the {len(names)} images")
+        split[part] = torch.tensor(present)
+        for group in set(groups[split[part]].tolist()):
+            if seen.setdefault(group, part) != part:
+                raise InputError(
+                    f"the list files put group {group} (a lesion or patient) in both {seen[group]} and {part}: "
+                    "the test part would leak into training; repair the lists"
+                )
+    return split
+
+
+def assert_groups_apart(split: Mapping[str, Tensor], groups: Tensor) -> None:
+    """AssertionError where a lesion or patient is in two parts."""
+    owners = [set(groups[index].tolist()) for index in split.values()]
+    assert sum(map(len, owners)) == len(set().union(*owners)), "a lesion or patient is in two parts of the split"
+
+
+class Batch(NamedTuple):
+    """What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B], epoch."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    epoch: int
+
+
+class Loader:
+    """Batches of a task's examples; order and views of an epoch depend on (seed, epoch) alone.
+
+    With `shuffle_seed` the order is shuffled and a smaller last batch is dropped; without, it is that of `index`.
+    """
+
+    def __init__(
+        self, task: Task, index: Tensor, *, batch_size: int, shuffle_seed: int | None = None,
+        view: View | None = None, device: str | torch.device = "cpu",
+    ) -> None:  # fmt: skip
+        if shuffle_seed is not None and len(index) < batch_size:
+            raise InputError(
+                f"training.batch_size is {batch_size}, but a training set of task '{task.name}' has only {len(index)} "
+                "examples: use a smaller batch_size or more images"
+            )
+        self.task, self.index, self.batch_size = task, index, batch_size
+        self.shuffle_seed, self.view, self.device, self.epoch = shuffle_seed, view, device, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Fix the epoch (from 0) whose order and views come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        batches = len(self.index) / self.batch_size
+        return math.ceil(batches) if self.shuffle_seed is None else math.floor(batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self.index
+        if self.shuffle_seed is not None:
+            generator = torch.Generator().manual_seed(self.shuffle_seed * 100_003 + self.epoch)
+            order = order[torch.randperm(len(order), generator=generator)]
+        for number in range(len(self)):
+            yield self._batch(order[number * self.batch_size : (number + 1) * self.batch_size])
+
+    def _batch(self, index: Tensor) -> Batch:
+        images = torch.from_numpy(np.asarray(self.task.images[index.numpy()])).to(self.device)
+        if self.view is not None:
+            images = self.view(images, index, self.epoch)
+        labels = self.task.labels[index].to(self.device)
+        return Batch(images.float() / 255, labels, index, self.epoch)

@@ -1,0 +1,219 @@
+"""Scores in, numbers out: precision, recall, F1, AUROC, thresholds, and the spread over seeds (Section IV).
+
+Scores are the model's logits [N, C], as tensors or arrays. Multi-class labels are integers [N]; several
+labels per image are 0/1 entries [N, C]. scikit-learn does the computing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import special, stats
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
+from torch import Tensor
+
+from rosutils import InputError
+
+
+Array = Tensor | np.ndarray
+METRICS = ("precision", "recall", "f1")
+
+
+class PrecisionRecallF1(NamedTuple):
+    """Three numbers, or three arrays [C] when not averaged."""
+
+    precision: float | np.ndarray
+    recall: float | np.ndarray
+    f1: float | np.ndarray
+
+
+class MeanAndStd(NamedTuple):
+    """Mean and sample standard deviation of n values."""
+
+    mean: float
+    std: float
+    n: int
+
+
+class PairedDifference(NamedTuple):
+    """Mean of n paired differences and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def precision_recall_f1(
+    scores: Array,
+    labels: Array,
+    *,
+    average: str | None,
+    multilabel: bool = False,
+    thresholds: Array | float | None = None,
+) -> PrecisionRecallF1:
+    """Precision, recall and F1 (Tables I and II), averaged over classes or examples, or per class.
+
+    `average` is "macro", "micro", "weighted", "samples" (multi-label only), or None for arrays [C].
+    Multi-class predicts the largest score; multi-label predicts the labels with sigmoid(score) >= threshold,
+    a probability per label [C] or for all (default 0.5). Every class counts, also one that never occurs, and
+    0/0 is 0. Raises InputError for an averaging that does not exist, thresholds without multi-label, and
+    scores and labels that do not fit.
+    """
+    allowed = averagings(multilabel)
+    if average is not None and average not in allowed:
+        raise InputError(f"average is {average!r}; allowed are None, {', '.join(allowed)}")
+    scores, labels = _checked(scores, labels, multilabel)
+    predicted = _predict(scores, multilabel, thresholds)
+    numbers = precision_recall_fscore_support(
+        labels, predicted, labels=range(scores.shape[1]), average=average, zero_division=0
+    )
+    return PrecisionRecallF1(*numbers[:3])
+
+
+def averagings(multilabel: bool) -> tuple[str, ...]:
+    """The averagings that a single-label or a multi-label result has."""
+    return ("macro", "micro", "weighted", "samples") if multilabel else ("macro", "micro", "weighted")
+
+
+def auroc_per_class(scores: Array, labels: Array) -> Tensor:
+    """Area under the ROC curve of each class [C] (Table III), nan where a class has one kind of label only.
+
+    Labels [N] are taken one class against the rest, on softmax probabilities; labels [N, C] on the scores as
+    they are. Raises InputError for scores and labels that do not fit.
+    """
+    multilabel = np.ndim(labels) == 2
+    scores, labels = _checked(scores, labels, multilabel)
+    if not multilabel:
+        scores, labels = special.softmax(scores, axis=1), labels[:, None] == np.arange(scores.shape[1])
+    both_kinds = labels.any(axis=0) & ~labels.all(axis=0)
+    pairs = zip(labels.T, scores.T, both_kinds, strict=True)
+    return torch.tensor(
+        [roc_auc_score(y, s) if both else float("nan") for y, s, both in pairs], dtype=torch.float64
+    )
+
+
+def best_thresholds(scores: Array, labels: Array) -> Tensor:
+    """Probability threshold of each label [C] (float64) with the best F1 on these multi-label examples.
+
+    Give it the validation part, never the test part. Candidates lie halfway between neighbouring distinct
+    values of sigmoid(score), and halfway between 0 and the lowest; the highest of equally good ones is taken
+    (fewest positives). A label with no positive example gets 0.5. Raises InputError for scores and labels
+    that do not fit.
+    """
+    scores, labels = _checked(scores, labels, multilabel=True)
+    probabilities, order = torch.from_numpy(special.expit(scores)).sort(dim=0, descending=True)
+    labels = torch.from_numpy(labels).gather(0, order)
+    n_positive, n_predicted = labels.sum(0), torch.arange(1, len(labels) + 1)[:, None]
+    f1 = 2 * labels.cumsum(0).double() / (n_predicted + n_positive)
+    # equal scores fall on the same side of any threshold
+    f1[:-1][probabilities[:-1] == probabilities[1:]] = -1
+    row = f1.argmax(0, keepdim=True)  # the first of equal maxima, hence the highest threshold
+    next_lower = torch.cat([probabilities[1:], torch.zeros_like(probabilities[:1])])
+    lowest, below = probabilities.gather(0, row)[0], next_lower.gather(0, row)[0]
+    halfway = (lowest + below) / 2
+    # between two neighbouring floats the midpoint may round down onto the lower one, which must stay negative
+    return torch.where(n_positive == 0, 0.5, torch.where(halfway > below, halfway, lowest))
+
+
+def evaluate(
+    scores: Array,
+    labels: Array,
+    *,
+    multilabel: bool,
+    class_names: Sequence[str],
+    thresholds: Array | float | None = None,
+) -> pd.DataFrame:
+    """Every number of one evaluation as rows `class, average, metric, value`.
+
+    Precision, recall and F1 in every averaging (class ""), the same and AUROC per class (average ""), the
+    mean AUROC over classes that have one (average "macro"), and for single-label tasks the accuracy (class
+    and average ""). Raises InputError for scores, labels and class names that do not fit.
+    """
+    if np.shape(scores)[1:] != (len(class_names),):
+        raise InputError(f"scores have shape {np.shape(scores)} but there are {len(class_names)} class names")
+    options = {"multilabel": multilabel, "thresholds": thresholds}
+    rows = []
+    for average in averagings(multilabel):
+        numbers = precision_recall_f1(scores, labels, average=average, **options)
+        rows += [("", average, metric, value) for metric, value in zip(METRICS, numbers, strict=True)]
+    auroc = auroc_per_class(scores, labels)
+    rows.append(("", "macro", "auroc", auroc.nanmean().item()))
+    if not multilabel:
+        rows.append(("", "", "accuracy", accuracy_score(_array(labels), _array(scores).argmax(axis=1))))
+    per_class = (*precision_recall_f1(scores, labels, average=None, **options), auroc.numpy())
+    for name, *values in zip(class_names, *per_class, strict=True):
+        rows += [(name, "", metric, value) for metric, value in zip((*METRICS, "auroc"), values, strict=True)]
+    return pd.DataFrame(rows, columns=["class", "average", "metric", "value"]).astype({"value": float})
+
+
+def mean_and_std(values: Sequence[float]) -> MeanAndStd:
+    """Mean, sample standard deviation (divides by n - 1; nan for one value), n; InputError for no values."""
+    values = _array(values)
+    if values.size == 0:
+        raise InputError("no values to average; give at least one")
+    return MeanAndStd(
+        float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else float("nan"), values.size
+    )
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
+    """Mean of a - b over pairs of the same seed, with Student's t 95 % interval (nan for one pair).
+
+    Raises InputError where a and b are not equally many, or none.
+    """
+    a, b = _array(a), _array(b)
+    if a.shape != b.shape:
+        raise InputError(
+            f"paired values must be equally many, found {a.size} and {b.size}; give one of each per seed"
+        )
+    mean, std, n = mean_and_std(a - b)
+    half = float(stats.t.ppf(0.975, n - 1)) * std / n**0.5 if n > 1 else float("nan")
+    return PairedDifference(mean, mean - half, mean + half, n)
+
+
+def _predict(scores: np.ndarray, multilabel: bool, thresholds: Array | float | None) -> np.ndarray:
+    if not multilabel:
+        if thresholds is not None:
+            raise InputError(
+                "thresholds are for several labels per image; a single-label prediction is the largest score"
+            )
+        return scores.argmax(axis=1)
+    thresholds = _array(0.5 if thresholds is None else thresholds)
+    if thresholds.shape not in ((), scores.shape[1:]) or not ((thresholds >= 0) & (thresholds <= 1)).all():
+        raise InputError(
+            f"thresholds are {thresholds.tolist()}; give one probability or {scores.shape[1]}, from 0 to 1"
+        )
+    return (special.expit(scores) >= thresholds).astype(np.int64)
+
+
+def _checked(scores: Array, labels: Array, multilabel: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as float64 [N, C] and labels as int64 [N] or [N, C], or an InputError that says why not."""
+    scores, labels = _array(scores), _array(labels)
+    if scores.ndim != 2 or 0 in scores.shape or scores.shape[1] < 2:
+        raise InputError(
+            f"scores have shape {scores.shape}; need [N, C] with at least one example and two classes"
+        )
+    expected = scores.shape if multilabel else scores.shape[:1]
+    if labels.shape != expected:
+        raise InputError(f"labels have shape {labels.shape}; scores of shape {scores.shape} need {expected}")
+    if not np.isfinite(scores).all():
+        raise InputError(
+            "scores hold nan or infinite values; did the training diverge? try a lower learning rate"
+        )
+    highest = 1 if multilabel else scores.shape[1] - 1
+    if not np.isin(labels, np.arange(highest + 1)).all():
+        raise InputError(
+            f"labels run from {labels.min()} to {labels.max()}; allowed are the integers 0 to {highest}"
+        )
+    return scores, labels.astype(np.int64)
+
+
+def _array(values: Array | Sequence[float] | float) -> np.ndarray:
+    if isinstance(values, Tensor):
+        return values.detach().cpu().double().numpy()
+    return np.asarray(values, dtype=np.float64)

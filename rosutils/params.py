@@ -1,0 +1,296 @@
+"""The sections of a parameter file, validated: an unknown key, a wrong type or a value out of range is an error that names it."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rosutils import InputError
+
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "params"
+
+Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A section of a parameter file: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Source(Section):
+    """Where the images of one task come from."""
+
+    source: Literal["synthetic", "isic2019", "nih", "medmnist"]
+    modality: Literal["dermoscopy", "chest-film"] | None = None
+    examples: Count | None = None
+    seed: Seed = 0
+    dataset: str | None = None
+    keep_unlabelled: bool = True
+    lists: dict[Literal["train", "validation", "test"], str] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Source":
+        if self.source == "synthetic" and (self.modality is None or self.examples is None):
+            raise ValueError("source synthetic needs modality (dermoscopy or chest-film) and examples (a number)")
+        if self.source == "medmnist" and self.dataset is None:
+            raise ValueError("source medmnist needs dataset (such as dermamnist or chestmnist)")
+        if self.lists is not None and set(self.lists) != {"train", "validation", "test"}:
+            raise ValueError("lists needs all three of train, validation, test (paths of text files of image names)")
+        return self
+
+
+class Data(Section):
+    """Section IV-A: image size, where the raw folders are, and the 70/10/20 split by lesion or patient."""
+
+    pixels: Annotated[int, Field(ge=16, le=1024)]
+    root: str | None = None
+    allow_missing: bool = False
+    fractions: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.7, 0.1, 0.2]
+    sources: Annotated[dict[str, Source], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fractions_sum_to_one(self) -> "Data":
+        if abs(sum(self.fractions) - 1) > 1e-9 or min(self.fractions) <= 0:
+            raise ValueError(f"fractions {self.fractions} (train, validation, test) must be positive and sum to 1")
+        return self
+
+
+class Noise(Section):
+    """Label noise put on the training part: one kind for single-label tasks, two rates for multi-label ones."""
+
+    kind: Literal["none", "symmetric", "pairflip"] = "none"
+    rate: Share = 0.0
+    false_negatives: Share = 0.0
+    false_positives: Share = 0.0
+
+
+class Subsets(Section):
+    """Section III-A: the k overlapping subsets, one for each teacher."""
+
+    count: Count = 5
+    overlap: Share = 0.4
+    scheme: Literal["shared-core", "own-shard", "sliding-window"] = "shared-core"
+
+
+class Teachers(Section):
+    """Section IV-B: the teachers' architectures, one for each subset."""
+
+    architectures: Annotated[list[Architecture], Field(min_length=1)]
+
+
+class Augmentation(Section):
+    """Random crop after padding by `pad` pixels, and flips; not stated in the paper."""
+
+    pad: Annotated[int, Field(ge=0)] = 0
+    flips: list[Literal["horizontal", "vertical"]] = []
+
+
+class Training(Section):
+    """Section IV-B: the schedule that every teacher and every student shares."""
+
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    milestones: list[Count] = []
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 2e-4
+    augmentation: Augmentation = Augmentation()
+    pretraining: Literal["none", "imagenet"] = "none"
+    reported: Literal["last", "best-validation"] = "last"
+
+
+class Weights(Section):
+    """Section III-B: how the exponential teacher weights are drawn."""
+
+    normalize: bool = True
+    per: Literal["iteration", "example"] = "iteration"
+
+
+class Reinforced(Section):
+    """Baseline IV, our adaptation of reinforced multi-teacher selection: reward r1 = -CE, r2 = -CE - KD."""
+
+    reward: Literal["r1", "r2"] = "r2"
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    entropy_bonus: Annotated[float, Field(ge=0)] = 1e-3
+    teacher_pool: Literal["full", "subset"] = "full"
+
+
+class Distillation(Section):
+    """Section III-B and IV-B: the student, Eq. 3, Eq. 4 and Eq. 1."""
+
+    student: Architecture = "resnet18"
+    single_teacher: Architecture = "densenet121"
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    alpha: Share = 0.9
+    weights: Weights = Weights()
+    multilabel: Literal["sigmoid", "softmax"] = "sigmoid"
+    averaging_start: Annotated[int, Field(ge=0)] = 10
+    refresh_batchnorm: bool = True
+    reinforced: Reinforced = Reinforced()
+
+
+class Evaluation(Section):
+    """How logits become decisions on multi-label tasks: the threshold of each label."""
+
+    thresholds: Literal["validation", "fixed"] = "validation"
+
+
+class Seeds(Section):
+    """Where the randomness starts: split, noise, subsets and views; the teachers; one student per seed."""
+
+    data: Seed = 0
+    teachers: Seed = 0
+    students: Annotated[list[Seed], Field(min_length=1)] = [0]
+
+
+class Engine(Section):
+    """How and where runs are computed and kept; nothing here changes a result on the CPU."""
+
+    backend: Literal["inline", "loky"] = "loky"
+    workers: Count | Literal["auto"] = "auto"
+    threads: Count = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    store: str = "runs"
+    artefacts: str = "figures"
+
+
+class Parameters(Section):
+    """One profile: every section, validated on its own and against the others."""
+
+    profile: str
+    tasks: Annotated[list[str], Field(min_length=1)]
+    data: Data
+    noise: Noise = Noise()
+    subsets: Subsets = Subsets()
+    teachers: Teachers
+    training: Training
+    distillation: Distillation = Distillation()
+    evaluation: Evaluation = Evaluation()
+    seeds: Seeds = Seeds()
+    engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Parameters":
+        for task in self.tasks:
+            if task not in self.data.sources:
+                raise ValueError(f"tasks names '{task}', but data.sources has only {sorted(self.data.sources)}")
+        if len(self.teachers.architectures) != self.subsets.count:
+            raise ValueError(
+                f"teachers.architectures has {len(self.teachers.architectures)} entries, but subsets.count is "
+                f"{self.subsets.count}: each subset has one teacher"
+            )
+        if self.distillation.single_teacher not in self.teachers.architectures:
+            raise ValueError(
+                f"distillation.single_teacher is '{self.distillation.single_teacher}' (Baseline II's teacher), "
+                f"which must be one of teachers.architectures {self.teachers.architectures}"
+            )
+        if self.distillation.averaging_start >= self.training.epochs:
+            raise ValueError(
+                f"distillation.averaging_start is {self.distillation.averaging_start}, but training.epochs is "
+                f"{self.training.epochs}: nothing would be averaged; it must be smaller"
+            )
+        return self
+
+
+SECTIONS = tuple(Parameters.model_fields)
+
+
+def load(profile: str | Path, **sections: Any) -> Parameters:
+    """The parameters of a profile (a name in params/ or a YAML file) with sections laid over them.
+
+    Raises InputError naming the key, the value and what is allowed.
+    """
+    base = _read(profile, complete="data" in sections and "training" in sections)
+    for name in sections:
+        if name not in SECTIONS:
+            raise InputError(_unknown(name, SECTIONS))
+    try:
+        return Parameters.model_validate(_lay_over(base, {k: v for k, v in sections.items() if v not in ({}, [], None)}))
+    except ValidationError as error:
+        raise InputError("; ".join(_sentence(e) for e in error.errors())) from None
+
+
+def _read(profile: str | Path, complete: bool) -> dict:
+    path = Path(profile)
+    if path.suffix not in (".yaml", ".yml"):
+        path = FOLDER / f"{profile}.yaml"
+    if not path.is_file():
+        if complete and Path(profile).suffix == "":
+            return {"profile": str(profile)}
+        raise InputError(
+            f"profile '{profile}': no file {path.name} found; allowed: {', '.join(profiles())}, or the path of a YAML file"
+        )
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name} must hold sections ({', '.join(SECTIONS)}), found {type(content).__name__}")
+    return content
+
+
+def profiles() -> list[str]:
+    """The names of the profiles that come with the kit."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "published")
+
+
+def _lay_over(base: Mapping, changes: Mapping) -> dict:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _lay_over(merged[key], value) if both else value
+    return merged
+
+
+def _unknown(name: str, allowed) -> str:
+    near = difflib.get_close_matches(name.split(".")[-1], list(allowed), n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    return f"{name}: unknown key{hint}; allowed here: {', '.join(allowed)}"
+
+
+def _sentence(error: Mapping) -> str:
+    where = ".".join(str(part) for part in error["loc"] if part not in ("constrained-int", "literal['auto']"))
+    if error["type"] == "extra_forbidden":
+        return _unknown(where, _fields_at(error["loc"][:-1]))
+    if error["type"] == "missing":
+        return f"{where}: this key is missing and has no default"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {error['input']!r} is not allowed: {message}" if where and error["type"] != "value_error" else message
+
+
+def _fields_at(location: tuple) -> list[str]:
+    """The keys allowed in the section that a pydantic error location points to."""
+    model: type[BaseModel] = Parameters
+    for part in location:
+        if isinstance(part, int) or part not in model.model_fields:
+            if issubclass(model, Data):
+                model = Source
+            continue
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)
+
+
+def departures(parameters: Parameters, printed: Parameters) -> list[tuple[str, Any, Any]]:
+    """Every (key, Section IV-B's value, value here) in which a profile departs from the printed settings."""
+    ours, theirs = _flat(parameters.model_dump()), _flat(printed.model_dump())
+    skipped = ("profile", "engine.", "data.root", "data.allow_missing", "data.sources.")
+    keys = [key for key in theirs if not key.startswith(skipped)]
+    return [(key, theirs[key], ours.get(key)) for key in keys if ours.get(key) != theirs[key]]
+
+
+def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat

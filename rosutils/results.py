@@ -1,0 +1,128 @@
+"""The tidy table of measurements that every table and figure is made from, and the numbers the paper printed."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from rosutils import InputError
+
+
+COLUMNS = {
+    "task": "str", "setting": "str", "student": "str", "seed": "int64", "overlap": "float64", "noise": "float64",
+    "attack": "str", "eps": "float64", "norm": "str", "class": "str", "average": "str", "metric": "str",
+    "value": "float64", "run": "str",
+}  # fmt: skip
+KEYS = [name for name in COLUMNS if name not in ("value", "run")]
+SETTINGS = (
+    "Baseline I", "Baseline II", "Baseline III", "Baseline III, subset teachers", "Baseline IV", "Baseline V", "RoS-KD",
+)  # fmt: skip
+TEACHERS = ("teacher, full set", "teacher, subset")
+# Which averaging of precision, recall and F1 the paper printed, by multi-label or not. Inferred, not stated: every chest F1 is
+# the harmonic mean of the printed precision and recall, as micro averages are, and no lesion F1 is.
+PRINTED_AVERAGE = {False: "weighted", True: "micro"}
+
+
+def published() -> dict:
+    """Everything the paper prints (Tables I to III, claims, Section IV-B) with notes on its contradictions."""
+    path = Path(__file__).parents[1] / "params" / "published.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def validate(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with COLUMNS in order and typed, sorted by the key columns, repeats dropped; InputError says what is wrong."""
+    missing, unknown = set(COLUMNS) - set(frame.columns), set(frame.columns) - set(COLUMNS)
+    if missing or unknown:
+        raise InputError(
+            f"a results table has the columns {', '.join(COLUMNS)}; missing: {', '.join(sorted(missing)) or 'none'}; "
+            f"unknown: {', '.join(sorted(map(str, unknown))) or 'none'}"
+        )
+    texts = [name for name, kind in COLUMNS.items() if kind == "str"]
+    frame = frame[list(COLUMNS)].copy()
+    frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), "")
+    try:
+        seeds = frame["seed"].astype("float64")
+        if not (seeds == seeds.round()).all():
+            raise ValueError(f"a seed is a whole number, found {seeds[seeds != seeds.round()].iloc[0]}")
+        frame = frame.astype({name: object if kind == "str" else kind for name, kind in COLUMNS.items()})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a results table has numbers in seed, overlap, noise, eps and value: {error}") from error
+    frame = frame.sort_values([*KEYS, "run"], kind="stable", ignore_index=True)
+    frame = frame.drop_duplicates([*KEYS, "value"], ignore_index=True)
+    twice = frame[frame.duplicated(KEYS, keep=False)]
+    if len(twice):
+        first, second = twice.iloc[0], twice.iloc[1]
+        what = ", ".join(f"{name}={first[name]}" for name in KEYS if first[name] not in ("",) and first[name] == first[name])
+        raise InputError(
+            f"one measurement has two values, {first['value']} (run {first['run']}) and {second['value']} (run "
+            f"{second['run']}): {what}; keep the one that belongs to this profile, or delete the table and make it again"
+        )
+    return frame
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """The results table at `path`, validated; InputError if it is not there or not a results table."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no results at {path}; run `make reproduce`, or the notebook that trains what you need")
+    numbers = [name for name, kind in COLUMNS.items() if kind == "float64"]
+    frame = pd.read_csv(
+        path, dtype={name: str for name, kind in COLUMNS.items() if kind == "str"}, keep_default_na=False,
+        na_values={name: [""] for name in numbers}, float_precision="round_trip", encoding="utf-8",
+    )  # fmt: skip
+    return validate(frame)
+
+
+def write(frame: pd.DataFrame, path: str | Path) -> Path:
+    """Write the validated table to `path` in one step: a reader sees the old file or the new one; same results, same bytes."""
+    path = Path(path)
+    text = validate(frame).to_csv(index=False, lineterminator="\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def select(frame: pd.DataFrame, **conditions) -> pd.DataFrame:
+    """The rows where every named column has the value, or one of the values, given (`class_` means `class`); nan matches nan."""
+    keep = np.ones(len(frame), dtype=bool)
+    for name, wanted in conditions.items():
+        column = name.rstrip("_")
+        if column not in frame.columns:
+            raise InputError(f"results have no column {column!r}; they have {', '.join(frame.columns)}")
+        values = list(wanted) if isinstance(wanted, (list, tuple, set)) else [wanted]
+        keep &= _matches(frame[column], values)
+    return frame[keep].reset_index(drop=True)
+
+
+def _matches(column: pd.Series, values: list) -> np.ndarray:
+    if column.dtype.kind != "f":
+        return column.isin(values).to_numpy()
+    # Ratios and radii come from arithmetic: 0.1 + 0.2 has to find 0.3.
+    wanted = np.array(values, dtype=float)
+    return np.isclose(column.to_numpy()[:, None], wanted[None], rtol=1e-9, atol=1e-12, equal_nan=True).any(axis=1)
+
+
+def summary(frame: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
+    """Mean, std (ddof 1; nan for one seed) and n over seeds per group of `by` (default: every key column but the seed).
+
+    InputError if a group has two rows of one seed, that is, if `by` would average over something that is not a seed.
+    """
+    by = [name for name in KEYS if name != "seed"] if by is None else list(by)
+    repeated = frame[frame.duplicated([*by, "seed"], keep=False)]
+    if len(repeated):
+        varying = [name for name in KEYS if name not in by and name != "seed" and repeated[name].nunique(dropna=False) > 1]
+        found = "; ".join(f"{name}: {', '.join(map(str, sorted(repeated[name].unique())))}" for name in varying)
+        raise InputError(f"a summary over seeds would mix measurements that differ in {found}; select one value first")
+    values = frame.groupby(by, dropna=False, sort=False)["value"]
+    return values.agg(mean="mean", std="std", n="count").reset_index()

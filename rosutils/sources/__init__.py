@@ -1,0 +1,234 @@
+"""Where images come from: a generator, or a raw folder in its publisher's layout, prepared once into a cache."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL
+
+from rosutils import InputError
+from rosutils.sources import cache, isic2019, nih, synthetic
+
+
+RAW = {"isic2019": isic2019, "nih": nih}
+WHERE = "DATA=folder (data.root) must be the folder that holds isic2019/ and nih/"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled images as arrays, with the groups (lesions or patients) that a split must not cut."""
+
+    images: np.ndarray  # uint8 [N, channels, H, W], memory-mapped read-only
+    labels: np.ndarray  # int64 [N], or float32 [N, C] where an image may have several classes
+    groups: np.ndarray  # int64 [N]
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    multilabel: bool
+    fingerprint: str
+    card: dict
+
+
+def open_source(
+    section, *, pixels: int, root: Path | None, allow_missing: bool, cache_root: Path
+) -> Examples:
+    """The examples that one entry of `data.sources` describes, prepared now or found in `cache_root`.
+
+    `section` has the attributes source ("synthetic", "isic2019" or "nih") and, for synthetic images,
+    modality, examples and seed; `root` holds the raw folders isic2019/ and nih/; `allow_missing` accepts a
+    partial download. Raises InputError for whatever is wrong with the raw folder.
+    """
+    if section.source == "synthetic":
+        return _open_synthetic(section, pixels, Path(cache_root))
+    if section.source not in RAW:
+        raise InputError(
+            f"data source {section.source!r} is not known; choose one of synthetic, {', '.join(RAW)}"
+        )
+    if root is None:
+        raise InputError(f"the source {section.source} needs raw images: {WHERE}")
+    raw = Path(root) / section.source
+    folder, fill = _plan(section.source, raw, pixels, allow_missing, Path(cache_root))
+    return Examples(**cache.open_or_build(folder, fill))
+
+
+def prepare(source: str, *, raw: Path, pixels: int, out: Path, allow_missing: bool = False) -> dict:
+    """Prepare one raw folder (isic2019/ or nih/ itself) into a cache folder inside `out`; returns its data card.
+
+    It is the folder that `open_source` with `cache_root=out` looks for. A whole one is left as it is.
+    """
+    if source not in RAW:
+        raise InputError(f"source {source!r} cannot be prepared; choose one of {', '.join(RAW)}")
+    folder, fill = _plan(source, Path(raw), pixels, allow_missing, Path(out))
+    whole = cache.verify(folder) is None
+    card = cache.open_or_build(folder, fill, rehash=not whole)["card"]
+    print(
+        f"{folder} {'holds them already' if whole else 'prepared'}: {card['examples']:,} images at {pixels} px"
+    )
+    return card
+
+
+def _open_synthetic(section, pixels: int, cache_root: Path) -> Examples:
+    options = {
+        "modality": section.modality,
+        "examples": section.examples,
+        "pixels": pixels,
+        "seed": section.seed,
+    }
+    # The generator's text decides its images too: a cache must not outlive a change to it.
+    code = [cache.file_sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))]
+    key = _short_hash(options, code)
+
+    def fill(images_file):
+        made = synthetic.make(section.modality, examples=section.examples, pixels=pixels, seed=section.seed)
+        return made, {"source": "synthetic", "pixels": pixels, "options": options}
+
+    return Examples(**cache.open_or_build(cache_root / f"synthetic-{pixels}px-{key}", fill))
+
+
+def _plan(source: str, raw: Path, pixels: int, allow_missing: bool, cache_root: Path):
+    """The cache folder of a raw folder, and what fills it; reads tables and file names, but no image."""
+    if pixels < 1:
+        raise InputError(f"images cannot be prepared at {pixels} pixels; the size must be 1 or more")
+    if not raw.is_dir():
+        raise InputError(f"there is no folder {raw}; {WHERE}, --raw one of these two")
+    layout = RAW[source]
+    tables = _read_tables(raw, layout)
+    rows = _sorted_by_name(layout.examples(*tables.values()))
+    files = _scan(raw, layout)
+    present, report = _match(rows, files, raw, next(iter(tables)), allow_missing)
+    report["label_files"] = {name: cache.file_sha256(raw / name) for name in tables}
+    content = {"class_names": layout.CLASS_NAMES, "multilabel": rows["labels"].ndim == 2, **present}
+    key = _key(source, raw, pixels, content)
+
+    def fill(images_file):
+        paths = [files[name] for name in content["names"]]
+        images, sides = cache.decode_all(
+            paths, pixels, layout.MODE, to=images_file, title=f"{source} at {pixels} px"
+        )
+        report["shorter_side"] = {
+            "smallest": int(sides.min()),
+            "largest": int(sides.max()),
+            "enlarged": int((sides < pixels).sum()),
+        }
+        options = {"pixels": pixels, "resize": cache.RESIZE, "mode": layout.MODE, "pillow": PIL.__version__}
+        return {"images": images, **content}, {
+            "source": source,
+            "pixels": pixels,
+            "options": options,
+            "raw": report,
+        }
+
+    return cache_root / f"{source}-{pixels}px-{key}", fill
+
+
+def _key(source: str, raw: Path, pixels: int, content: Mapping) -> str:
+    # No image is read to find the cache: the raw folder's place stands for the images' content, their names and
+    # labels for what has been downloaded so far.
+    content = cache.fingerprint(np.zeros(0, np.uint8), **content)
+    return _short_hash(cache.FORMAT, source, str(raw.resolve()), pixels, content)
+
+
+def _short_hash(*parts) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _read_tables(raw: Path, layout) -> dict[str, pd.DataFrame]:
+    tables = {}
+    for alternatives, columns in layout.TABLES:
+        name = next((name for name in alternatives if (raw / name).is_file()), None)
+        if name is None:
+            raise InputError(
+                f"{raw} has no {' or '.join(alternatives)}; download it from the publisher into that folder"
+            )
+        tables[name] = _read_table(raw / name, columns)
+    return tables
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    def needed(name):
+        return name in columns
+
+    try:
+        # Naming the columns also copes with NIH's 2017 file, whose rows end in one comma too many.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=needed)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a csv file ({error}); download it again") from error
+    absent = [column for column in columns if column not in table.columns]
+    if absent or not len(table):
+        what = f"no column {', '.join(absent)}" if absent else "no rows"
+        raise InputError(f"{path} has {what}; download it again")
+    table = table[list(columns)].fillna("").apply(lambda column: column.str.strip())
+    _refuse_repeats(path, table[columns[0]])
+    return table
+
+
+def _refuse_repeats(path: Path, names: pd.Series):
+    repeated = names[names.duplicated(keep=False)]
+    if len(repeated):
+        name = repeated.iloc[0]
+        lines = " and ".join(str(index + 2) for index in repeated.index[repeated == name])
+        raise InputError(
+            f"{path} has more than one row for {repeated.nunique():,} image(s) (first: {name}, lines {lines}); "
+            "keep one row for each"
+        )
+
+
+def _sorted_by_name(rows: dict) -> dict:
+    order = np.array(sorted(range(len(rows["names"])), key=rows["names"].__getitem__))
+    return _take(rows, order)
+
+
+def _take(rows: Mapping, index: np.ndarray) -> dict:
+    names = tuple(rows["names"][i] for i in index)
+    return {"names": names, "labels": rows["labels"][index], "groups": rows["groups"][index]}
+
+
+def _scan(raw: Path, layout) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for folder in sorted(
+        folder for pattern in layout.FOLDERS for folder in raw.glob(pattern) if folder.is_dir()
+    ):
+        for entry in os.scandir(folder):
+            stem, suffix = os.path.splitext(entry.name)
+            # Files that begin with a dot are what macOS leaves beside the images it unpacks.
+            if suffix.lower() not in layout.SUFFIXES or entry.name.startswith("."):
+                continue
+            name = entry.name if layout.NAMES_HAVE_SUFFIX else stem
+            if name in files:
+                raise InputError(
+                    f"the image {name} is there twice: {files[name]} and {entry.path}; keep one of them"
+                )
+            files[name] = Path(entry.path)
+    return files
+
+
+def _match(
+    rows: dict, files: dict[str, Path], raw: Path, table: str, allow_missing: bool
+) -> tuple[dict, dict]:
+    there = np.array([name in files for name in rows["names"]])
+    missing = [name for name, found in zip(rows["names"], there, strict=True) if not found]
+    if missing and not (allow_missing and there.any()):
+        raise InputError(_missing_message(missing, int(there.sum()), raw, table))
+    without_row = sorted(files.keys() - set(rows["names"]))
+    report = {
+        "images_named": len(there),
+        "missing": len(missing),
+        "first_missing": missing[0] if missing else None,
+    }
+    report |= {"without_row": len(without_row), "first_without_row": without_row[:5]}
+    return _take(rows, np.flatnonzero(there)), report
+
+
+def _missing_message(missing: list[str], present: int, raw: Path, table: str) -> str:
+    total = len(missing) + present
+    what = f"{len(missing):,} of {total:,} images named in {raw / table} are missing (first: {missing[0]})"
+    if not present:
+        return f"{what}: no image was found; download the images into {raw}"
+    return (
+        f"{what}; set data.allow_missing: true / --allow-missing to go on with the {present:,} present, "
+        "or finish the download"
+    )

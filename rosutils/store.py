@@ -1,0 +1,125 @@
+"""Content-addressed runs on disk: a run exists whole or not at all, checksummed, locked while it is made."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rosutils import InputError
+
+
+def digest(content) -> str:
+    """The first 16 hex digits of the SHA-256 of a JSON-able recipe."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: `run.json` (recipe, record, checksums), safetensors files and csv tables in its folder."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """Its name in the store, <role>-<architecture>-<hash>."""
+        return self.path.name
+
+    def about(self) -> dict:
+        """The content of run.json: recipe, record (versions, device, wall time) and checksums."""
+        return json.loads((self.path / "run.json").read_text())
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `name`.safetensors; raises InputError where its checksum does not hold."""
+        return load_file(self._checked(f"{name}.safetensors"))
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table `name`.csv; raises InputError where its checksum does not hold."""
+        return pd.read_csv(self._checked(f"{name}.csv"))
+
+    def problems(self) -> list[str]:
+        """What is wrong with the run's files, one sentence each; empty when all is well."""
+        expected = self.about()["checksums"]
+        return [f"{self.key}/{name} is {state}" for name in expected if (state := self._state(name, expected[name]))]
+
+    def _state(self, name: str, checksum: str) -> str:
+        path = self.path / name
+        if not path.is_file():
+            return "missing"
+        return "" if _checksum(path) == checksum else "damaged (its checksum differs)"
+
+    def _checked(self, name: str) -> Path:
+        state = self._state(name, self.about()["checksums"][name])
+        if state:
+            raise InputError(f"{self.path / name} is {state}: delete the folder {self.path} and it will be made again")
+        return self.path / name
+
+
+class Store:
+    """The folder of runs; get and put by key."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def get(self, key: str) -> Run | None:
+        """The run, or None where it does not exist."""
+        return Run(self.root / key) if (self.root / key / "run.json").is_file() else None
+
+    def put(
+        self,
+        key: str,
+        *,
+        recipe: Mapping,
+        record: Mapping,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        tables: Mapping[str, pd.DataFrame] | None = None,
+    ) -> Run:
+        """Write a run into a temporary folder and rename it into place; an existing run stays as it is."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
+        try:
+            for name, content in tensors.items():
+                save_file({k: v.detach().cpu().contiguous() for k, v in content.items()}, folder / f"{name}.safetensors")
+            for name, table in (tables or {}).items():
+                table.to_csv(folder / f"{name}.csv", index=False)
+            checksums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+            about = {"recipe": recipe, "record": record, "checksums": checksums}
+            (folder / "run.json").write_text(json.dumps(about, indent=1, sort_keys=True))
+            if self.get(key) is None:
+                folder.chmod(0o755)
+                folder.rename(self.root / key)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.checkpoint(key).unlink(missing_ok=True)
+        return Run(self.root / key)
+
+    def keys(self) -> list[str]:
+        """The keys of all finished runs, sorted."""
+        return sorted(path.parent.name for path in self.root.glob("[!.]*/run.json"))
+
+    def verify(self) -> list[str]:
+        """What is wrong with any run in the store, one sentence each; empty when all is well."""
+        return [problem for key in self.keys() for problem in Run(self.root / key).problems()]
+
+    def checkpoint(self, key: str) -> Path:
+        """Where a run in progress keeps its last finished epoch."""
+        return self.root / ".checkpoints" / f"{key}.safetensors"
+
+    def lock(self, key: str) -> FileLock:
+        """A lock that lets one process make the run while others wait for it."""
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,197 @@
+"""One function per table: the results in, a DataFrame out, with the paper's numbers beside ours."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from rosutils.results import PRINTED_AVERAGE, SETTINGS, TEACHERS, published, select, summary
+
+
+METRICS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
+MINUS = "\N{MINUS SIGN}"
+
+
+def table1(
+    results: pd.DataFrame,
+    *,
+    tasks: dict[str, dict],
+    student: str = "resnet18",
+    overlap: float | None = None,
+    noise: float | None = None,
+) -> pd.DataFrame:
+    """Table I: per setting, task and metric the published value, ours (mean over seeds), std, n and ours minus published.
+
+    Columns are (task, metric, one of published, ours, std, n, difference). "Baseline III, subset teachers" is not in the paper:
+    its published cells are blank. `tasks` maps names to {"multilabel": bool}; `overlap` and `noise` pick among several in the
+    results; InputError if they are needed and not given.
+    """
+    rows = select(results, setting=SETTINGS, student=student, attack="", class_="")
+    rows = _pick(rows, overlap=overlap, noise=noise)
+    printed = published()["table1"]
+    blocks = {}
+    for task, about in tasks.items():
+        average = PRINTED_AVERAGE[about["multilabel"]]
+        for metric, title in METRICS.items():
+            ours = summary(select(rows, task=task, average=average, metric=metric), by=["setting"]).set_index("setting")
+            paper = {setting: row[metric] for setting, row in printed.get(task, {}).items()}
+            blocks[task, title] = _beside(ours.reindex(SETTINGS), pd.Series(paper, dtype=float).reindex(SETTINGS))
+    table = pd.concat(blocks, axis=1, names=["task", "metric", "column"])
+    return table.rename_axis("setting")
+
+
+def teachers_table(results: pd.DataFrame, *, tasks: dict[str, dict], overlap: float | None = None) -> pd.DataFrame:
+    """F1 of every teacher architecture, trained on the full set and on its subset (mean over seeds), and the difference."""
+    rows = _pick(select(results, setting=TEACHERS, attack="", class_="", metric="f1"), overlap=overlap)
+    architectures = list(dict.fromkeys(published()["section_4b"]["teachers"] + sorted(rows["student"].unique())))
+    blocks = {}
+    for task, about in tasks.items():
+        here = select(rows, task=task, average=PRINTED_AVERAGE[about["multilabel"]])
+        scores = {}
+        for setting, title in zip(TEACHERS, ("full set", "own subset"), strict=True):
+            ours = summary(select(here, setting=setting), by=["student"]).set_index("student").reindex(architectures)
+            scores[title] = ours["mean"]
+            blocks[task, title] = ours.rename(columns={"mean": "ours"}).astype({"n": "Int64"})
+        blocks[task, "subset minus full"] = (scores["own subset"] - scores["full set"]).to_frame("difference")
+    table = pd.concat(blocks, axis=1, names=["task", "F1", "column"]).rename_axis("teacher")
+    return table.dropna(how="all")
+
+
+def _pick(rows: pd.DataFrame, **wanted: float | None) -> pd.DataFrame:
+    """Rows with the wanted overlap and noise; a row without one (a teacher of the full set) belongs to every choice."""
+    for name, value in wanted.items():
+        if value is not None:
+            rows = select(rows, **{name: [value, float("nan")]})
+    return rows
+
+
+def _beside(ours: pd.DataFrame, paper: pd.Series) -> pd.DataFrame:
+    columns = {"published": paper, "ours": ours["mean"], "std": ours["std"], "n": ours["n"].astype("Int64")}
+    return pd.DataFrame({**columns, "difference": ours["mean"] - paper})
+
+
+def caption(what: str, frame: pd.DataFrame, *, tasks: dict[str, dict], watermark: str) -> str:
+    """The sentence under a table: what it is, which averaging, how many seeds, and the profile's watermark."""
+    averages = ", ".join(f"{task} {PRINTED_AVERAGE[about['multilabel']]}" for task, about in tasks.items())
+    counts = sorted({int(n) for n in frame.xs("n", axis=1, level=-1).to_numpy(dtype=float, na_value=0).ravel() if n})
+    seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    spread = "one seed, so no spread" if counts == [1] else f"mean ± standard deviation over {seeds}"
+    return f"{what}. Ours: {spread}. Averaging: {averages}. {watermark}".strip()
+
+
+def printable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table as text: ours and its std in one cell ("0.701 ± 0.012"), differences signed, nothing where nothing is known."""
+    cells = {}
+    for group in dict.fromkeys(column[:-1] for column in frame.columns):
+        part = _part(frame, group)
+        if "published" in part:
+            cells[*group, "paper"] = part["published"].map(_number)
+        if "ours" in part:
+            ours = [_spread(mean, std) for mean, std in zip(part["ours"], part["std"], strict=True)]
+            cells[*group, "ours"] = pd.Series(ours, index=part.index)
+        if "difference" in part:
+            cells[*group, "difference"] = part["difference"].map(_signed)
+    text = pd.DataFrame(cells)
+    text.columns.names = frame.columns.names
+    return text
+
+
+def _part(frame: pd.DataFrame, group: tuple) -> pd.DataFrame:
+    part = frame.loc[:, [column[:-1] == group for column in frame.columns]]
+    return part.set_axis(part.columns.get_level_values(-1), axis=1)
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3f}".replace("-", MINUS)
+
+
+def _signed(value: float) -> str:
+    return "" if pd.isna(value) else f"{round(value, 3) + 0.0:+.3f}".replace("-", MINUS)
+
+
+def _spread(mean: float, std: float) -> str:
+    return _number(mean) if pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
+
+
+def write_table(frame: pd.DataFrame, folder: str | Path, name: str, *, caption: str) -> list[Path]:
+    """Write `<name>.csv` (one row per number, full precision), `.md` and `.tex` (booktabs) into `folder`; same table, same bytes."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"csv": _csv(frame), "md": _markdown(frame, caption), "tex": _latex(frame, name, caption)}
+    paths = [folder / f"{name}.{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return paths
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    groups = list(dict.fromkeys(column[:-1] for column in frame.columns))
+    names = frame.columns.names[:-1]
+    long = pd.concat([_part(frame, group).assign(**dict(zip(names, group, strict=True))) for group in groups])
+    values = list(dict.fromkeys(column[-1] for column in frame.columns))
+    return long.reset_index()[[*names, frame.index.name, *values]].to_csv(index=False, lineterminator="\n")
+
+
+def _markdown(frame: pd.DataFrame, caption: str) -> str:
+    lines = []
+    for task in dict.fromkeys(frame.columns.get_level_values(0)):
+        text = printable(frame[[task]])[task]
+        heads = [str(frame.index.name), *(f"{metric}, {column}" for metric, column in text.columns)]
+        lines += [f"**{task}**", "", _md_row(heads), _md_row([":---", *["---:"] * text.shape[1]])]
+        lines += [_md_row([str(label), *row]) for label, row in zip(text.index, text.to_numpy(), strict=True)]
+        lines += [""]
+    return "\n".join([*lines, caption, ""])
+
+
+def _md_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _latex(frame: pd.DataFrame, name: str, caption: str) -> str:
+    text = printable(frame)
+    blocks = {task: text[task] for task in dict.fromkeys(text.columns.get_level_values(0))}
+    rows = pd.concat(blocks, names=["task", frame.index.name]).fillna("").map(_tex)
+    rows.index = rows.index.set_levels([level.map(_tex) for level in rows.index.levels])
+    rows.columns = pd.MultiIndex.from_tuples([tuple(map(_tex, column)) for column in rows.columns])
+    styled = rows.style.to_latex(
+        hrules=True, clines="skip-last;data", multicol_align="c", multirow_align="t", position="htbp",
+        position_float="centering", column_format="ll" + "r" * rows.shape[1], environment="table*",
+        caption=_tex(caption), label=f"tab:{name}",
+    )  # fmt: skip
+    return "% needs \\usepackage{booktabs,multirow}\n" + styled
+
+
+def _tex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", MINUS: "$-$", "·": r"$\cdot$", "τ": r"$\tau$"}
+    return "".join(special.get(char, f"\\{char}" if char in "%&_#${}" else char) for char in text)
+
+
+def side_by_side(frame: pd.DataFrame) -> str:
+    """The table as plain text for a terminal, at most 100 columns wide, one block per task, the paper's numbers first."""
+    blocks = []
+    for task in dict.fromkeys(frame.columns.get_level_values(0)):
+        text = printable(frame[[task]])[task]
+        labels = [str(label).replace("subset teachers", "subsets") for label in text.index]
+        first = max(map(len, [*labels, str(task)]))
+        widths = [max(len(cell.replace(" ± ", "±")) for cell in [_short(column), *text.iloc[:, place]]) for place, (_, column) in enumerate(text.columns)]
+        blocks.append("\n".join(_block(task, labels, text, first, widths)))
+    return "\n\n".join(blocks)
+
+
+def _short(column: str) -> str:
+    return "diff" if column == "difference" else column
+
+
+def _block(task: str, labels: list[str], text: pd.DataFrame, first: int, widths: list[int]) -> list[str]:
+    groups = list(dict.fromkeys(text.columns.get_level_values(0)))
+    spans = {group: [w for (g, _), w in zip(text.columns, widths, strict=True) if g == group] for group in groups}
+    gap = "  "
+    top = gap.join(str(group).center(sum(spans[group]) + len(spans[group]) - 1) for group in groups)
+    rows = [[_short(column) for _, column in text.columns], *([cell.replace(" ± ", "±") for cell in row] for row in text.to_numpy())]
+    lines = [f"{str(task):<{first}}{gap}{top}".rstrip()]
+    for label, row in zip(["", *labels], rows, strict=True):
+        cells, parts = iter(zip(row, widths, strict=True)), []
+        for group in groups:
+            parts.append(" ".join(f"{cell:>{width}}" for cell, width in (next(cells) for _ in spans[group])))
+        lines.append(f"{label:<{first}}{gap}{gap.join(parts)}".rstrip())
+    width = max(map(len, lines))
+    return [lines[0], lines[1], "-" * width, *lines[2:]]

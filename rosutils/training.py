@@ -1,0 +1,127 @@
+"""The one training loop: SGD with step decay (Eq. 2, Section IV-B), epoch checkpoints, and prediction."""
+
+import copy
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+
+def fit(
+    model: nn.Module,
+    loader,
+    loss_fn: Callable,
+    *,
+    epochs: int,
+    learning_rate: float,
+    milestones: Sequence[int] = (),
+    decay: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 2e-4,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    stateful: Mapping[str, nn.Module] | None = None,
+    after_epoch: Callable | None = None,
+    progress: bool = True,
+) -> list[dict]:
+    """Train `model` in place for E epochs and return its history, one row per epoch (Section IV-B, Eq. 2).
+
+    `loss_fn(model, batch)` returns a scalar; `loader.set_epoch(epoch)` (from 0) fixes an epoch's order and views. The
+    learning rate falls by `decay` after each of the `milestones` (in finished epochs). `after_epoch(model, epoch)` may return
+    columns for the history. With a `checkpoint` path the state of `model`, the optimiser and every module in `stateful`
+    is kept after each epoch, and training resumes from it with the same bits. Raises FloatingPointError where the loss
+    is not finite.
+    """
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
+    modules = {"model": model, **(stateful or {})}
+    history = _resume(checkpoint, modules, optimizer)
+    bar = tqdm(total=epochs, initial=len(history), unit="epoch", disable=not progress, leave=False)
+    for epoch in range(len(history), epochs):
+        rate = learning_rate * decay ** sum(epoch >= milestone for milestone in milestones)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loader.set_epoch(epoch)
+        loss = _train_epoch(model, loader, loss_fn, optimizer, seed=seed * 100_003 + epoch)
+        if not torch.isfinite(torch.tensor(loss)):
+            raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}: lower training.learning_rate ({learning_rate})")
+        columns = after_epoch(model, epoch) if after_epoch else None
+        history.append({"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **(columns or {})})
+        if checkpoint is not None:
+            _save(checkpoint, modules, optimizer, history)
+        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        bar.update()
+    bar.close()
+    return history
+
+
+def _train_epoch(model: nn.Module, loader, loss_fn: Callable, optimizer: torch.optim.Optimizer, *, seed: int) -> float:
+    """One pass; the mean loss. Dropout draws from the global generator, so it is seeded here and given back."""
+    model.train()
+    losses = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for batch in loader:
+            loss = loss_fn(model, batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+    return torch.stack(losses).mean().item()
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
+    """Logits [N, C] and labels of every example of `loader`, on the CPU; eval mode, the model's mode is restored."""
+    was_training = model.training
+    model.eval()
+    pairs = [(model(batch.images).cpu(), batch.labels.cpu()) for batch in loader]
+    model.train(was_training)
+    logits, labels = zip(*pairs, strict=True)
+    return torch.cat(logits), torch.cat(labels)
+
+
+class BestModel(nn.Module):
+    """The weights of the epoch with the best validation score so far (an option; the default reports the last epoch)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        self.register_buffer("score", torch.tensor(-torch.inf))
+
+    def offer(self, model: nn.Module, score: float) -> None:
+        """Keep the weights of `model` where its validation `score` is above the best before it."""
+        if score > self.score:
+            self.model.load_state_dict(model.state_dict())
+            self.score.fill_(score)
+
+
+def _save(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, history: list[dict]) -> None:
+    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors[f"optimizer/{index}"] = state["momentum_buffer"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={"history": json.dumps(history)})
+    os.replace(partial, path)
+
+
+def _resume(path: Path | None, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> list[dict]:
+    if path is None or not path.is_file():
+        return []
+    with safe_open(path, framework="pt") as file:
+        history = json.loads(file.metadata()["history"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    for name, module in modules.items():
+        prefix = f"{name}/"
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    state = optimizer.state_dict()
+    buffers = {int(k.removeprefix("optimizer/")): v for k, v in tensors.items() if k.startswith("optimizer/")}
+    state["state"] = {index: {"momentum_buffer": buffer} for index, buffer in buffers.items()}
+    optimizer.load_state_dict(state)
+    return history

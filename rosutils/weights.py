@@ -1,0 +1,91 @@
+"""How much each teacher counts: one alone, all equally, exponential draws (Section III-B), or reinforced selection (Baseline IV)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def uniform_weights(n_teachers: int) -> Tensor:
+    """Baseline III: every teacher counts 1/K, [K]."""
+    return torch.full((n_teachers,), 1 / n_teachers)
+
+
+def single_weights(n_teachers: int, teacher: int) -> Tensor:
+    """Baseline II: one teacher counts 1 and the others 0, [K]."""
+    return F.one_hot(torch.tensor(teacher), n_teachers).float()
+
+
+def exponential_weights(
+    n_teachers: int, *, n_examples: int | None = None, normalize: bool = True, generator: torch.Generator
+) -> Tensor:
+    """Section III-B: weights drawn from Exp(1), [K], or [K, B] with one draw per example; normalised they sum to 1."""
+    shape = (n_teachers,) if n_examples is None else (n_teachers, n_examples)
+    weights = torch.empty(shape).exponential_(generator=generator)
+    return weights / weights.sum(0) if normalize else weights
+
+
+class ReinforcedSelector(nn.Module):
+    """Baseline IV: a logistic policy that selects teachers for each example, trained by policy gradient.
+
+    Our adaptation of Yuan et al. (AAAI 2021), since the paper gives no details: state [student features (layer-normed);
+    teacher probabilities; teacher loss], one Bernoulli action per teacher and example, REINFORCE with a running-mean
+    baseline and an entropy bonus, one pass over the episode (an epoch) with plain SGD.
+    """
+
+    def __init__(
+        self, n_features: int, n_classes: int, *, learning_rate: float = 0.1, entropy_bonus: float = 1e-3
+    ) -> None:
+        super().__init__()
+        self.policy = nn.Linear(n_features + n_classes + 1, 1)
+        nn.init.zeros_(self.policy.weight)
+        nn.init.zeros_(self.policy.bias)
+        self.register_buffer("mean_reward", torch.zeros(()))
+        self.learning_rate = learning_rate
+        self.entropy_bonus = entropy_bonus
+        self.episode: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def states(self, features: Tensor, probabilities: Tensor, losses: Tensor) -> Tensor:
+        """F(s) [K, B, D] from student features [B, F], teacher probabilities [K, B, C], teacher losses [K, B]."""
+        representation = F.layer_norm(features.detach(), features.shape[1:]).expand(len(losses), -1, -1)
+        clipped = losses.clamp(max=10)
+        standardised = (clipped - clipped.mean()) / clipped.std().clamp(min=1e-6)
+        return torch.cat([representation, probabilities, standardised[..., None]], dim=-1)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The probability of selecting each teacher for each example, [K, B], kept in [0.05, 0.95]."""
+        return self.policy(states).squeeze(-1).sigmoid().clamp(0.05, 0.95)
+
+    @torch.no_grad()
+    def select(self, states: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Sampled actions [K, B] in {0, 1}."""
+        draws = torch.rand(states.shape[:2], generator=generator).to(states.device)
+        return (draws < self(states)).float()
+
+    def remember(self, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
+        """Keep a batch of the episode: states [K, B, D], actions [K, B], rewards [B] (standardised over the batch)."""
+        standardised = (rewards - rewards.mean()) / rewards.std().clamp(min=1e-6)
+        self.episode.append((states, actions, standardised))
+
+    def learn(self) -> None:
+        """One policy-gradient pass over the episode, which is then forgotten."""
+        for states, actions, rewards in self.episode:
+            self._step(states, actions, rewards - self.mean_reward)
+            self.mean_reward.lerp_(rewards.mean(), 0.1)
+        self.episode = []
+
+    def _step(self, states: Tensor, actions: Tensor, advantages: Tensor) -> None:
+        with torch.enable_grad():
+            p = self(states)
+            log_probability = torch.where(actions > 0, p, 1 - p).log()
+            entropy = -(p * p.log() + (1 - p) * (1 - p).log())
+            objective = (advantages * log_probability + self.entropy_bonus * entropy).mean()
+            gradients = torch.autograd.grad(objective, list(self.policy.parameters()))
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        with torch.no_grad():
+            for parameter, gradient in zip(self.policy.parameters(), gradients, strict=True):
+                parameter.add_(gradient * (self.learning_rate / norm.clamp(min=1)))
+
+
+def selection_weights(actions: Tensor) -> Tensor:
+    """The selected teachers count equally for each example, [K, B]; where none is selected all weights are 0."""
+    return actions / actions.sum(0).clamp(min=1)

@@ -1,0 +1,357 @@
+"""Metrics against scikit-learn, hand-computed cases and brute force."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from rosutils import InputError
+from rosutils.metrics import (
+    auroc_per_class,
+    best_thresholds,
+    evaluate,
+    mean_and_std,
+    paired_difference,
+    precision_recall_f1,
+)
+
+
+quick = settings(max_examples=40, deadline=None)
+seeds = st.integers(0, 2**32)
+NAN = math.nan
+
+
+def random_classes(seed, n=60, n_classes=5):
+    draw = np.random.default_rng(seed)
+    return torch.from_numpy(draw.normal(size=(n, n_classes)) * 3).float(), torch.from_numpy(
+        draw.integers(n_classes, size=n)
+    )
+
+
+def random_entries(seed, n=60, n_classes=4, decimals=1):
+    """Rounded logits, so that equal scores occur."""
+    draw = np.random.default_rng(seed)
+    labels = (draw.random((n, n_classes)) < draw.random(n_classes)).astype(np.float32)
+    return torch.from_numpy(draw.normal(size=(n, n_classes)).round(decimals)).float(), torch.from_numpy(
+        labels
+    )
+
+
+def logit(probability):
+    return math.log(probability / (1 - probability))
+
+
+def test_precision_recall_and_f1_by_hand():
+    labels, predicted = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 2, 2])
+    scores = torch.nn.functional.one_hot(predicted, 3).float()
+    per_class = precision_recall_f1(scores, labels, average=None)
+    np.testing.assert_allclose(per_class.precision, [1, 1 / 2, 1 / 2])
+    np.testing.assert_allclose(per_class.recall, [2 / 3, 1 / 2, 1])
+    np.testing.assert_allclose(per_class.f1, [4 / 5, 1 / 2, 2 / 3])
+    assert precision_recall_f1(scores, labels, average="micro") == pytest.approx((4 / 6, 4 / 6, 4 / 6))
+    assert precision_recall_f1(scores, labels, average="macro").f1 == pytest.approx(
+        (4 / 5 + 1 / 2 + 2 / 3) / 3
+    )
+    weighted = (3 * 4 / 5 + 2 * 1 / 2 + 1 * 2 / 3) / 6
+    assert precision_recall_f1(scores, labels, average="weighted").f1 == pytest.approx(weighted)
+
+
+def test_multilabel_averages_by_hand():
+    labels = np.array([[1, 1, 0], [0, 1, 0]])
+    scores = np.where([[1, 0, 1], [0, 1, 0]], 2.0, -2.0)
+    options = {"multilabel": True}
+    assert precision_recall_f1(scores, labels, average="micro", **options) == pytest.approx(
+        (2 / 3, 2 / 3, 2 / 3)
+    )
+    assert precision_recall_f1(scores, labels, average="macro", **options) == pytest.approx(
+        (2 / 3, 1 / 2, 5 / 9)
+    )
+    assert precision_recall_f1(scores, labels, average="samples", **options) == pytest.approx(
+        (3 / 4, 3 / 4, 3 / 4)
+    )
+
+
+@quick
+@given(seed=seeds, average=st.sampled_from(["macro", "micro", "weighted", None]), n=st.integers(1, 60))
+def test_single_label_scores_are_scikit_learns(seed, average, n):
+    scores, labels = random_classes(seed, n)
+    predicted, options = scores.argmax(1), {"average": average, "labels": range(5), "zero_division": 0}
+    expected = [score(labels, predicted, **options) for score in (precision_score, recall_score, f1_score)]
+    for ours, theirs in zip(precision_recall_f1(scores, labels, average=average), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@quick
+@given(
+    seed=seeds, average=st.sampled_from(["macro", "micro", "weighted", "samples", None]), n=st.integers(1, 60)
+)
+def test_multilabel_scores_are_scikit_learns(seed, average, n):
+    scores, labels = random_entries(seed, n)
+    predicted = (scores.double().sigmoid() >= 0.5).int()
+    expected = [
+        score(labels, predicted, average=average, zero_division=0)
+        for score in (precision_score, recall_score, f1_score)
+    ]
+    found = precision_recall_f1(scores, labels, average=average, multilabel=True)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_thresholds_are_probabilities_and_inclusive():
+    scores, labels = np.array([[0.0, logit(0.3)], [-0.1, logit(0.2)]]), np.array([[1, 1], [0, 0]])
+    perfect = np.ones(2)
+    at_half = precision_recall_f1(scores, labels, average=None, multilabel=True)
+    np.testing.assert_array_equal(at_half.f1, [1, 0])  # sigmoid(0) = 0.5 counts as found
+    per_label = precision_recall_f1(scores, labels, average=None, multilabel=True, thresholds=[0.5, 0.25])
+    np.testing.assert_array_equal(per_label.f1, perfect)
+    all_found = precision_recall_f1(scores, labels, average=None, multilabel=True, thresholds=0.1)
+    np.testing.assert_array_equal(all_found.recall, perfect)
+    np.testing.assert_array_equal(all_found.precision, [0.5, 0.5])
+
+
+def test_a_class_that_never_occurs_counts_as_zero():
+    scores = torch.eye(4)[[0, 1, 1]]
+    assert precision_recall_f1(scores, torch.tensor([0, 1, 1]), average="macro") == pytest.approx(
+        (0.5, 0.5, 0.5)
+    )
+    assert precision_recall_f1(scores, torch.tensor([0, 1, 1]), average=None).f1.tolist() == [1, 1, 0, 0]
+
+
+def test_arrays_tensors_and_half_precision_give_the_same_numbers():
+    scores, labels = random_classes(3)
+    scores = scores.half()
+    first = precision_recall_f1(scores, labels, average="macro")
+    assert first == precision_recall_f1(scores.numpy(), labels.numpy(), average="macro")
+    assert first == precision_recall_f1(scores.clone().requires_grad_(), labels, average="macro")
+
+
+@quick
+@given(seed=seeds)
+def test_auroc_is_scikit_learns_for_every_class(seed):
+    scores, labels = random_classes(seed, n=100)
+    probabilities = scores.double().softmax(1)
+    expected = [roc_auc_score(labels == c, probabilities[:, c]) for c in range(5)]
+    np.testing.assert_allclose(auroc_per_class(scores, labels), expected, rtol=1e-12)
+    scores, labels = random_entries(seed, n=200)
+    expected = [
+        roc_auc_score(labels[:, c], scores[:, c]) if 0 < labels[:, c].sum() < 200 else NAN for c in range(4)
+    ]
+    np.testing.assert_allclose(auroc_per_class(scores, labels), expected, rtol=1e-12)
+
+
+@quick
+@given(seed=seeds)
+def test_auroc_is_the_share_of_pairs_in_the_right_order(seed):
+    scores, labels = random_entries(seed, n=25)
+    for c, found in enumerate(auroc_per_class(scores, labels).tolist()):
+        positive, negative = scores[labels[:, c] == 1, c], scores[labels[:, c] == 0, c]
+        gaps = positive[:, None] - negative
+        expected = ((gaps > 0).double() + (gaps == 0).double() / 2).mean().item()
+        assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_auroc_is_nan_only_where_a_class_has_one_kind_of_label():
+    labels = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0]])
+    scores = np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 5.0], [3.0, 3.0, 4.0]])
+    np.testing.assert_array_equal(auroc_per_class(scores, labels), [NAN, NAN, 1])
+    found = auroc_per_class(torch.eye(3)[[0, 1, 0]], torch.tensor([0, 1, 0]))
+    np.testing.assert_array_equal(found, [1, 1, NAN])
+    constant = auroc_per_class(np.zeros((4, 2)), np.array([[0, 1], [1, 0], [1, 0], [0, 0]]))
+    np.testing.assert_array_equal(constant, [0.5, 0.5])
+
+
+def test_auroc_ranks_single_label_classes_by_probability_not_by_logit():
+    # by logit the second example has the most of class 0; by probability the first has
+    scores, labels = torch.tensor([[1.0, 0.0], [2.0, 5.0]]), torch.tensor([0, 1])
+    assert auroc_per_class(scores, labels).tolist() == [1, 1]
+
+
+def f1_at(threshold, probabilities, labels):
+    predicted = probabilities >= threshold
+    return 2 * (predicted * labels).sum() / (predicted.sum() + labels.sum())
+
+
+@quick
+@given(seed=seeds, n=st.integers(1, 40), decimals=st.integers(0, 3))
+def test_best_thresholds_are_the_highest_of_the_best_by_brute_force(seed, n, decimals):
+    scores, labels = random_entries(seed, n, decimals=decimals)
+    found = best_thresholds(scores, labels)
+    assert found.dtype == torch.float64 and found.shape == (4,)
+    for c in range(4):
+        y, p = labels[:, c].double().numpy(), scores[:, c].double().sigmoid().numpy()
+        if not y.any():
+            assert found[c] == 0.5
+            continue
+        edges = np.concatenate([[0], np.unique(p)])
+        candidates = (edges[1:] + edges[:-1]) / 2
+        f1 = np.array([f1_at(t, p, y) for t in candidates])
+        assert found[c].item() == pytest.approx(candidates[f1 == f1.max()].max())
+        assert f1_at(found[c].item(), p, y) == f1.max()
+        # and no threshold at all does better, candidate or not
+        assert f1.max() >= max(f1_at(t, p, y) for t in np.linspace(0, 1, 101))
+
+
+def test_best_thresholds_by_hand():
+    probabilities = np.array([0.9, 0.8, 0.6, 0.4, 0.2])
+    labels = np.array([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).T
+    scores = np.repeat(np.log(probabilities / (1 - probabilities))[:, None], 3, axis=1)
+    # the first three as positive: F1 = 4/5, against 2/3 for the first alone; no positive; everything positive
+    torch.testing.assert_close(best_thresholds(scores, labels), torch.tensor([0.5, 0.5, 0.1]).double())
+
+
+def test_of_equally_good_thresholds_the_highest_is_taken():
+    # F1 is 2/3 for the first alone and for the first four
+    scores, labels = (
+        np.array([[logit(p)] * 2 for p in (0.9, 0.7, 0.5, 0.3)]),
+        np.array([[1] * 2, [0] * 2, [0] * 2, [1] * 2]),
+    )
+    torch.testing.assert_close(best_thresholds(scores, labels), torch.tensor([0.8, 0.8]).double())
+
+
+def test_constant_scores_are_all_called_positive():
+    labels = np.array([[1, 0], [0, 0], [0, 1]])
+    torch.testing.assert_close(best_thresholds(np.zeros((3, 2)), labels), torch.tensor([0.25, 0.25]).double())
+
+
+def test_neighbouring_floats_and_saturated_scores_still_get_the_promised_f1():
+    # sigmoid(±800) is exactly 1 and 0; the two others are neighbours in float64
+    half = np.nextafter(0.5, 1)
+    scores, labels = np.array([[800.0, 4e-16], [-800.0, 0.0]]), np.array([[1, 1], [1, 0]])
+    assert torch.tensor(scores).sigmoid()[0, 1] in (half, np.nextafter(half, 1))
+    thresholds = best_thresholds(scores, labels)
+    assert (
+        precision_recall_f1(scores, labels, average="macro", multilabel=True, thresholds=thresholds).f1 == 1
+    )
+
+
+@quick
+@given(seed=seeds)
+def test_best_thresholds_are_no_worse_than_a_half(seed):
+    scores, labels = random_entries(seed)
+    best, half = (
+        precision_recall_f1(scores, labels, average=None, multilabel=True, thresholds=thresholds).f1
+        for thresholds in (best_thresholds(scores, labels), 0.5)
+    )
+    assert (best >= half).all()
+
+
+def as_numbers(table):
+    return {(row["class"], row["average"], row["metric"]): row["value"] for _, row in table.iterrows()}
+
+
+def test_evaluate_gives_every_single_label_row_once():
+    scores, labels = random_classes(0, n=200)
+    table = evaluate(scores, labels, multilabel=False, class_names=list("abcde"))
+    assert list(table.columns) == ["class", "average", "metric", "value"] and table["value"].dtype == float
+    numbers = as_numbers(table)
+    assert len(numbers) == len(table) == 3 * 3 + 2 + 5 * 4
+    assert numbers["", "", "accuracy"] == accuracy_score(labels, scores.argmax(1))
+    assert numbers["", "micro", "f1"] == pytest.approx(numbers["", "", "accuracy"])
+    for average in ("macro", "micro", "weighted"):
+        expected = precision_recall_f1(scores, labels, average=average)
+        assert tuple(numbers["", average, m] for m in ("precision", "recall", "f1")) == tuple(expected)
+    auroc = auroc_per_class(scores, labels)
+    assert numbers["", "macro", "auroc"] == pytest.approx(auroc.mean().item())
+    per_class = precision_recall_f1(scores, labels, average=None)
+    for c, name in enumerate("abcde"):
+        found = [numbers[name, "", m] for m in ("precision", "recall", "f1", "auroc")]
+        assert found == [per_class.precision[c], per_class.recall[c], per_class.f1[c], auroc[c].item()]
+
+
+def test_evaluate_gives_every_multilabel_row_once_and_uses_the_thresholds():
+    scores, labels = random_entries(1, n=200)
+    thresholds = best_thresholds(scores, labels)
+    table = evaluate(scores, labels, multilabel=True, class_names=list("abcd"), thresholds=thresholds)
+    numbers = as_numbers(table)
+    assert len(numbers) == len(table) == 4 * 3 + 1 + 4 * 4
+    for average in ("macro", "micro", "weighted", "samples"):
+        expected = precision_recall_f1(
+            scores, labels, average=average, multilabel=True, thresholds=thresholds
+        )
+        assert tuple(numbers["", average, m] for m in ("precision", "recall", "f1")) == tuple(expected)
+    per_class = precision_recall_f1(scores, labels, average=None, multilabel=True, thresholds=thresholds)
+    assert [numbers[name, "", "f1"] for name in "abcd"] == per_class.f1.tolist()
+
+
+def test_the_mean_auroc_leaves_out_classes_without_one():
+    scores, labels = (
+        torch.tensor([[1.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 2.0, 0.0]]),
+        torch.tensor([0, 1, 0]),
+    )
+    numbers = as_numbers(evaluate(scores, labels, multilabel=False, class_names=list("abc")))
+    assert math.isnan(numbers["c", "", "auroc"])
+    assert numbers["", "macro", "auroc"] == pytest.approx(
+        (numbers["a", "", "auroc"] + numbers["b", "", "auroc"]) / 2
+    )
+    nothing = evaluate(torch.eye(3)[:1], torch.zeros(1, 3), multilabel=True, class_names=list("abc"))
+    assert math.isnan(as_numbers(nothing)["", "macro", "auroc"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"average": "samples"}, "'samples'; allowed are None, macro, micro, weighted"),
+        (
+            {"average": "mean", "multilabel": True},
+            "'mean'; allowed are None, macro, micro, weighted, samples",
+        ),
+        ({"thresholds": 0.5}, "thresholds are for several labels"),
+        ({"labels": [0, 1, 3]}, "labels run from 0.0 to 3.0; allowed are the integers 0 to 2"),
+        ({"labels": [0, 1, 0.5]}, "integers 0 to 2"),
+        ({"labels": [0, 1]}, r"labels have shape \(2,\)"),
+        ({"multilabel": True}, r"labels have shape \(3,\); scores of shape \(3, 3\) need \(3, 3\)"),
+        ({"scores": np.full((3, 3), NAN)}, "nan or infinite values; did the training diverge"),
+        ({"scores": np.zeros((3, 1)), "labels": [0, 0, 0]}, r"scores have shape \(3, 1\)"),
+        ({"scores": np.zeros((0, 3)), "labels": []}, "at least one example"),
+        ({"multilabel": True, "labels": np.eye(3) / 2}, "integers 0 to 1"),
+        (
+            {"multilabel": True, "labels": np.eye(3), "thresholds": 1.5},
+            r"thresholds are 1\.5; give one probability or 3",
+        ),
+        ({"multilabel": True, "labels": np.eye(3), "thresholds": [0.5, 0.5]}, r"\[0.5, 0.5\]"),
+    ],
+)
+def test_wrong_input_is_refused_with_value_and_allowed(change, message):
+    arguments = {"scores": np.eye(3), "labels": np.array([0, 1, 2]), "average": "macro"} | change
+    with pytest.raises(InputError, match=message):
+        precision_recall_f1(arguments.pop("scores"), np.array(arguments.pop("labels")), **arguments)
+
+
+def test_evaluate_refuses_class_names_that_do_not_fit():
+    with pytest.raises(InputError, match=r"shape \(3, 3\) but there are 2 class names"):
+        evaluate(np.eye(3), np.array([0, 1, 2]), multilabel=False, class_names=["a", "b"])
+
+
+def test_mean_and_std_by_hand():
+    assert mean_and_std([1, 2, 4, 5]) == pytest.approx((3, math.sqrt(10 / 3), 4))
+    mean, std, n = mean_and_std([0.25])
+    assert (mean, n) == (0.25, 1) and math.isnan(std)
+    with pytest.raises(InputError, match="no values"):
+        mean_and_std([])
+
+
+@quick
+@given(
+    pairs=st.lists(st.tuples(st.floats(0, 1, width=16), st.floats(0, 1, width=16)), min_size=2, max_size=8)
+)
+def test_the_paired_interval_is_students_t(pairs):
+    a, b = np.array(pairs).T
+    found = paired_difference(a, b)
+    assert found.mean == pytest.approx((a - b).mean()) and found.n == len(pairs)
+    if np.ptp(a - b) == 0:
+        assert (found.low, found.high) == (found.mean, found.mean)
+        return
+    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
+    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high], rtol=1e-9, atol=1e-9)
+
+
+def test_one_pair_has_no_interval_and_unequal_numbers_are_refused():
+    mean, low, high, n = paired_difference([0.75], [0.5])
+    assert (mean, n) == (0.25, 1) and math.isnan(low) and math.isnan(high)
+    with pytest.raises(InputError, match="equally many, found 2 and 1"):
+        paired_difference([0.5, 0.6], [0.5])
