@@ -16,4 +16,5 @@ def update_average(average: nn.Module, model: nn.Module, n_averaged: int) -> Non
 
 def refresh_batchnorm(model: nn.Module, loader) -> None:
     """BatchNorm's running statistics re-estimated on the images of `loader` (Izmailov et al. 2018, section 3.2)."""
-    update_bn((batch.images for batch in loader), model)
+    # A last batch of one image has no variance to estimate.
+    update_bn((batch.images for batch in loader if len(batch.images) > 1), model)

@@ -41,6 +41,15 @@ class Task:
         """C."""
         return len(self.class_names)
 
+    def summary(self) -> str:
+        """One line for people: images, parts, groups, noise."""
+        parts = " / ".join(f"{len(self.split[part]):,}" for part in PARTS)
+        return (
+            f"{self.name}: {len(self.images):,} images of {self.images.shape[-1]} px in {len(self.groups.unique()):,} groups, "
+            f"split {parts} (train / validation / test), {self.n_classes} {'labels' if self.multilabel else 'classes'}, "
+            f"injected label noise {self.noise_rate:.1%}"
+        )
+
 
 def make_task(name: str, examples, *, fractions: Sequence[float], noise, seed: int, lists=None, keep_unlabelled=True) -> Task:
     """A task from a source's examples: split 70/10/20 by group (or by list files), noise on the training part.
@@ -76,6 +85,19 @@ def _noise_matrix(noise, examples) -> Tensor:
 
 def _generator(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1009 + stream)
+
+
+def examples_by_class(task: Task, per_class: int, *, part: str = "train") -> dict[str, np.ndarray]:
+    """The first images of each class of a part, uint8 [n, channels, H, W], for looking at; clean labels, one per group."""
+    index = task.split[part]
+    first_of_group = np.unique(task.groups[index].numpy(), return_index=True)[1]
+    index = index[torch.from_numpy(np.sort(first_of_group))]
+    labels = task.clean_labels[index]
+    chosen = {
+        name: index[(labels[:, number] > 0) if task.multilabel else (labels == number)][:per_class]
+        for number, name in enumerate(task.class_names)
+    }
+    return {name: np.asarray(task.images[found.numpy()]) for name, found in chosen.items() if len(found)}
 
 
 def fingerprint(*parts: str | Tensor) -> str:

@@ -1,6 +1,5 @@
 """Run independent jobs: in this process, or in local processes through joblib's loky."""
 
-import os
 from collections.abc import Callable, Sequence
 
 import joblib
@@ -13,7 +12,7 @@ def run_jobs(
     jobs: Sequence,
     *,
     backend: str = "inline",
-    workers: int | str = "auto",
+    workers: int = 1,
     threads: int = 1,
     description: str = "",
     costs: Sequence[float] | None = None,
@@ -25,10 +24,9 @@ def run_jobs(
     """
     costs = list(costs) if costs is not None else [1.0] * len(jobs)
     order = sorted(range(len(jobs)), key=lambda i: -costs[i])
-    workers = min(os.cpu_count() or 1 if workers == "auto" else workers, max(1, len(jobs)))
     with tqdm(total=sum(costs), desc=description, disable=not jobs, bar_format=_BAR) as bar:
         calls = (joblib.delayed(_on_threads)(function, jobs[i], i, threads) for i in order)
-        options = {"n_jobs": 1} if backend == "inline" else {"n_jobs": workers, "backend": "loky"}
+        options = {"n_jobs": 1} if backend == "inline" else {"n_jobs": min(workers, max(1, len(jobs))), "backend": "loky"}
         for done, i in enumerate(joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **options)(calls), 1):
             bar.set_postfix_str(f"{done} of {len(jobs)} runs", refresh=False)
             bar.update(min(costs[i], bar.total - bar.n))  # rounding must not carry the bar past its end

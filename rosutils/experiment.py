@@ -1,24 +1,16 @@
-"""One run: its recipe, its key in the store, and how it is made. A run is a teacher, a teacher's bank, or a student."""
+"""The parameters of a study with the data they name, and each run's recipe, key, inputs and outputs."""
 
-import platform
-import time
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-import pandas as pd
 import torch
-import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
-import rosutils
-from rosutils import distill, models, training, weights
+from rosutils import models
 from rosutils.augment import View
-from rosutils.averaging import refresh_batchnorm
-from rosutils.bank import Bank, view_logits
+from rosutils.bank import Bank
 from rosutils.data import Loader, Task, fingerprint, make_task
-from rosutils.losses import task_loss
-from rosutils.metrics import best_thresholds, precision_recall_f1
 from rosutils.params import ROOT, Parameters
 from rosutils.sources import open_source
 from rosutils.store import Run, Store, digest
@@ -177,117 +169,7 @@ class Experiment:
         cost = models.RELATIVE_COST[spec.architecture]
         return images * cost * (0.3 if spec.role == "bank" else 1.0)
 
-    def make(self, spec: RunSpec, *, progress: bool = False) -> Run:
-        """The run from the store, or made now: resumable, and by one process at a time."""
-        key = self.key(spec)
-        with self.store.lock(key):
-            if (run := self.store.get(key)) is not None:
-                return run
-            start = time.perf_counter()
-            tensors, tables = self._bank_logits(spec) if spec.role == "bank" else self._train(spec, progress)
-            record = {"seconds": round(time.perf_counter() - start, 2), "device": device_name(self.device), **versions()}
-            record |= {"work": self.work(spec), "threads": torch.get_num_threads(), "run": str(spec)}
-            return self.store.put(key, recipe=self.recipe(spec), record=record, tensors=tensors, tables=tables)
-
-    def _bank_logits(self, spec: RunSpec) -> tuple[dict, dict]:
-        loader = self.loader(spec, self.training_index(spec), augmented=True)
-        logits = view_logits(self.model(spec.teachers[0]), loader, self.parameters.training.epochs)
-        return {"logits": {"train": logits}}, {}
-
-    def _train(self, spec: RunSpec, progress: bool) -> tuple[dict, dict]:
-        """Train a teacher or a student, average it where its setting asks for that, and keep weights, logits and history."""
-        section, task = self.parameters.training, self.task(spec.task)
-        model = models.create(spec.architecture, task.n_classes, seed=spec.seed, pretraining=section.pretraining)
-        model = model.to(self.device)
-        loss_fn = self.loss_fn(spec)
-        average = distill.Average(model, self.parameters.distillation.averaging_start)
-        best = training.BestModel(model)
-        stateful: dict[str, nn.Module] = {"best": best} if section.reported == "best-validation" else {}
-        stateful |= {"average": average.model} if spec.weighting == "exponential" else {}
-        stateful |= {"selector": loss_fn.selector} if spec.weighting == "reinforced" else {}
-
-        def after_epoch(model: nn.Module, epoch: int) -> dict:
-            row = self._validate(spec, model)
-            if "best" in stateful:
-                best.offer(model, row["validation_f1"])
-            if "average" in stateful:
-                average.after_epoch(model, epoch)
-            return row | (loss_fn.after_epoch() if "selector" in stateful else {})
-
-        history = training.fit(
-            model, self.loader(spec, self.training_index(spec), shuffled=True, augmented=True), loss_fn,
-            epochs=section.epochs, learning_rate=section.learning_rate, milestones=section.milestones,
-            momentum=section.momentum, weight_decay=section.weight_decay, seed=spec.seed, after_epoch=after_epoch,
-            stateful=stateful, checkpoint=self.store.checkpoint(self.key(spec)), progress=progress,
-        )  # fmt: skip
-        return self._outcome(spec, best.model if "best" in stateful else model, average.model, history)
-
-    def _outcome(self, spec: RunSpec, model: nn.Module, average: nn.Module, history: list[dict]) -> tuple[dict, dict]:
-        tensors = {"weights": model.state_dict(), "logits": self._logits(spec, model)}
-        if spec.weighting == "exponential":
-            if self.parameters.distillation.refresh_batchnorm:
-                refresh_batchnorm(average, self.loader(spec, self.training_index(spec)))
-            tensors["averaged"] = average.state_dict()
-            tensors["averaged_logits"] = self._logits(spec, average)
-        return tensors, {"history": pd.DataFrame(history)}
-
-    def loss_fn(self, spec: RunSpec):
-        """The run's loss: supervised, or Eq. 4 with the weighting of its setting."""
-        if spec.weighting == "none":
-            return distill.supervised_loss
-        section, task, bank = self.parameters.distillation, self.task(spec.task), self.bank(spec)
-        options = {"temperature": section.temperature, "alpha": section.alpha}
-        options["multilabel"] = task.multilabel and section.multilabel == "sigmoid"
-        if spec.weighting == "reinforced":
-            selector = weights.ReinforcedSelector(
-                models.create(spec.architecture, task.n_classes, seed=0).head.in_features, task.n_classes,
-                learning_rate=section.reinforced.learning_rate, entropy_bonus=section.reinforced.entropy_bonus,
-            ).to(self.device)  # fmt: skip
-            return distill.ReinforcedLoss(bank, selector, seed=spec.seed, reward=section.reinforced.reward, **options)
-        k = len(spec.teachers)
-        weigh = {
-            "single": distill.fixed(weights.single_weights(k, 0)),
-            "uniform": distill.fixed(weights.uniform_weights(k)),
-            "exponential": distill.ExponentialWeights(
-                k, seed=spec.seed, normalize=section.weights.normalize, per_example=section.weights.per == "example"
-            ),
-        }[spec.weighting]
-        return distill.DistillationLoss(bank, weigh, **options)
-
-    def _logits(self, spec: RunSpec, model: nn.Module) -> dict[str, Tensor]:
-        """Validation and test logits, so that every metric can be recomputed without the model."""
-        split = self.task(spec.task).split
-        return {part: training.predict(model, self.loader(spec, split[part]))[0] for part in ("validation", "test")}
-
-    def _validate(self, spec: RunSpec, model: nn.Module) -> dict:
-        """Validation loss and F1 (weighted, or micro for several labels) for the history."""
-        task = self.task(spec.task)
-        logits, labels = training.predict(model, self.loader(spec, task.split["validation"]))
-        thresholds = best_thresholds(logits, labels) if task.multilabel else None
-        average = "micro" if task.multilabel else "weighted"
-        score = precision_recall_f1(logits, labels, average=average, multilabel=task.multilabel, thresholds=thresholds)
-        loss = task_loss(logits, labels, multilabel=task.multilabel).mean()
-        return {"validation_loss": float(loss), "validation_f1": float(score.f1)}
-
 
 def bank_of(teacher: RunSpec) -> RunSpec:
     """The bank of one teacher: its logits for every view of the whole training part."""
     return RunSpec("bank", teacher.task, teacher.architecture, teacher.seed, teachers=(teacher,))
-
-
-def make_job(job: tuple[str, RunSpec]) -> None:
-    """Make the run of a (parameters as JSON, spec) pair; what the engine calls in its workers."""
-    Experiment.of(job[0]).make(job[1])
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result may depend on."""
-    return {
-        "rosutils": rosutils.__version__, "python": platform.python_version(), "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }  # fmt: skip
-
-
-def device_name(device: torch.device) -> str:
-    """The processor's name as torch or the platform tells it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"

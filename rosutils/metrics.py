@@ -92,9 +92,7 @@ def auroc_per_class(scores: Array, labels: Array) -> Tensor:
         scores, labels = special.softmax(scores, axis=1), labels[:, None] == np.arange(scores.shape[1])
     both_kinds = labels.any(axis=0) & ~labels.all(axis=0)
     pairs = zip(labels.T, scores.T, both_kinds, strict=True)
-    return torch.tensor(
-        [roc_auc_score(y, s) if both else float("nan") for y, s, both in pairs], dtype=torch.float64
-    )
+    return torch.tensor([roc_auc_score(y, s) if both else float("nan") for y, s, both in pairs], dtype=torch.float64)
 
 
 def best_thresholds(scores: Array, labels: Array) -> Tensor:
@@ -156,9 +154,7 @@ def mean_and_std(values: Sequence[float]) -> MeanAndStd:
     values = _array(values)
     if values.size == 0:
         raise InputError("no values to average; give at least one")
-    return MeanAndStd(
-        float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else float("nan"), values.size
-    )
+    return MeanAndStd(float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else float("nan"), values.size)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
@@ -168,9 +164,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     """
     a, b = _array(a), _array(b)
     if a.shape != b.shape:
-        raise InputError(
-            f"paired values must be equally many, found {a.size} and {b.size}; give one of each per seed"
-        )
+        raise InputError(f"paired values must be equally many, found {a.size} and {b.size}; give one of each per seed")
     mean, std, n = mean_and_std(a - b)
     half = float(stats.t.ppf(0.975, n - 1)) * std / n**0.5 if n > 1 else float("nan")
     return PairedDifference(mean, mean - half, mean + half, n)
@@ -195,21 +189,15 @@ def _checked(scores: Array, labels: Array, multilabel: bool) -> tuple[np.ndarray
     """Scores as float64 [N, C] and labels as int64 [N] or [N, C], or an InputError that says why not."""
     scores, labels = _array(scores), _array(labels)
     if scores.ndim != 2 or 0 in scores.shape or scores.shape[1] < 2:
-        raise InputError(
-            f"scores have shape {scores.shape}; need [N, C] with at least one example and two classes"
-        )
+        raise InputError(f"scores have shape {scores.shape}; need [N, C] with at least one example and two classes")
     expected = scores.shape if multilabel else scores.shape[:1]
     if labels.shape != expected:
         raise InputError(f"labels have shape {labels.shape}; scores of shape {scores.shape} need {expected}")
     if not np.isfinite(scores).all():
-        raise InputError(
-            "scores hold nan or infinite values; did the training diverge? try a lower learning rate"
-        )
+        raise InputError("scores hold nan or infinite values; did the training diverge? try a lower learning rate")
     highest = 1 if multilabel else scores.shape[1] - 1
     if not np.isin(labels, np.arange(highest + 1)).all():
-        raise InputError(
-            f"labels run from {labels.min()} to {labels.max()}; allowed are the integers 0 to {highest}"
-        )
+        raise InputError(f"labels run from {labels.min()} to {labels.max()}; allowed are the integers 0 to {highest}")
     return scores, labels.astype(np.int64)
 
 

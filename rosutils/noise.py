@@ -29,9 +29,7 @@ def transition_matrix(kind: str, rate: float, n_classes: int) -> Tensor:
         raise InputError(f"noise kind is {kind!r}; allowed are {', '.join(KINDS)}")
     _check_rates("noise rate", torch.tensor(rate, dtype=torch.float64))
     if n_classes < 2:
-        raise InputError(
-            f"label noise between classes needs at least 2 classes, found n_classes = {n_classes}"
-        )
+        raise InputError(f"label noise between classes needs at least 2 classes, found n_classes = {n_classes}")
     identity = torch.eye(n_classes, dtype=torch.float64)
     if kind == "none":
         return identity
@@ -51,9 +49,7 @@ def label_flip_rates(
     for name, given in (("false_negatives", false_negatives), ("false_positives", false_positives)):
         rates = torch.as_tensor(given, dtype=torch.float64)
         if rates.shape not in ((), (n_classes,)):
-            raise InputError(
-                f"{name} has shape {tuple(rates.shape)}; give one number or {n_classes}, one per label"
-            )
+            raise InputError(f"{name} has shape {tuple(rates.shape)}; give one number or {n_classes}, one per label")
         _check_rates(name, rates)
         columns.append(rates.expand(n_classes))
     return torch.stack(columns, dim=1)
@@ -109,9 +105,7 @@ def noise_report(noisy: Tensor, clean: Tensor, class_names: Sequence[str]) -> pd
 def _flip_classes(labels: Tensor, matrix: Tensor, generator: torch.Generator) -> Tensor:
     n_classes = len(matrix)
     if matrix.shape != (n_classes, n_classes):
-        raise InputError(
-            f"the matrix has shape {tuple(matrix.shape)}; labels [N] need [C, C], see transition_matrix"
-        )
+        raise InputError(f"the matrix has shape {tuple(matrix.shape)}; labels [N] need [C, C], see transition_matrix")
     if (matrix < 0).any() or not torch.allclose(matrix.sum(1), torch.ones_like(matrix[:, 0])):
         raise InputError(
             f"rows of a transition matrix are non-negative and sum to 1, found sums {matrix.sum(1).tolist()}"
@@ -152,9 +146,7 @@ def _indicator(labels: Tensor, n_classes: int) -> Tensor:
 
 def _check_class_range(labels: Tensor, n_classes: int) -> None:
     if len(labels) and not (0 <= labels.min() and labels.max() < n_classes):
-        raise InputError(
-            f"labels run from {labels.min()} to {labels.max()}; allowed are 0 to {n_classes - 1}"
-        )
+        raise InputError(f"labels run from {labels.min()} to {labels.max()}; allowed are 0 to {n_classes - 1}")
 
 
 def _check_rates(name: str, rates: Tensor) -> None:
@@ -164,6 +156,4 @@ def _check_rates(name: str, rates: Tensor) -> None:
 
 def _check_same_shape(noisy: Tensor, clean: Tensor) -> None:
     if noisy.shape != clean.shape:
-        raise InputError(
-            f"noisy labels {tuple(noisy.shape)} and clean labels {tuple(clean.shape)} must have one shape"
-        )
+        raise InputError(f"noisy labels {tuple(noisy.shape)} and clean labels {tuple(clean.shape)} must have one shape")

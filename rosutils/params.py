@@ -281,6 +281,14 @@ def _fields_at(location: tuple) -> list[str]:
     return list(model.model_fields)
 
 
+# What Section IV states; every other value of params/paper.yaml is our choice.
+STATED = frozenset({
+    "data.fractions", "subsets.count", "subsets.overlap", "teachers.architectures", "training.epochs", "training.batch_size",
+    "training.learning_rate", "training.milestones", "training.momentum", "training.weight_decay", "distillation.student",
+    "distillation.single_teacher", "distillation.temperature", "distillation.alpha", "distillation.averaging_start",
+})  # fmt: skip
+
+
 def departures(parameters: Parameters, printed: Parameters) -> list[tuple[str, Any, Any]]:
     """Every (key, Section IV-B's value, value here) in which a profile departs from the printed settings."""
     ours, theirs = _flat(parameters.model_dump()), _flat(printed.model_dump())

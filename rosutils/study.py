@@ -1,5 +1,6 @@
 """From parameters to the runs that each table and figure needs; the settings of Table I as four knobs."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,11 +10,13 @@ import pandas as pd
 import torch
 
 from rosutils import InputError, models, params, results, training
+from rosutils.data import Task
 from rosutils.distill import supervised_loss
 from rosutils.engine import run_jobs
-from rosutils.experiment import Experiment, RunSpec, bank_of, make_job
+from rosutils.experiment import Experiment, RunSpec, bank_of
 from rosutils.metrics import best_thresholds, evaluate
-from rosutils.params import ROOT, Parameters
+from rosutils.params import ROOT
+from rosutils.runs import make_job, versions
 
 
 class Setting(NamedTuple):
@@ -57,11 +60,29 @@ class Study(Experiment):
         """Where this profile's results.csv, executed notebooks and images that are not to be shared go."""
         return self.folder / self.parameters.profile
 
+    def workers(self) -> int:
+        """How many runs are made at once."""
+        engine = self.parameters.engine
+        if engine.backend == "inline":
+            return 1
+        return os.cpu_count() or 1 if engine.workers == "auto" else engine.workers
+
+    def watermark(self) -> str:
+        """What every artefact says on its face: profile, data, pixels, epochs, and whether the paper's numbers compare."""
+        data = self.parameters.data
+        sources = " and ".join(dict.fromkeys(data.sources[name].source for name in self.parameters.tasks))
+        kind = f"{sources} images"
+        text = f"profile {self.parameters.profile} · {kind} · {data.pixels} px · {self.parameters.training.epochs} epochs"
+        return text if self.parameters.profile == "paper" else f"{text} · not comparable with the paper"
+
+    def tasks(self) -> dict[str, Task]:
+        """Every task of the profile by name."""
+        return {name: self.task(name) for name in self.parameters.tasks}
+
     def about_tasks(self) -> dict[str, dict]:
         """What tables and figures need to know of each task."""
         return {
-            name: {"multilabel": (task := self.task(name)).multilabel, "class_names": task.class_names}
-            for name in self.parameters.tasks
+            name: {"multilabel": task.multilabel, "class_names": task.class_names} for name, task in self.tasks().items()
         }
 
     def teachers(self, task: str, pool: str) -> tuple[RunSpec, ...]:
@@ -110,7 +131,7 @@ class Study(Experiment):
         for stage in STAGES:
             here = [spec for spec in missing if spec.role == stage]
             run_jobs(
-                make_job, [(parameters, spec) for spec in here], backend=engine.backend, workers=engine.workers,
+                make_job, [(parameters, spec) for spec in here], backend=engine.backend, workers=self.workers(),
                 threads=engine.threads, description=f"{stage}s", costs=[self.work(spec) for spec in here],
             )  # fmt: skip
 
@@ -158,6 +179,22 @@ class Study(Experiment):
             (setting.name, "averaged_logits" if setting.averaged else "logits")
             for setting in SETTINGS if self.student(spec.task, setting.name, spec.seed) == spec
         ]  # fmt: skip
+
+    def departures(self) -> list[tuple[str, str, str]]:
+        """(key, Section IV-B, here) wherever the profile departs from params/paper.yaml."""
+        rows = params.departures(self.parameters, params.load("paper"))
+        return [(key + ("" if key in params.STATED else " (not stated in the paper)"), str(a), str(b)) for key, a, b in rows]
+
+    def provenance(self) -> dict:
+        """Where the numbers come from: parameters, data, versions and every finished run; no path and no time of writing."""
+        parameters = self.parameters.model_dump(exclude={"engine": True, "data": {"root"}})
+        data = {
+            name: {"images": len(task.images), "groups": len(task.groups.unique()), "noise_rate": round(task.noise_rate, 4),
+                   "fingerprint": task.fingerprint, "source": task.card.get("source"), "raw": task.card.get("raw")}
+            for name, task in self.tasks().items()
+        }  # fmt: skip
+        runs = {run.key: run.about()["record"] for spec in self.all_runs() if (run := self.run(spec))}
+        return {"profile": self.parameters.profile, "parameters": parameters, "data": data, "versions": versions(), "runs": runs}
 
     def status(self) -> pd.DataFrame:
         """Each run with its artefacts: done or missing, seconds it took or should take on one worker."""

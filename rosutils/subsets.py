@@ -48,9 +48,7 @@ def overlapping_subsets(
     if scheme == "shared-core":
         chosen = _shared_core(order, sizes, n_subsets, overlap)
     else:
-        chosen = _own_and_others(
-            order, sizes, n_subsets, overlap, generator if scheme == "own-shard" else None
-        )
+        chosen = _own_and_others(order, sizes, n_subsets, overlap, generator if scheme == "own-shard" else None)
     return [torch.from_numpy(np.flatnonzero(np.isin(group_of, members))) for members in chosen]
 
 
@@ -83,9 +81,7 @@ def _own_and_others(
         if generator is not None:
             others = others[torch.randperm(len(others), generator=generator).numpy()]
         have = sizes[own].sum()
-        length = _prefix(
-            sizes[others], p * sizes[others].sum(), lambda more, have=have: abs(have + more - target)
-        )
+        length = _prefix(sizes[others], p * sizes[others].sum(), lambda more, have=have: abs(have + more - target))
         chosen.append(np.concatenate([own, others[:length]]))
     return chosen
 
@@ -120,9 +116,7 @@ def _number_groups(groups: Sequence[int] | np.ndarray | Tensor, n_examples: int)
     """Groups numbered in the order they first appear, so that their names decide nothing."""
     groups = np.asarray(groups)
     if groups.shape != (n_examples,):
-        raise InputError(
-            f"groups have shape {groups.shape}; give one group for each of the {n_examples} examples"
-        )
+        raise InputError(f"groups have shape {groups.shape}; give one group for each of the {n_examples} examples")
     return pd.factorize(groups)[0]
 
 

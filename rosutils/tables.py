@@ -84,12 +84,12 @@ def printable(frame: pd.DataFrame) -> pd.DataFrame:
     for group in dict.fromkeys(column[:-1] for column in frame.columns):
         part = _part(frame, group)
         if "published" in part:
-            cells[*group, "paper"] = part["published"].map(_number)
+            cells[*group, "paper"] = part["published"].map(number)
         if "ours" in part:
-            ours = [_spread(mean, std) for mean, std in zip(part["ours"], part["std"], strict=True)]
+            ours = [spread(mean, std) for mean, std in zip(part["ours"], part["std"], strict=True)]
             cells[*group, "ours"] = pd.Series(ours, index=part.index)
         if "difference" in part:
-            cells[*group, "difference"] = part["difference"].map(_signed)
+            cells[*group, "difference"] = part["difference"].map(signed)
     text = pd.DataFrame(cells)
     text.columns.names = frame.columns.names
     return text
@@ -100,16 +100,19 @@ def _part(frame: pd.DataFrame, group: tuple) -> pd.DataFrame:
     return part.set_axis(part.columns.get_level_values(-1), axis=1)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three decimals; nothing for nan."""
     return "" if pd.isna(value) else f"{value:.3f}".replace("-", MINUS)
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Three decimals with a sign; nothing for nan."""
     return "" if pd.isna(value) else f"{round(value, 3) + 0.0:+.3f}".replace("-", MINUS)
 
 
-def _spread(mean: float, std: float) -> str:
-    return _number(mean) if pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
+def spread(mean: float, std: float) -> str:
+    """"0.701 ± 0.012", or the mean alone where there is no std."""
+    return number(mean) if pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
 
 
 def write_table(frame: pd.DataFrame, folder: str | Path, name: str, *, caption: str) -> list[Path]:

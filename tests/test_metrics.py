@@ -37,9 +37,7 @@ def random_entries(seed, n=60, n_classes=4, decimals=1):
     """Rounded logits, so that equal scores occur."""
     draw = np.random.default_rng(seed)
     labels = (draw.random((n, n_classes)) < draw.random(n_classes)).astype(np.float32)
-    return torch.from_numpy(draw.normal(size=(n, n_classes)).round(decimals)).float(), torch.from_numpy(
-        labels
-    )
+    return torch.from_numpy(draw.normal(size=(n, n_classes)).round(decimals)).float(), torch.from_numpy(labels)
 
 
 def logit(probability):
@@ -54,9 +52,7 @@ def test_precision_recall_and_f1_by_hand():
     np.testing.assert_allclose(per_class.recall, [2 / 3, 1 / 2, 1])
     np.testing.assert_allclose(per_class.f1, [4 / 5, 1 / 2, 2 / 3])
     assert precision_recall_f1(scores, labels, average="micro") == pytest.approx((4 / 6, 4 / 6, 4 / 6))
-    assert precision_recall_f1(scores, labels, average="macro").f1 == pytest.approx(
-        (4 / 5 + 1 / 2 + 2 / 3) / 3
-    )
+    assert precision_recall_f1(scores, labels, average="macro").f1 == pytest.approx((4 / 5 + 1 / 2 + 2 / 3) / 3)
     weighted = (3 * 4 / 5 + 2 * 1 / 2 + 1 * 2 / 3) / 6
     assert precision_recall_f1(scores, labels, average="weighted").f1 == pytest.approx(weighted)
 
@@ -65,15 +61,9 @@ def test_multilabel_averages_by_hand():
     labels = np.array([[1, 1, 0], [0, 1, 0]])
     scores = np.where([[1, 0, 1], [0, 1, 0]], 2.0, -2.0)
     options = {"multilabel": True}
-    assert precision_recall_f1(scores, labels, average="micro", **options) == pytest.approx(
-        (2 / 3, 2 / 3, 2 / 3)
-    )
-    assert precision_recall_f1(scores, labels, average="macro", **options) == pytest.approx(
-        (2 / 3, 1 / 2, 5 / 9)
-    )
-    assert precision_recall_f1(scores, labels, average="samples", **options) == pytest.approx(
-        (3 / 4, 3 / 4, 3 / 4)
-    )
+    assert precision_recall_f1(scores, labels, average="micro", **options) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+    assert precision_recall_f1(scores, labels, average="macro", **options) == pytest.approx((2 / 3, 1 / 2, 5 / 9))
+    assert precision_recall_f1(scores, labels, average="samples", **options) == pytest.approx((3 / 4, 3 / 4, 3 / 4))
 
 
 @quick
@@ -87,9 +77,7 @@ def test_single_label_scores_are_scikit_learns(seed, average, n):
 
 
 @quick
-@given(
-    seed=seeds, average=st.sampled_from(["macro", "micro", "weighted", "samples", None]), n=st.integers(1, 60)
-)
+@given(seed=seeds, average=st.sampled_from(["macro", "micro", "weighted", "samples", None]), n=st.integers(1, 60))
 def test_multilabel_scores_are_scikit_learns(seed, average, n):
     scores, labels = random_entries(seed, n)
     predicted = (scores.double().sigmoid() >= 0.5).int()
@@ -116,9 +104,7 @@ def test_thresholds_are_probabilities_and_inclusive():
 
 def test_a_class_that_never_occurs_counts_as_zero():
     scores = torch.eye(4)[[0, 1, 1]]
-    assert precision_recall_f1(scores, torch.tensor([0, 1, 1]), average="macro") == pytest.approx(
-        (0.5, 0.5, 0.5)
-    )
+    assert precision_recall_f1(scores, torch.tensor([0, 1, 1]), average="macro") == pytest.approx((0.5, 0.5, 0.5))
     assert precision_recall_f1(scores, torch.tensor([0, 1, 1]), average=None).f1.tolist() == [1, 1, 0, 0]
 
 
@@ -138,9 +124,7 @@ def test_auroc_is_scikit_learns_for_every_class(seed):
     expected = [roc_auc_score(labels == c, probabilities[:, c]) for c in range(5)]
     np.testing.assert_allclose(auroc_per_class(scores, labels), expected, rtol=1e-12)
     scores, labels = random_entries(seed, n=200)
-    expected = [
-        roc_auc_score(labels[:, c], scores[:, c]) if 0 < labels[:, c].sum() < 200 else NAN for c in range(4)
-    ]
+    expected = [roc_auc_score(labels[:, c], scores[:, c]) if 0 < labels[:, c].sum() < 200 else NAN for c in range(4)]
     np.testing.assert_allclose(auroc_per_class(scores, labels), expected, rtol=1e-12)
 
 
@@ -224,9 +208,7 @@ def test_neighbouring_floats_and_saturated_scores_still_get_the_promised_f1():
     scores, labels = np.array([[800.0, 4e-16], [-800.0, 0.0]]), np.array([[1, 1], [1, 0]])
     assert torch.tensor(scores).sigmoid()[0, 1] in (half, np.nextafter(half, 1))
     thresholds = best_thresholds(scores, labels)
-    assert (
-        precision_recall_f1(scores, labels, average="macro", multilabel=True, thresholds=thresholds).f1 == 1
-    )
+    assert precision_recall_f1(scores, labels, average="macro", multilabel=True, thresholds=thresholds).f1 == 1
 
 
 @quick
@@ -270,9 +252,7 @@ def test_evaluate_gives_every_multilabel_row_once_and_uses_the_thresholds():
     numbers = as_numbers(table)
     assert len(numbers) == len(table) == 4 * 3 + 1 + 4 * 4
     for average in ("macro", "micro", "weighted", "samples"):
-        expected = precision_recall_f1(
-            scores, labels, average=average, multilabel=True, thresholds=thresholds
-        )
+        expected = precision_recall_f1(scores, labels, average=average, multilabel=True, thresholds=thresholds)
         assert tuple(numbers["", average, m] for m in ("precision", "recall", "f1")) == tuple(expected)
     per_class = precision_recall_f1(scores, labels, average=None, multilabel=True, thresholds=thresholds)
     assert [numbers[name, "", "f1"] for name in "abcd"] == per_class.f1.tolist()
@@ -285,9 +265,7 @@ def test_the_mean_auroc_leaves_out_classes_without_one():
     )
     numbers = as_numbers(evaluate(scores, labels, multilabel=False, class_names=list("abc")))
     assert math.isnan(numbers["c", "", "auroc"])
-    assert numbers["", "macro", "auroc"] == pytest.approx(
-        (numbers["a", "", "auroc"] + numbers["b", "", "auroc"]) / 2
-    )
+    assert numbers["", "macro", "auroc"] == pytest.approx((numbers["a", "", "auroc"] + numbers["b", "", "auroc"]) / 2)
     nothing = evaluate(torch.eye(3)[:1], torch.zeros(1, 3), multilabel=True, class_names=list("abc"))
     assert math.isnan(as_numbers(nothing)["", "macro", "auroc"])
 
@@ -336,9 +314,7 @@ def test_mean_and_std_by_hand():
 
 
 @quick
-@given(
-    pairs=st.lists(st.tuples(st.floats(0, 1, width=16), st.floats(0, 1, width=16)), min_size=2, max_size=8)
-)
+@given(pairs=st.lists(st.tuples(st.floats(0, 1, width=16), st.floats(0, 1, width=16)), min_size=2, max_size=8))
 def test_the_paired_interval_is_students_t(pairs):
     a, b = np.array(pairs).T
     found = paired_difference(a, b)

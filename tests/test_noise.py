@@ -31,7 +31,7 @@ def random_entries(n, n_classes, seed):
 
 
 def is_plausible(measured, rate, n):
-    """Whether a share measured on n draws is one that this rate gives, save once in a billion times on each side."""
+    """Whether n draws at this rate give the measured share, save once in a billion times on each side."""
     count = round(measured * n)
     return stats.binom.cdf(count, n, rate) > 1e-9 and stats.binom.sf(count - 1, n, rate) > 1e-9
 
@@ -48,9 +48,7 @@ def test_rows_are_probabilities_and_the_diagonal_is_one_minus_the_rate(kind, rat
 
 
 def test_symmetric_spreads_the_rate_over_the_other_classes():
-    expected = torch.tensor(
-        [[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1], [0.1, 0.1, 0.1, 0.7]]
-    )
+    expected = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1], [0.1, 0.1, 0.1, 0.7]])
     torch.testing.assert_close(transition_matrix("symmetric", 0.3, 4), expected.double())
 
 
@@ -88,9 +86,7 @@ def test_the_share_of_changed_labels_is_the_nominal_rate(kind, rate, seed, n_cla
 def test_rate_zero_changes_nothing_and_rate_one_changes_everything(kind, n_classes):
     clean = random_classes(5000, n_classes, 1)
     assert torch.equal(flip_labels(clean, transition_matrix(kind, 0, n_classes), generator=seeded()), clean)
-    assert (
-        noise_rate(flip_labels(clean, transition_matrix(kind, 1, n_classes), generator=seeded()), clean) == 1
-    )
+    assert noise_rate(flip_labels(clean, transition_matrix(kind, 1, n_classes), generator=seeded()), clean) == 1
 
 
 def test_kind_none_changes_nothing_whatever_the_rate():
@@ -117,26 +113,35 @@ def test_each_label_follows_its_own_row_of_a_free_matrix():
     matrix = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.1, 0.2, 0.7]])
     clean = torch.arange(3).repeat_interleave(20000)
     noisy = flip_labels(clean, matrix, generator=seeded())
-    measured = torch.stack(
-        [(noisy[clean == row][:, None] == torch.arange(3)).double().mean(0) for row in range(3)]
-    )
+    measured = torch.stack([(noisy[clean == row][:, None] == torch.arange(3)).double().mean(0) for row in range(3)])
     torch.testing.assert_close(measured, matrix.double(), atol=0.02, rtol=0)
     assert (measured[matrix == 0] == 0).all()
 
 
-def test_a_draw_close_to_one_never_falls_on_an_impossible_class():
-    # 0.7 + 0.1 + 0.1 + 0.1 is below 1 in floating point, and the last class has probability 0
-    matrix = torch.tensor([[0.7, 0.1, 0.1, 0.1, 0.0]] * 5, dtype=torch.float64)
-    almost_one = 1 - 2**-53
+class ForcedDraw(torch.overrides.TorchFunctionMode):
+    """Makes every uniform draw the given number."""
 
-    class LargestDraw(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            drawn = function(*args, **(kwargs or {}))
-            return torch.full_like(drawn, almost_one) if function is torch.rand else drawn
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
 
-    with LargestDraw():
-        noisy = flip_labels(torch.zeros(3, dtype=torch.int64), matrix, generator=seeded())
-    assert noisy.tolist() == [3, 3, 3]
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        drawn = function(*args, **(kwargs or {}))
+        return torch.full_like(drawn, self.draw) if function is torch.rand else drawn
+
+
+@pytest.mark.parametrize(("draw", "expected"), [(0.0, 1), (1 - 2**-53, 4)])
+def test_the_smallest_and_the_largest_draw_never_give_an_impossible_class(draw, expected):
+    # 0.7 + 0.1 + 0.1 + 0.1 is below 1 in floating point; the first and the last class have probability 0
+    matrix = torch.tensor([[0.0, 0.7, 0.1, 0.1, 0.1, 0.0]] * 6, dtype=torch.float64)
+    with ForcedDraw(draw):
+        assert flip_labels(torch.zeros(3, dtype=torch.int64), matrix, generator=seeded()).tolist() == [expected] * 3
+
+
+def test_the_smallest_draw_flips_no_entry_at_rate_zero():
+    clean = random_entries(20, 3, 0)
+    with ForcedDraw(0.0):
+        assert torch.equal(flip_labels(clean, label_flip_rates(0, 0, 3), generator=seeded()), clean)
 
 
 @quick
@@ -177,9 +182,7 @@ def test_flip_rates_take_one_number_for_all_or_one_per_label():
 
 
 @quick
-@given(
-    lost=st.lists(rates, min_size=3, max_size=3), gained=st.lists(rates, min_size=3, max_size=3), seed=seeds
-)
+@given(lost=st.lists(rates, min_size=3, max_size=3), gained=st.lists(rates, min_size=3, max_size=3), seed=seeds)
 def test_multilabel_errors_have_their_two_rates_per_label(lost, gained, seed):
     clean = random_entries(4000, 3, seed)
     noisy = flip_labels(clean, label_flip_rates(lost, gained, 3), generator=seeded(seed))
@@ -256,6 +259,4 @@ def test_the_report_of_classes_is_the_report_of_their_indicators(seed):
     by_class, by_entry = noise_report(noisy, clean, list("abcd")), noise_report(*entries, list("abcd"))
     assert by_class.equals(by_entry)
     assert by_class["false_negatives"].sum() == (noisy != clean).sum()
-    assert (
-        by_class["given"] == by_class["clean"] - by_class["false_negatives"] + by_class["false_positives"]
-    ).all()
+    assert (by_class["given"] == by_class["clean"] - by_class["false_negatives"] + by_class["false_positives"]).all()

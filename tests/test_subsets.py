@@ -14,7 +14,7 @@ from rosutils.subsets import SCHEMES, overlap_matrix, overlapping_subsets
 
 quick = settings(max_examples=50, deadline=None)
 schemes = st.sampled_from(SCHEMES)
-overlaps = st.floats(0, 1) | st.sampled_from([0, 0.2, 0.4, 0.6, 0.8, 1])
+overlaps = st.floats(0, 1) | st.integers(0, 100).map(lambda percent: percent / 100)
 seeds = st.integers(0, 2**32)
 counts = st.integers(1, 6).flatmap(lambda k: st.tuples(st.integers(k, 300), st.just(k)))  # N >= k
 
@@ -53,6 +53,24 @@ def test_sizes_are_exact_to_one_example_and_the_union_is_everything(counts, over
         assert abs(len(subset) - nominal_size(n, k, overlap)) <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_sizes_are_exact_to_one_example_for_every_remainder(scheme, k):
+    for n, percent in itertools.product(range(20, 32), range(0, 101, 4)):
+        subsets = overlapping_subsets(n, k, percent / 100, scheme=scheme, generator=seeded())
+        misses = [abs(len(subset) - nominal_size(n, k, percent / 100)) for subset in subsets]
+        assert max(misses) <= 1 + 1e-6, (n, percent)
+
+
+def test_a_core_of_a_whole_number_of_examples_is_met_exactly():
+    # many of these products are not whole in floating point: 100 * 0.29 is just below 29
+    for n, k, percent in itertools.product((50, 100, 125, 200), (2, 3, 5), range(101)):
+        core, rest = divmod(n * percent, 100)
+        if rest == 0 and core < n:
+            seen = torch.cat(overlapping_subsets(n, k, percent / 100, generator=seeded())).bincount()
+            assert (seen == k).sum() == core, (n, k, percent)
+
+
 @quick
 @given(counts=counts, scheme=schemes, seed=seeds)
 def test_overlap_zero_is_a_partition_and_overlap_one_is_k_copies(counts, scheme, seed):
@@ -67,9 +85,7 @@ def test_overlap_zero_is_a_partition_and_overlap_one_is_k_copies(counts, scheme,
 @given(data=grouped(), overlap=overlaps, scheme=schemes, seed=seeds)
 def test_groups_stay_whole_and_sizes_are_met_to_about_the_largest_group(data, overlap, scheme, seed):
     groups, k = data
-    subsets = overlapping_subsets(
-        len(groups), k, overlap, scheme=scheme, groups=groups, generator=seeded(seed)
-    )
+    subsets = overlapping_subsets(len(groups), k, overlap, scheme=scheme, groups=groups, generator=seeded(seed))
     assert union(subsets) == list(range(len(groups)))
     for subset in subsets:
         inside = np.zeros(len(groups), dtype=bool)

@@ -1,7 +1,8 @@
-"""Where images come from: a generator, or a raw folder in its publisher's layout, prepared once into a cache."""
+"""Where images come from: a generator, or a raw folder in its publisher's layout, prepared once."""
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from rosutils.sources import cache, isic2019, nih, synthetic
 
 
 RAW = {"isic2019": isic2019, "nih": nih}
+logger = logging.getLogger(__name__)
 WHERE = "DATA=folder (data.root) must be the folder that holds isic2019/ and nih/"
 
 
@@ -56,7 +58,7 @@ def open_source(
 
 
 def prepare(source: str, *, raw: Path, pixels: int, out: Path, allow_missing: bool = False) -> dict:
-    """Prepare one raw folder (isic2019/ or nih/ itself) into a cache folder inside `out`; returns its data card.
+    """Prepare one raw folder (isic2019/ or nih/ itself) into a cache folder in `out`; returns its data card.
 
     It is the folder that `open_source` with `cache_root=out` looks for. A whole one is left as it is.
     """
@@ -65,26 +67,20 @@ def prepare(source: str, *, raw: Path, pixels: int, out: Path, allow_missing: bo
     folder, fill = _plan(source, Path(raw), pixels, allow_missing, Path(out))
     whole = cache.verify(folder) is None
     card = cache.open_or_build(folder, fill, rehash=not whole)["card"]
-    print(
-        f"{folder} {'holds them already' if whole else 'prepared'}: {card['examples']:,} images at {pixels} px"
-    )
+    done = "holds them already" if whole else "is prepared"
+    print(f"{folder} {done}: {card['examples']:,} images at {pixels} px")
     return card
 
 
 def _open_synthetic(section, pixels: int, cache_root: Path) -> Examples:
-    options = {
-        "modality": section.modality,
-        "examples": section.examples,
-        "pixels": pixels,
-        "seed": section.seed,
-    }
+    options = {"modality": section.modality, "examples": section.examples, "seed": section.seed}
+    options["pixels"] = pixels
     # The generator's text decides its images too: a cache must not outlive a change to it.
     code = [cache.file_sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))]
     key = _short_hash(options, code)
 
     def fill(images_file):
-        made = synthetic.make(section.modality, examples=section.examples, pixels=pixels, seed=section.seed)
-        return made, {"source": "synthetic", "pixels": pixels, "options": options}
+        return synthetic.make(**options), {"source": "synthetic", "pixels": pixels, "options": options}
 
     return Examples(**cache.open_or_build(cache_root / f"synthetic-{pixels}px-{key}", fill))
 
@@ -105,29 +101,22 @@ def _plan(source: str, raw: Path, pixels: int, allow_missing: bool, cache_root: 
     key = _key(source, raw, pixels, content)
 
     def fill(images_file):
-        paths = [files[name] for name in content["names"]]
-        images, sides = cache.decode_all(
-            paths, pixels, layout.MODE, to=images_file, title=f"{source} at {pixels} px"
-        )
-        report["shorter_side"] = {
-            "smallest": int(sides.min()),
-            "largest": int(sides.max()),
-            "enlarged": int((sides < pixels).sum()),
-        }
+        title, paths = f"{source} at {pixels} px", [files[name] for name in content["names"]]
+        images, sides = cache.decode_all(paths, pixels, layout.MODE, to=images_file, title=title)
+        report["shorter_side"] = {"smallest": int(sides.min()), "largest": int(sides.max())}
+        report["enlarged"] = int((sides < pixels).sum())
+        if report["without_row"]:
+            logger.warning("%s: %s images have no row and are left out", raw, f"{report['without_row']:,}")
         options = {"pixels": pixels, "resize": cache.RESIZE, "mode": layout.MODE, "pillow": PIL.__version__}
-        return {"images": images, **content}, {
-            "source": source,
-            "pixels": pixels,
-            "options": options,
-            "raw": report,
-        }
+        card = {"source": source, "pixels": pixels, "options": options, "raw": report}
+        return {"images": images, **content}, card
 
     return cache_root / f"{source}-{pixels}px-{key}", fill
 
 
 def _key(source: str, raw: Path, pixels: int, content: Mapping) -> str:
-    # No image is read to find the cache: the raw folder's place stands for the images' content, their names and
-    # labels for what has been downloaded so far.
+    # No image is read to find the cache: the raw folder's place stands for the content of the images, their
+    # names and labels for what has been downloaded so far.
     content = cache.fingerprint(np.zeros(0, np.uint8), **content)
     return _short_hash(cache.FORMAT, source, str(raw.resolve()), pixels, content)
 
@@ -149,12 +138,10 @@ def _read_tables(raw: Path, layout) -> dict[str, pd.DataFrame]:
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    def needed(name):
-        return name in columns
-
+    # Copies of NIH's 2017 file end their rows in one comma too many: the first column is no index for that.
+    options = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
     try:
-        # Naming the columns also copes with NIH's 2017 file, whose rows end in one comma too many.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=needed)
+        table = pd.read_csv(path, usecols=lambda name: name in columns, **options)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a csv file ({error}); download it again") from error
     absent = [column for column in columns if column not in table.columns]
@@ -172,8 +159,8 @@ def _refuse_repeats(path: Path, names: pd.Series):
         name = repeated.iloc[0]
         lines = " and ".join(str(index + 2) for index in repeated.index[repeated == name])
         raise InputError(
-            f"{path} has more than one row for {repeated.nunique():,} image(s) (first: {name}, lines {lines}); "
-            "keep one row for each"
+            f"{path} has more than one row for {repeated.nunique():,} image(s) (first: {name}, "
+            f"lines {lines}); keep one row for each"
         )
 
 
@@ -189,37 +176,29 @@ def _take(rows: Mapping, index: np.ndarray) -> dict:
 
 def _scan(raw: Path, layout) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for folder in sorted(
-        folder for pattern in layout.FOLDERS for folder in raw.glob(pattern) if folder.is_dir()
-    ):
-        for entry in os.scandir(folder):
-            stem, suffix = os.path.splitext(entry.name)
+    folders = {folder for pattern in layout.FOLDERS for folder in raw.glob(pattern) if folder.is_dir()}
+    for folder in sorted(folders):
+        for file in os.listdir(folder):
+            stem, suffix = os.path.splitext(file)
             # Files that begin with a dot are what macOS leaves beside the images it unpacks.
-            if suffix.lower() not in layout.SUFFIXES or entry.name.startswith("."):
+            if suffix.lower() not in layout.SUFFIXES or file.startswith("."):
                 continue
-            name = entry.name if layout.NAMES_HAVE_SUFFIX else stem
+            name = file if layout.NAMES_HAVE_SUFFIX else stem
             if name in files:
-                raise InputError(
-                    f"the image {name} is there twice: {files[name]} and {entry.path}; keep one of them"
-                )
-            files[name] = Path(entry.path)
+                where = f"{files[name]} and {folder / file}"
+                raise InputError(f"the image {name} is there twice: {where}; keep one of them")
+            files[name] = folder / file
     return files
 
 
-def _match(
-    rows: dict, files: dict[str, Path], raw: Path, table: str, allow_missing: bool
-) -> tuple[dict, dict]:
+def _match(rows: dict, files: Mapping, raw: Path, table: str, allow_missing: bool) -> tuple[dict, dict]:
     there = np.array([name in files for name in rows["names"]])
     missing = [name for name, found in zip(rows["names"], there, strict=True) if not found]
     if missing and not (allow_missing and there.any()):
         raise InputError(_missing_message(missing, int(there.sum()), raw, table))
     without_row = sorted(files.keys() - set(rows["names"]))
-    report = {
-        "images_named": len(there),
-        "missing": len(missing),
-        "first_missing": missing[0] if missing else None,
-    }
-    report |= {"without_row": len(without_row), "first_without_row": without_row[:5]}
+    report = {"images_named": len(there), "missing": len(missing), "first_missing": missing[:1]}
+    report |= {"without_row": len(without_row), "first_without_row": without_row[:1]}
     return _take(rows, np.flatnonzero(there)), report
 
 

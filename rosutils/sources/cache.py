@@ -5,8 +5,6 @@ import json
 import logging
 import os
 import shutil
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,15 +23,7 @@ FORMAT = 1
 CHANNELS = {"RGB": 3, "L": 1}
 RESIZE = "shorter side to the wanted pixels (Pillow, bilinear, antialiased), then the central square"
 FILES = ("images.npy", "labels.npy", "groups.npy", "names.json")
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +35,8 @@ class Damaged(Exception):
 def fingerprint(images, labels, groups, names, class_names, multilabel) -> str:
     """SHA-256 over images [N, channels, H, W], labels, groups, names and classes: content, never paths."""
     arrays = [np.asarray(labels, "<f4" if multilabel else "<i8"), np.asarray(groups, "<i8")]
-    header = [
-        images.shape,
-        *(array.shape for array in arrays),
-        list(names),
-        list(class_names),
-        bool(multilabel),
-    ]
+    shapes = [images.shape, *(array.shape for array in arrays)]
+    header = [shapes, list(names), list(class_names), bool(multilabel)]
     digest = hashlib.sha256(json.dumps(header).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array))
@@ -78,8 +63,8 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 def decode(path: Path, pixels: int, mode: str) -> tuple[np.ndarray, int]:
     """One image file as uint8 [channels, pixels, pixels], and the shorter side it had in the file.
 
-    The shorter side becomes `pixels` (antialiased bilinear filter) and the central square is kept; colours become
-    luminance for mode "L", 16-bit greys are scaled to 8 bits, transparency is dropped.
+    The shorter side becomes `pixels` (antialiased bilinear filter) and the central square is kept; colours
+    become luminance for mode "L", 16-bit greys are scaled to 8 bits, transparency is dropped.
     """
     with Image.open(path) as image:
         shorter_side = min(image.size)
@@ -88,15 +73,12 @@ def decode(path: Path, pixels: int, mode: str) -> tuple[np.ndarray, int]:
         image = _in_mode(image, mode)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.resize(
-        (pixels, pixels), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
-    )
+    box = (left, top, left + side, top + side)
+    square = image.resize((pixels, pixels), Image.Resampling.BILINEAR, box=box)
     return np.asarray(square).reshape(pixels, pixels, -1).transpose(2, 0, 1), shorter_side
 
 
-def decode_all(
-    paths: Sequence[Path], pixels: int, mode: str, *, to: Path, title: str
-) -> tuple[np.ndarray, np.ndarray]:
+def decode_all(paths: Sequence[Path], pixels: int, mode: str, *, to: Path, title: str):
     """Images decoded in parallel into the file `to`, uint8 [N, channels, H, W], and their shorter sides [N].
 
     Raises InputError naming every file that is not an image, or when the disk cannot hold the result.
@@ -110,7 +92,7 @@ def decode_all(
         try:
             images[index], sides[index] = decode(paths[index], pixels, mode)
         except UNREADABLE as error:
-            return f"{paths[index]} ({str(error).replace(repr(str(paths[index])), 'it')})"
+            return f"{paths[index]} ({type(error).__name__}: {error})"
 
     pool = ThreadPoolExecutor(joblib.cpu_count())
     try:
@@ -134,17 +116,17 @@ def _require_space(folder: Path, needed: int):
 
 
 def _not_images(problems: Sequence[str]) -> str:
-    shown = "\n  ".join(problems[:20]) + (
-        f"\n  ... and {len(problems) - 20:,} more" if len(problems) > 20 else ""
-    )
-    return f"{len(problems):,} file(s) cannot be read as an image; delete and download them again:\n  {shown}"
+    shown = "\n  ".join(problems[:20])
+    if len(problems) > 20:
+        shown += f"\n  ... and {len(problems) - 20:,} more"
+    return f"{len(problems):,} file(s) are not readable images; delete and download them again:\n  {shown}"
 
 
 def open_or_build(folder: Path, fill: Callable[[Path], tuple[dict, dict]], *, rehash=False) -> dict:
     """What a cache folder holds (see `load`), built first where it is absent and again where it is damaged.
 
-    `fill(images_file)` returns (arrays, card): arrays holds images, labels, groups, names, class_names, multilabel,
-    its images in memory or memory-mapped from `images_file`; card holds what else the data card is to say.
+    `fill(images_file)` returns (arrays, card): arrays holds images, labels, groups, names, class_names,
+    multilabel, its images in memory or in `images_file`; card holds what else the data card is to say.
     One process builds at a time in `folder.parent`; the others wait for it and then find the folder.
     """
     with suppress(Damaged, FileNotFoundError):
@@ -171,9 +153,7 @@ def _alone_in(root: Path):
             logger.warning("waiting for another process that prepares data in %s", root)
             lock.acquire()
     except OSError as error:
-        raise InputError(
-            f"cannot prepare data in {root} ({error}); choose a folder you may write to"
-        ) from error
+        raise InputError(f"cannot prepare data in {root} ({error}); choose a writable folder") from error
     try:
         yield
     finally:
@@ -183,8 +163,8 @@ def _alone_in(root: Path):
 def _build(folder: Path, fill):
     building = folder.with_name(f".{folder.name}.building")
     # Nobody else builds here while we hold the lock: what lies there was left by a process that was killed.
-    for left in folder.parent.glob(".*.building"):
-        shutil.rmtree(left)
+    for abandoned in folder.parent.glob(".*.building"):
+        shutil.rmtree(abandoned)
     building.mkdir()
     try:
         _write(building, *fill(building / "images.npy"))
@@ -198,16 +178,13 @@ def _build(folder: Path, fill):
 def _write(folder: Path, arrays: dict, card: dict):
     if not (folder / "images.npy").exists():
         np.save(folder / "images.npy", np.asarray(arrays["images"], np.uint8))
-    np.save(
-        folder / "labels.npy", np.asarray(arrays["labels"], np.float32 if arrays["multilabel"] else np.int64)
-    )
+    label_type = np.float32 if arrays["multilabel"] else np.int64
+    np.save(folder / "labels.npy", np.asarray(arrays["labels"], label_type))
     np.save(folder / "groups.npy", np.asarray(arrays["groups"], np.int64))
     (folder / "names.json").write_text(json.dumps(list(arrays["names"])), encoding="utf-8")
     card = {"format": FORMAT, **card, **describe(**arrays), "fingerprint": fingerprint(**arrays)}
-    card["files"] = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
-        for name in FILES
-    }
+    sizes = {name: (folder / name).stat().st_size for name in FILES}
+    card["files"] = {name: {"bytes": sizes[name], "sha256": file_sha256(folder / name)} for name in FILES}
     (folder / "card.json").write_text(json.dumps(card, indent=2), encoding="utf-8")
 
 
@@ -223,10 +200,10 @@ def describe(images, labels, groups, names, class_names, multilabel) -> dict:
 
 
 def load(folder: Path, *, rehash: bool = False) -> dict:
-    """What a cache folder holds: images (memory-mapped, read-only), labels, groups, names, ..., fingerprint, card.
+    """What a cache folder holds: images (memory-mapped, read-only), labels, ..., fingerprint and card.
 
-    Sizes, shapes and checksums are checked, those of the images only with `rehash`. Raises FileNotFoundError where
-    there is no folder, Damaged where it is not what its card says.
+    Sizes, shapes and checksums are checked, that of the images only with `rehash`. Raises FileNotFoundError
+    where there is no folder, Damaged where it is not what its card says.
     """
     if not folder.is_dir():
         raise FileNotFoundError(folder)

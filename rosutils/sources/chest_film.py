@@ -1,20 +1,21 @@
 """Draws stylised frontal chest films with the paper's eight findings, each by the signs radiologists name.
 
-Bone, fluid and soft tissue are white, air is black. The patient's right is on the left of the picture. Exposure, tilt, rotation,
-breath, body habitus, breast shadows and the projection (PA, or AP with its magnified heart) are nuisance.
+Bone, fluid and soft tissue are white, air is black; the patient's right is on the left of the picture.
+Exposure, tilt, breath, body habitus, breast shadows and projection (PA, or AP, which magnifies the heart) vary.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-CLASSES = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax")
+CLASSES = (
+    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+)
 CHANNELS, GROUP, STREAM = 1, "patient", 20
 MOST_VIEWS = 4
-PERSISTS, ARISES = 0.88, 0.015  # chance that a film shows a finding the patient has, and one the patient did not have
+PERSISTS, ARISES = 0.88, 0.015  # chance that a film shows a finding the patient has, and one that is new
 
-# Patients per block and the findings they share: fluid goes with collapse and a large heart, infection with infiltration.
+# Patients per block and their findings: fluid with collapse or a large heart, infection with infiltration.
 COURSES = (
     (19, ""),
     (3, "Effusion Atelectasis"),
@@ -36,7 +37,7 @@ BLOCK = sum(count for count, _ in COURSES)
 
 
 class Chest(NamedTuple):
-    """A chest laid on the film: coordinates x, y [S, S], the two lungs' cover, and the sizes the findings act on."""
+    """A chest on the film: coordinates x, y [S, S], the lungs' cover, and the sizes the findings act on."""
 
     x: np.ndarray
     y: np.ndarray
@@ -57,18 +58,19 @@ def block(rng: np.random.Generator) -> list[list[np.ndarray]]:
 def _films(course, rng):
     has = np.array([name in course.split() for name in CLASSES])
     chance = np.where(has, PERSISTS, ARISES)
-    return [(rng.random(len(CLASSES)) < chance).astype(np.float32) for _ in range(rng.integers(1, MOST_VIEWS + 1))]
+    films = rng.integers(1, MOST_VIEWS + 1)
+    return list((rng.random((films, len(CLASSES))) < chance).astype(np.float32))
 
 
 def paint(canvas, label: np.ndarray, thing: np.random.Generator, photo: np.random.Generator) -> None:
-    """Paint one film: `thing` fixes the patient and the place of each finding, `photo` the projection and exposure."""
+    """Paint one film: `thing` fixes the patient and where findings lie, `photo` grade and exposure."""
     found = {name for name, value in zip(CLASSES, label, strict=True) if value}
     places = dict(zip(CLASSES, thing.spawn(len(CLASSES)), strict=True))
     chest = _body(canvas, found, places, thing, photo)
     _lungs(canvas, chest, thing)
     for name in IN_THE_LUNGS:
         if name in found:
-            IN_THE_LUNGS[name](canvas, chest, places[name], photo.uniform(0.75, 1.15))
+            IN_THE_LUNGS[name](canvas, chest, places[name], photo.uniform(0.8, 1.15))
     _heart(canvas, chest, "Cardiomegaly" in found, places["Cardiomegaly"], thing, photo)
     _bones(canvas, chest, thing)
     if "Effusion" in found:
@@ -90,7 +92,8 @@ def _body(canvas, found, places, thing, photo):
     collapsed = _side(places["Atelectasis"]) if "Atelectasis" in found else 0.0
     floor = floor - places["Atelectasis"].uniform(0.10, 0.22) * (side == collapsed)
     inner = 0.13 + 1.6 * np.maximum(-0.5 - y, 0) ** 2
-    lungs = canvas.ramp(wall - np.abs(x), 0.04) * canvas.ramp(np.abs(x) - inner, 0.05) * canvas.ramp(floor - y, 0.04)
+    lungs = canvas.ramp(wall - np.abs(x), 0.04) * canvas.ramp(np.abs(x) - inner, 0.05)
+    lungs *= canvas.ramp(floor - y, 0.04)
     return Chest(x, y, side, wall, floor, lungs, width, collapsed)
 
 
@@ -99,7 +102,7 @@ def _side(rng):
 
 
 def _lungs(canvas, chest, rng):
-    """Soft tissue, black air outside, dark lungs with vessels that fan out from the hila, breasts, stomach bubble."""
+    """Soft tissue, air outside, dark lungs, vessels fanning out from the hila, breasts, stomach bubble."""
     x, y, across = chest.x, chest.y, np.abs(chest.x)
     shoulders = canvas.ramp(y + 0.90 - 0.45 * np.maximum(across - 0.2, 0) ** 2, 0.05)
     flanks = canvas.ramp(chest.width + 0.12 + 1.8 * np.maximum(0.05 - y, 0) ** 2 - across, 0.04)
@@ -109,18 +112,18 @@ def _lungs(canvas, chest, rng):
     hilum = np.sqrt((across - 0.2) ** 2 + (y - 0.02) ** 2)
     ridges = 1 - np.abs(canvas.noise(rng, x, y, 6.0))
     twigs = 1 - np.abs(canvas.noise(rng, x, y, 12.0))
-    canvas.ink[0] += chest.lungs * (ridges * ridges * ridges + twigs * twigs * twigs) * (0.06 / (0.25 + hilum))
+    canvas.ink[0] += chest.lungs * (ridges**2 * ridges + twigs**2 * twigs) * (0.06 / (0.25 + hilum))
     canvas.paint(0.5 * chest.lungs * canvas.ramp(0.12 - hilum, 0.2), 0.5)
     breast = canvas.ramp(0.3 - np.sqrt((across - 0.42) ** 2 + (y - 0.3) ** 2), 0.12)
     canvas.ink[0] += rng.uniform(0, 0.08) * breast
-    bubble = canvas.ramp(1 - 40 * (x - 0.38) ** 2 - 160 * (y - 0.62) ** 2, 0.6) * canvas.ramp(y - chest.floor - 0.03, 0.02)
-    canvas.paint(rng.uniform(0, 0.6) * bubble, 0.25)
+    bubble = canvas.ramp(1 - 40 * (x - 0.38) ** 2 - 160 * (y - 0.62) ** 2, 0.6)
+    canvas.paint(rng.uniform(0, 0.6) * bubble * canvas.ramp(y - chest.floor - 0.03, 0.02), 0.25)
 
 
 def _heart(canvas, chest, large, place, thing, photo):
     """Heart and great vessels; in cardiomegaly the heart is wider than half of the thorax."""
     ratio = place.uniform(0.54, 0.68) if large else place.uniform(0.38, 0.48)
-    ratio *= 1.06 if photo.random() < 0.3 else 1.0  # AP: the heart lies farther from the film and is magnified
+    ratio *= 1.06 if photo.random() < 0.3 else 1.0  # AP: farther from the film, so magnified
     half = ratio * chest.width
     shift = 0.05 * chest.collapsed  # volume loss pulls the heart over
     x, y = chest.x - 0.26 * half - shift, chest.y - 0.26
@@ -137,8 +140,8 @@ def _heart(canvas, chest, large, place, thing, photo):
 
 
 def _bones(canvas, chest, rng):
-    """Spine with its discs, nine pairs of ribs, and the clavicles; bone adds least where the film is white already."""
-    x, y, across = chest.x, chest.y, np.abs(chest.x)
+    """Spine with its discs, pairs of ribs, clavicles; bone adds least where the film is white already."""
+    y, across = chest.y, np.abs(chest.x)
     disc = y * 6.5 - np.floor(y * 6.5)
     bone = 0.22 * canvas.ramp(0.085 - across, 0.04) * (0.6 + 0.4 * canvas.ramp(disc - 0.2, 0.15))
     back = (y - 0.55 * (across - 0.25) ** 2 - 0.05 * across) * rng.uniform(5.2, 5.8)
@@ -148,14 +151,16 @@ def _bones(canvas, chest, rng):
         band = np.abs(field - np.floor(field) - 0.5)
         bone = bone + weight * thorax * (canvas.ramp(0.2 - band, 0.12) - 0.35 * canvas.ramp(0.1 - band, 0.1))
     height = rng.uniform(-0.68, -0.6)
-    bone = bone + 0.25 * canvas.stroke(across, y, (0.07, height + 0.06), (0.72, height - 0.06), width=0.06, bend=-0.03)
+    ends = (0.07, height + 0.06), (0.72, height - 0.06)
+    bone = bone + 0.25 * canvas.stroke(across, y, *ends, width=0.06, bend=-0.03)
     canvas.ink[0] += bone * (1 - canvas.ink[0])
 
 
 def _nodule(canvas, chest, rng, grade):
-    """One to three round opacities smaller than 3 cm (the thorax, about 30 cm wide, is 1.5 units)."""
-    for _ in range(rng.integers(1, 4)):
-        canvas.paint(0.85 * chest.lungs * _ball(canvas, chest, rng, grade * rng.uniform(0.05, 0.07), 0.04), 0.66)
+    """One to four round opacities smaller than 3 cm (the thorax, about 30 cm wide, is 1.5 units)."""
+    for _ in range(rng.integers(1, 5)):
+        ball = _ball(canvas, chest, rng, grade * rng.uniform(0.06, 0.08), 0.04)
+        canvas.paint(0.9 * chest.lungs * ball, 0.7)
 
 
 def _mass(canvas, chest, rng, grade):
@@ -215,11 +220,12 @@ def _pneumothorax(canvas, chest, rng, grade):
 
 def _effusion(canvas, chest, rng, grade):
     """Fluid hides the diaphragm and blunts the costophrenic angle, climbing the wall as a meniscus."""
-    level, both = grade * rng.uniform(0.08, 0.34), rng.random() < 0.3
+    level, both = grade * rng.uniform(0.12, 0.36), rng.random() < 0.3
     hurt = 1.0 if both else (chest.side == _side(rng))
     climb = 0.28 * (np.maximum(np.abs(chest.x) - 0.3, 0) * (1 / 0.45)) ** 2
-    fluid = canvas.ramp(chest.y - (0.5 - level) + climb, 0.07) * canvas.ramp(chest.wall + 0.02 - np.abs(chest.x), 0.04)
-    canvas.paint(0.9 * fluid * hurt * canvas.ramp(np.abs(chest.x) - 0.12, 0.06), 0.62)
+    fluid = canvas.ramp(chest.y - (0.5 - level) + climb, 0.07) * hurt
+    fluid *= canvas.ramp(chest.wall + 0.02 - np.abs(chest.x), 0.04)
+    canvas.paint(0.9 * fluid * canvas.ramp(np.abs(chest.x) - 0.12, 0.06), 0.62)
 
 
 IN_THE_LUNGS = {
@@ -235,12 +241,13 @@ IN_THE_LUNGS = {
 def _exposure(canvas, rng):
     """Film exposure and contrast, a little scatter, collimated edges, and the side marker."""
     film = canvas.ink[0]
-    lift = rng.uniform(-0.25, 0.35)
+    lift = rng.uniform(-0.2, 0.3)
     film[:] = np.clip(film, 0, 1)
     film[:] = film + lift * film * (1 - film)
     film *= rng.uniform(0.92, 1.1)
     film += rng.uniform(0, 0.05) + 0.012 * canvas.noise(rng, canvas.x, canvas.y, 20)
-    marker = np.maximum(np.abs(canvas.x + 0.86), np.abs(canvas.y + 0.86))
-    canvas.paint(0.9 * canvas.ramp(0.035 - marker, 0.02), 0.95)
+    for end in ((0.84, -0.9), (0.90, -0.8)):  # the letter L
+        letter = canvas.stroke(canvas.x, canvas.y, (0.84, -0.8), end, width=0.03)
+        canvas.paint(0.9 * letter, 0.95)
     edge = rng.uniform(0.94, 1.1)
     canvas.paint(canvas.ramp(np.maximum(np.abs(canvas.x), np.abs(canvas.y)) - edge, 0.01), 0.02)

@@ -1,8 +1,8 @@
-"""Draws stylised dermoscopy photographs of the eight ISIC-2019 classes, each by the signs dermatologists name.
+"""Draws stylised dermoscopy photographs of the eight ISIC-2019 classes, by the signs dermatologists name.
 
-Shapes follow the ABCD rule (asymmetry, border, colours, diameter); structures follow dermoscopy's vocabulary (pigment
-network, globules, blue-white veil, arborising vessels, milia-like cysts, lacunae). Skin tone, light, vignette, hair and ruler
-marks are nuisance, alike for all classes.
+Shapes follow the ABCD rule (asymmetry, border, colours, diameter); structures follow dermoscopy's vocabulary
+(pigment network, globules, blue-white veil, arborising vessels, milia-like cysts, lacunae). Skin tone, light,
+vignette, hair and ruler marks are nuisance, alike for all classes.
 """
 
 import math
@@ -12,14 +12,14 @@ import numpy as np
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 CHANNELS, GROUP, STREAM = 3, "lesion", 10
-COUNTS = (4, 8, 4, 2, 3, 1, 1, 2)  # lesions per block: ISIC-2019's order of frequency, milder
+COUNTS = (4, 8, 4, 2, 3, 1, 2, 2)  # lesions per block: ISIC-2019's order of frequency, milder
 BLOCK = sum(COUNTS)
 MOST_VIEWS = 3
 
 BLACK, DARK, BROWN, TAN = (0.13, 0.09, 0.09), (0.33, 0.19, 0.13), (0.52, 0.32, 0.21), (0.71, 0.51, 0.37)
 BLUE_GREY, PURPLE, RED = (0.40, 0.42, 0.50), (0.43, 0.13, 0.27), (0.72, 0.22, 0.22)
 PINK, WHITE, KERATIN = (0.89, 0.60, 0.57), (0.93, 0.88, 0.85), (0.91, 0.83, 0.62)
-SKINS = ((0.92, 0.76, 0.69), (0.87, 0.69, 0.58), (0.78, 0.58, 0.45))
+SKINS = ((0.92, 0.77, 0.70), (0.89, 0.72, 0.62), (0.82, 0.63, 0.51))
 
 
 class Shape(NamedTuple):
@@ -32,19 +32,19 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
-    "MEL": Shape((0.36, 0.80), (0.15, 0.60), (0.15, 0.40), (0.10, 0.30)),  # large, asymmetric, irregular
-    "NV": Shape((0.26, 0.66), (0.00, 0.30), (0.02, 0.18), (0.12, 0.35)),  # symmetric, regular
+    "MEL": Shape((0.42, 0.80), (0.15, 0.60), (0.15, 0.40), (0.10, 0.30)),  # large, asymmetric, irregular
+    "NV": Shape((0.26, 0.58), (0.00, 0.30), (0.02, 0.18), (0.12, 0.35)),  # symmetric, regular
     "BCC": Shape((0.32, 0.66), (0.10, 0.40), (0.05, 0.20), (0.15, 0.35)),
     "AK": Shape((0.40, 0.80), (0.20, 0.50), (0.15, 0.40), (0.50, 0.90)),  # ill-defined
     "BKL": Shape((0.36, 0.72), (0.10, 0.40), (0.08, 0.25), (0.04, 0.10)),  # stuck on: sharply cut
-    "DF": Shape((0.26, 0.46), (0.00, 0.20), (0.02, 0.12), (0.35, 0.70)),  # small, faint rim
-    "VASC": Shape((0.22, 0.56), (0.05, 0.35), (0.05, 0.20), (0.04, 0.12)),  # sharply bordered
+    "DF": Shape((0.26, 0.44), (0.00, 0.20), (0.02, 0.12), (0.35, 0.70)),  # small, faint rim
+    "VASC": Shape((0.26, 0.62), (0.05, 0.35), (0.05, 0.20), (0.04, 0.12)),  # sharply bordered
     "SCC": Shape((0.36, 0.74), (0.15, 0.45), (0.10, 0.30), (0.12, 0.40)),
 }
 
 
 class Lesion(NamedTuple):
-    """A lesion laid on the skin: its own coordinates u, v, depth (1 at the centre, 0 at the border) and cover, all [S, S]."""
+    """A lesion on the skin: coordinates u, v, depth (1 at the centre, 0 at the border), cover; all [S, S]."""
 
     u: np.ndarray
     v: np.ndarray
@@ -61,7 +61,7 @@ def block(rng: np.random.Generator) -> list[list[int]]:
 
 
 def paint(canvas, label: int, thing: np.random.Generator, photo: np.random.Generator) -> None:
-    """Paint one photograph: `thing` fixes the lesion and its skin, `photo` the angle, zoom, light and hair."""
+    """Paint one photograph: `thing` fixes lesion and skin, `photo` the angle, zoom, light and hair."""
     name = CLASSES[label]
     u, v = _camera(canvas, photo)
     _skin(canvas, u, v, thing)
@@ -74,9 +74,9 @@ def paint(canvas, label: int, thing: np.random.Generator, photo: np.random.Gener
 
 
 def _camera(canvas, rng):
-    angle, zoom = rng.uniform(0, 2 * math.pi), rng.uniform(0.85, 1.15)
+    angle, zoom = rng.uniform(0, 2 * math.pi), rng.uniform(0.75, 1.0)
     c, s = math.cos(angle) * zoom, math.sin(angle) * zoom
-    x, y = canvas.x - rng.uniform(-0.15, 0.15), canvas.y - rng.uniform(-0.15, 0.15)
+    x, y = canvas.x - rng.uniform(-0.1, 0.1), canvas.y - rng.uniform(-0.1, 0.1)
     return c * x + s * y, c * y - s * x
 
 
@@ -103,7 +103,7 @@ def _mix(first, second, share):
 def _shade(rng, colour, spread=0.05):
     """The colour as this lesion has it: a little lighter or darker, a little redder or bluer."""
     lighter = rng.normal(0, spread)
-    return tuple(value + lighter + rng.normal(0, spread / 3) for value in colour)
+    return tuple(value + lighter + rng.normal(0, spread / 5) for value in colour)
 
 
 def _patch(canvas, lesion, rng, colour, *, above, cells=1.6, strength=0.9):
@@ -114,13 +114,15 @@ def _patch(canvas, lesion, rng, colour, *, above, cells=1.6, strength=0.9):
 
 def _network(canvas, lesion, rng, colour, *, strength, warp):
     """Pigment network: brown lines around lighter holes; `warp` makes it atypical."""
-    bent = warp * canvas.noise(rng, lesion.u, lesion.v, 3)
-    holes = canvas.dots(rng, lesion.u + bent, lesion.v - bent, pitch=0.085, radius=0.36, jitter=0.1)
-    canvas.paint(lesion.cover * (1 - holes) * strength, colour)
+    bent, faded = warp * canvas.noise(rng, lesion.u, lesion.v, 3), canvas.ramp(lesion.depth - 0.1, 0.6)
+    holes = canvas.dots(rng, lesion.u + bent, lesion.v - bent, pitch=0.08, radius=0.4, jitter=0.15)
+    canvas.paint(lesion.cover * faded * (1 - holes) * strength, colour)
 
 
 def _dots(canvas, lesion, rng, colour, *, pitch, radius=0.26, share=0.6, strength=0.85, where=1.0):
-    spots = canvas.dots(rng, lesion.u, lesion.v, pitch=pitch, radius=radius, share=share, jitter=0.5)
+    bent = 0.2 * pitch * canvas.noise(rng, lesion.u, lesion.v, 1 / pitch)
+    u, v = lesion.u + bent, lesion.v - bent
+    spots = canvas.dots(rng, u, v, pitch=pitch, radius=radius, share=share, jitter=0.5)
     canvas.paint(lesion.cover * spots * (where * strength), _shade(rng, colour))
 
 
@@ -138,10 +140,10 @@ def _vessels(canvas, lesion, rng, *, trunks, width):
 
 
 def _melanoma(canvas, lesion, rng):
-    """MEL: several colours (browns, black, blue-white veil, regression), atypical network, irregular dots at the rim."""
-    canvas.paint(lesion.cover, _shade(rng, _mix(DARK, TAN, rng.uniform(0.1, 0.8))))
+    """MEL: several colours (browns, black, blue-white veil, regression), atypical network, rim dots."""
+    canvas.paint(lesion.cover, _shade(rng, _mix(DARK, TAN, rng.uniform(0.0, 0.6))))
     _network(canvas, lesion, rng, DARK, strength=0.4, warp=0.08)
-    stage = rng.uniform(0.2, 0.95)  # an early melanoma shows its colours faintly and is taken for a nevus
+    stage = rng.uniform(0.3, 1.0)  # an early melanoma shows its colours faintly, much like a nevus
     _patch(canvas, lesion, rng, DARK, above=rng.uniform(-0.2, 0.3))
     _patch(canvas, lesion, rng, BLACK, above=rng.uniform(0.0, 0.5), strength=stage)
     _patch(canvas, lesion, rng, BLUE_GREY, above=rng.uniform(0.0, 0.5), strength=stage)
@@ -151,11 +153,11 @@ def _melanoma(canvas, lesion, rng):
 
 
 def _nevus(canvas, lesion, rng):
-    """NV: one or two browns in even rings, regular network, sometimes globules; a few are dysplastic (one dark blotch)."""
-    canvas.paint(lesion.cover, _shade(rng, _mix(BROWN, TAN, rng.uniform(0.0, 1)), 0.06))
+    """NV: one or two browns in even rings, regular network, some globules; a dysplastic one has a blotch."""
+    canvas.paint(lesion.cover, _shade(rng, _mix(BROWN, TAN, rng.uniform(0.2, 1))))
     inner = canvas.ramp(lesion.depth - rng.uniform(0.3, 0.6), 0.5)
-    canvas.paint(lesion.cover * inner * rng.uniform(0.2, 0.9), _shade(rng, _mix(DARK, BROWN, rng.random())))
-    _network(canvas, lesion, rng, DARK, strength=rng.uniform(0.1, 0.4), warp=0.02)
+    canvas.paint(lesion.cover * inner * rng.uniform(0.2, 0.8), _shade(rng, _mix(DARK, BROWN, rng.uniform(0.3, 1))))
+    _network(canvas, lesion, rng, DARK, strength=rng.uniform(0.1, 0.4), warp=0.03)
     if rng.random() < 0.4:
         _dots(canvas, lesion, rng, DARK, pitch=0.11, strength=0.7)
     if rng.random() < 0.25:
@@ -164,7 +166,8 @@ def _nevus(canvas, lesion, rng):
 
 def _basal_cell(canvas, lesion, rng):
     """BCC: pearly pink, arborising vessels, blue-grey ovoid nests, sometimes a shallow ulcer."""
-    canvas.paint(rng.uniform(0.65, 0.95) * lesion.cover, _shade(rng, _mix(PINK, WHITE, rng.uniform(0.0, 0.6)), 0.03))
+    pearly = _mix(PINK, WHITE, rng.uniform(0, 0.6))
+    canvas.paint(rng.uniform(0.65, 0.95) * lesion.cover, _shade(rng, pearly, 0.03))
     _dots(canvas, lesion, rng, BLUE_GREY, pitch=0.22, radius=0.3, share=rng.uniform(0.15, 0.7), strength=0.75)
     _patch(canvas, lesion, rng, BLUE_GREY, above=rng.uniform(0.4, 0.8), cells=2.5, strength=0.7)
     _vessels(canvas, lesion, rng, trunks=rng.integers(3, 6), width=0.026)
@@ -174,24 +177,26 @@ def _basal_cell(canvas, lesion, rng):
 
 def _keratosis_actinic(canvas, lesion, rng):
     """AK: red with the strawberry pattern (pale follicles in a red net), white scale, border hard to tell."""
-    canvas.paint(rng.uniform(0.5, 0.9) * lesion.cover, _shade(rng, _mix(PINK, RED, rng.uniform(0.2, 0.6)), 0.03))
+    red = _mix(PINK, RED, rng.uniform(0.3, 0.7))
+    canvas.paint(rng.uniform(0.7, 0.95) * lesion.cover, _shade(rng, red, 0.03))
     _dots(canvas, lesion, rng, PINK, pitch=0.10, share=0.9, strength=0.6)
     _patch(canvas, lesion, rng, WHITE, above=rng.uniform(0.2, 0.5), cells=4, strength=0.7)
 
 
 def _keratosis_benign(canvas, lesion, rng):
-    """BKL: waxy and stuck on, yellow- to dark-brown, milia-like cysts (white) and comedo-like openings (dark)."""
-    waxy = _mix(_mix(DARK, BROWN, rng.random()), KERATIN, rng.uniform(0.0, 0.5))
+    """BKL: waxy, stuck on, yellow to dark brown, milia-like cysts (white), comedo-like openings (dark)."""
+    waxy = _mix(_mix(DARK, BROWN, rng.random()), KERATIN, rng.uniform(0.1, 0.7))
     canvas.paint(lesion.cover, _shade(rng, waxy))
-    _patch(canvas, lesion, rng, BROWN, above=0.0, cells=3.5, strength=0.6)
-    _patch(canvas, lesion, rng, DARK, above=0.1, cells=3.0, strength=0.6)
+    _patch(canvas, lesion, rng, BROWN, above=0.1, cells=3.5, strength=0.5)
+    _patch(canvas, lesion, rng, DARK, above=0.3, cells=3.0, strength=0.6)
     _dots(canvas, lesion, rng, WHITE, pitch=0.15, radius=0.17, share=rng.uniform(0.2, 0.6), strength=0.75)
     _dots(canvas, lesion, rng, DARK, pitch=0.19, radius=0.2, share=0.4)
 
 
 def _dermatofibroma(canvas, lesion, rng):
     """DF: white scar-like centre in a faint brown ring with a delicate network."""
-    canvas.paint(rng.uniform(0.55, 0.9) * lesion.cover, _shade(rng, _mix(TAN, PINK, rng.uniform(0, 0.4)), 0.03))
+    ring = _mix(TAN, PINK, rng.uniform(0, 0.4))
+    canvas.paint(rng.uniform(0.55, 0.9) * lesion.cover, _shade(rng, ring, 0.03))
     _network(canvas, lesion, rng, BROWN, strength=0.3, warp=0.02)
     scar = lesion.depth - rng.uniform(0.35, 0.55) + 0.1 * canvas.noise(rng, lesion.u, lesion.v, 6)
     canvas.paint(canvas.ramp(scar, 0.4) * rng.uniform(0.5, 0.9), _shade(rng, WHITE, 0.02))
@@ -214,14 +219,8 @@ def _squamous_cell(canvas, lesion, rng):
 
 
 STRUCTURES = {
-    "MEL": _melanoma,
-    "NV": _nevus,
-    "BCC": _basal_cell,
-    "AK": _keratosis_actinic,
-    "BKL": _keratosis_benign,
-    "DF": _dermatofibroma,
-    "VASC": _vascular,
-    "SCC": _squamous_cell,
+    "MEL": _melanoma, "NV": _nevus, "BCC": _basal_cell, "AK": _keratosis_actinic,
+    "BKL": _keratosis_benign, "DF": _dermatofibroma, "VASC": _vascular, "SCC": _squamous_cell,
 }
 
 
@@ -244,16 +243,16 @@ def _ruler(canvas, rng):
         return
     pitch, depth = rng.uniform(0.08, 0.14), rng.uniform(0.85, 0.92)
     place = canvas.x * (1 / pitch)
-    marks = canvas.ramp(0.12 - np.abs(place - np.floor(place) - 0.5), 0.1) * canvas.ramp(canvas.y - depth, 0.01)
-    canvas.paint(0.8 * marks, (0.15, 0.15, 0.18))
+    marks = canvas.ramp(0.12 - np.abs(place - np.floor(place) - 0.5), 0.1)
+    canvas.paint(0.8 * marks * canvas.ramp(canvas.y - depth, 0.01), (0.15, 0.15, 0.18))
 
 
 def _light(canvas, rng):
-    """Exposure, colour temperature, light from one side, vignette, and the round field of some dermatoscopes."""
+    """Exposure, colour temperature, light from one side, vignette, the round field of some dermatoscopes."""
     warm, far = rng.normal(0, 0.025), canvas.x * canvas.x + canvas.y * canvas.y
     slope = rng.uniform(-0.06, 0.06) * canvas.x + rng.uniform(-0.06, 0.06) * canvas.y
-    gain = rng.uniform(0.86, 1.06) * (1 + slope - rng.uniform(0, 0.14) * far)
+    gain = rng.uniform(0.9, 1.06) * (1 + slope - rng.uniform(0, 0.14) * far)
     for channel, tint in zip(canvas.ink, (1 + warm, 1.0, 1 - warm), strict=True):
         channel *= gain * tint
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         canvas.paint(canvas.ramp(np.sqrt(far) - rng.uniform(1.0, 1.2), 0.04), (0.02, 0.02, 0.02))

@@ -1,8 +1,9 @@
-"""Stylised dermoscopy and chest-film images with known clean labels, drawn on the spot (demo and smoke profiles).
+"""Stylised dermoscopy and chest-film images with known clean labels, drawn on the spot.
 
-Every image is a scene in scene units (x right, y down, both from -1 to 1), fixed by (seed, group, view) before the first
-pixel is drawn; so image i of a seed shows the same scene at 32 and at 256 pixels, and a notebook can enlarge the very
-images that the networks saw. Arrays meet only + - * / and square roots, which every processor rounds alike.
+Every image is a scene in scene units (x right, y down, both from -1 to 1), fixed by (seed, group, view) before
+the first pixel is drawn: image i of a seed shows the same scene at 32 and at 256 pixels, and a notebook can
+enlarge the very images that the networks saw. Arrays meet only + - * / and square roots, which every processor
+rounds alike.
 """
 
 import math
@@ -20,9 +21,10 @@ LATTICE = 16  # noise and dots repeat after this many cells
 
 
 def make(modality: str, *, examples: int, pixels: int, seed: int) -> dict:
-    """Draw a labelled set (section IV-A's data sets in miniature): uint8 images [N, channels, H, W] with clean labels.
+    """Draw a labelled set (section IV-A's data in miniature): uint8 images [N, channels, H, W], clean labels.
 
-    The first n images of a larger set are the set of n. Raises InputError for a modality, size or seed out of range.
+    Labels are int64 [N] (one lesion class) or float32 [N, C] (findings). The first n images of a larger set
+    are the set of n. Raises InputError for an unknown modality and for a size or seed out of range.
     """
     painter = _painter(modality, pixels, seed)
     _at_least("examples", examples, 1)
@@ -41,7 +43,7 @@ def make(modality: str, *, examples: int, pixels: int, seed: int) -> dict:
 
 
 def draw(modality: str, index: int, *, pixels: int, seed: int) -> np.ndarray:
-    """Draw image `index` of `make(modality, seed=seed)` at any size: uint8 [channels, H, W], the same scene."""
+    """Draw image `index` of `make(modality, ...)` at any size, the same scene: uint8 [channels, H, W]."""
     painter = _painter(modality, pixels, seed)
     _at_least("index", index, 0)
     groups, views, labels = _plan(painter, index + 1, seed)
@@ -62,7 +64,7 @@ def _at_least(name, value, least):
 
 
 def _plan(painter, examples, seed):
-    """Groups [N], views within the group [N] and clean labels, in blocks of groups so that a prefix stays a prefix."""
+    """Groups [N], views within them [N] and clean labels, made in blocks so that a prefix stays a prefix."""
     groups, views, labels = [], [], []
     block = 0
     while len(groups) < examples:
@@ -86,7 +88,7 @@ def _picture(painter, group, view, label, pixels, seed):
 
 @dataclass
 class Canvas:
-    """A square picture in the making: coordinates x, y [S, S] in scene units and ink [channels, S, S] in 0 to 1."""
+    """A picture in the making: coordinates x, y [S, S] in scene units and ink [channels, S, S] in 0 to 1."""
 
     x: np.ndarray
     y: np.ndarray
@@ -128,8 +130,8 @@ class Canvas:
         return near * (1 - du) + (table[i1 + j] * (1 - dv) + table[i1 + j1] * dv) * du
 
     @staticmethod
-    def dots(rng: np.random.Generator, u, v, *, pitch: float, radius: float, share: float = 1.0, jitter: float = 0.3):
-        """Cover of roundish dots, one per cell of side `pitch` in a `share` of the cells; radius and jitter in cells."""
+    def dots(rng: np.random.Generator, u, v, *, pitch: float, radius: float, share=1.0, jitter: float):
+        """Cover of dots, one in a `share` of the cells of side `pitch`; radius and jitter are in cells."""
         table = rng.random((4, LATTICE * LATTICE), np.float32)
         row = np.floor(v * (1 / pitch))
         (i, du), (j, dv) = _cell(u * (1 / pitch) + 0.5 * (row % 2)), _cell(v * (1 / pitch))

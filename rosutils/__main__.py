@@ -1,0 +1,154 @@
+"""The command line: reproduce, prepare, status. Exit status 0; 1: it ran and failed; 2: the input is wrong."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+
+import click
+import yaml
+
+from rosutils import InputError
+
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def _plain_errors(command: Callable) -> Callable:
+    """Errors for people: one line, and the exit status that scripts rely on."""
+
+    @wraps(command)
+    def wrapped(*args, **kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except InputError as error:
+            _stop(2, str(error))
+        except FloatingPointError as error:
+            _stop(1, str(error))
+        except KeyboardInterrupt:
+            _stop(130, "interrupted; finished runs and epochs are kept: the same command goes on from there")
+
+    return wrapped
+
+
+def _stop(status: int, message: str) -> None:
+    click.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(status)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Reproduce RoS-KD (ICDM 2022): every table and figure, beside the numbers the paper prints."""
+
+
+def _study_options(command: Callable) -> Callable:
+    for option in (
+        click.argument("profile", default="demo"),
+        click.option("-y", "--parameters", default="{}", metavar="YAML", help="Sections laid over the profile, as YAML."),
+        click.option("--data", type=click.Path(file_okay=False), help="Folder that holds isic2019/ and nih/."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _sections(parameters: str, data: str | None) -> dict:
+    """The sections that the options lay over the profile; a relative data folder is taken from here, not from the notebooks."""
+    try:
+        sections = yaml.safe_load(parameters)
+    except yaml.YAMLError as error:
+        raise InputError(f"-y is not valid YAML: {error}") from None
+    if not isinstance(sections, dict):
+        raise InputError(f"-y must be YAML sections such as '{{distillation: {{alpha: 0.5}}}}', found {parameters!r}")
+    if data is not None:
+        sections["data"] = {**(sections.get("data") or {}), "root": str(Path(data).resolve())}
+    return sections
+
+
+@main.command()
+@_study_options
+@_plain_errors
+def reproduce(profile: str, parameters: str, data: str | None) -> None:
+    """Train what is missing, run the notebooks through papermill, print Table I beside the paper's."""
+    from rosutils.study import Study
+
+    sections = _sections(parameters, data)
+    study = Study.load(profile, **sections)
+    for name in study.parameters.tasks:
+        click.echo(study.task(name).summary())
+    runs = study.all_runs()
+    missing = study.missing(runs)
+    click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
+    study.ensure(runs)
+    name = str(Path(profile).resolve()) if Path(profile).suffix else profile
+    _run_notebooks(study.output / "notebooks", {"profile": name, **sections})
+    _print_table1(study)
+
+
+def _run_notebooks(folder: Path, parameters: dict) -> None:
+    import papermill
+    from tqdm.auto import tqdm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about itself otherwise
+    with tqdm(sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), desc="notebooks", unit="notebook") as bar:
+        for notebook in bar:
+            bar.set_postfix_str(notebook.stem)
+            try:
+                papermill.execute_notebook(
+                    notebook, folder / notebook.name, parameters=parameters, cwd=NOTEBOOKS, kernel_name="python3",
+                    progress_bar=False,
+                )  # fmt: skip
+            except papermill.PapermillExecutionError as error:
+                bar.close()
+                message = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}"
+                _stop(2 if error.ename == "InputError" else 1, f"{message} (see {folder / notebook.name})")
+
+
+def _print_table1(study) -> None:
+    from rosutils import results, tables
+
+    table = tables.table1(
+        results.read(study.output / "results.csv"), tasks=study.about_tasks(), student=study.parameters.distillation.student
+    )
+    click.echo(f"\nTable I, F1 and its parts: the paper's, ours, ours minus the paper's ({study.watermark()})\n")
+    click.echo(tables.side_by_side(table))
+    click.echo(f"\nreport: {study.figures / 'report.html'}")
+
+
+@main.command()
+@_study_options
+@_plain_errors
+def status(profile: str, parameters: str, data: str | None) -> None:
+    """Say which runs exist, which are missing, and how long the missing ones should take."""
+    from rosutils.study import Study
+
+    study = Study.load(profile, **_sections(parameters, data))
+    frame = study.status()
+    for run in frame.itertuples():
+        state = f"done, took {run.seconds:.0f} s" if run.done else f"missing, about {run.seconds:.0f} s"
+        click.echo(f"{state:<24} {run.run}  ({run.key})")
+    missing = frame[~frame["done"]]
+    seconds = missing["seconds"].sum() / study.workers()
+    click.echo(
+        f"{len(frame) - len(missing)} of {len(frame)} runs of profile {study.parameters.profile} are done, {len(missing)} missing: "
+        f"about {seconds / 60:.1f} minutes on {study.workers()} workers"
+    )
+
+
+@main.command()
+@click.argument("source")
+@click.option("--raw", required=True, type=click.Path(path_type=Path), help="The raw folder, in its official layout.")
+@click.option("--size", required=True, type=click.IntRange(16, 1024), help="Pixels of the shorter side.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the prepared folder goes.")
+@click.option("--allow-missing", is_flag=True, help="Accept a partial download.")
+@_plain_errors
+def prepare(source: str, raw: Path, size: int, out: Path, allow_missing: bool) -> None:
+    """Decode a raw folder (isic2019 or nih) once into a cache of uint8 images."""
+    from rosutils import sources
+
+    sources.prepare(source, raw=raw, pixels=size, out=out, allow_missing=allow_missing)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m rosutils")

@@ -1,0 +1,142 @@
+"""ISIC 2019: the challenge's own folder layout, its labels and its lesions."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rosutils import InputError
+from rosutils.sources import isic2019, open_source
+
+
+TRUTH, METADATA, INPUT = isic2019.TRUTH, isic2019.METADATA, "ISIC_2019_Training_Input"
+# name, class, lesion
+ROWS = [
+    ("ISIC_0000003", "BCC", "HAM_2"),
+    ("ISIC_0000001_downsampled", "MEL", ""),
+    ("ISIC_0000002", "SCC", "HAM_1"),
+    ("ISIC_0000004", "NV", "HAM_2"),
+    ("ISIC_0000005", "NV", ""),
+]
+
+
+def truth_line(name, *classes):
+    return ",".join(
+        [name, *("1.0" if column in classes else "0.0" for column in (*isic2019.CLASS_NAMES, "UNK"))]
+    )
+
+
+def write(root, rows=ROWS, images=INPUT, lines=None):
+    """The folder root/isic2019 as the challenge publishes it, with one small JPEG per row."""
+    raw = root / "isic2019"
+    (raw / images).mkdir(parents=True)
+    lines = lines or [truth_line(name, label) for name, label, _ in rows]
+    header = ",".join(["image", *isic2019.CLASS_NAMES, "UNK"])
+    (raw / TRUTH).write_text("\n".join([header, *lines]) + "\n")
+    metadata = [f"{name},55,anterior torso,{lesion},female" for name, _, lesion in reversed(rows)]
+    (raw / METADATA).write_text("\n".join(["image,age_approx,anatom_site_general,lesion_id,sex", *metadata]))
+    (raw / INPUT / "LICENSE.txt").write_text("not an image")
+    for i, (name, _, _) in enumerate(rows):
+        Image.new("RGB", (40, 30), (20 * i, 100, 200)).save(raw / images / f"{name}.jpg", quality=95)
+    return raw
+
+
+def load(root, allow_missing=False, pixels=16):
+    section = SimpleNamespace(source="isic2019", modality=None, examples=None, seed=0)
+    return open_source(
+        section, pixels=pixels, root=root, allow_missing=allow_missing, cache_root=root / "cache"
+    )
+
+
+@pytest.mark.parametrize("images", [INPUT, f"{INPUT}/{INPUT}"])
+def test_images_labels_and_lesions_are_read_in_the_order_of_names(tmp_path, images):
+    write(tmp_path, images=images)
+    found = load(tmp_path)
+    assert found.names == (
+        "ISIC_0000001_downsampled", "ISIC_0000002", "ISIC_0000003", "ISIC_0000004", "ISIC_0000005",
+    )  # fmt: skip
+    assert [found.class_names[label] for label in found.labels] == ["MEL", "SCC", "BCC", "NV", "NV"]
+    assert found.labels.dtype == np.int64 and found.groups.dtype == np.int64
+    assert found.class_names == ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+    assert not found.multilabel
+    assert found.images.shape == (5, 3, 16, 16) and found.images.dtype == np.uint8
+    # Each image is one colour whose red tells the row it was written for.
+    np.testing.assert_allclose(found.images[:, 0].mean(axis=(1, 2)), [20, 40, 0, 60, 80], atol=3)
+    np.testing.assert_allclose(found.images[:, 2].mean(axis=(1, 2)), 200, atol=3)
+
+
+def test_images_of_one_lesion_share_a_group_and_an_image_without_lesion_is_its_own(tmp_path):
+    write(tmp_path)
+    groups = dict(zip((found := load(tmp_path)).names, found.groups, strict=True))
+    assert groups["ISIC_0000003"] == groups["ISIC_0000004"]
+    assert len(set(groups.values())) == 4
+    assert found.card["groups"] == 4
+
+
+def test_the_card_counts_classes_and_images(tmp_path):
+    write(tmp_path)
+    card = load(tmp_path, pixels=64).card
+    assert card["counts"] == {"MEL": 1, "NV": 2, "BCC": 1, "AK": 0, "BKL": 0, "DF": 0, "VASC": 0, "SCC": 1}
+    assert (
+        card["raw"]["images_named"] == 5 and card["raw"]["missing"] == 0 and card["raw"]["without_row"] == 0
+    )
+    assert card["raw"]["shorter_side"] == {"smallest": 30, "largest": 30} and card["raw"]["enlarged"] == 5
+    assert set(card["raw"]["label_files"]) == {TRUTH, METADATA}
+
+
+def test_a_partial_download_is_counted_and_refused_unless_allowed(tmp_path):
+    raw = write(tmp_path)
+    for name in ("ISIC_0000002", "ISIC_0000005"):
+        (raw / INPUT / f"{name}.jpg").unlink()
+    with pytest.raises(InputError, match=r"2 of 5 images .* missing \(first: ISIC_0000002\).*the 3 present"):
+        load(tmp_path)
+    assert not (tmp_path / "cache").exists()
+    found = load(tmp_path, allow_missing=True)
+    assert found.names == ("ISIC_0000001_downsampled", "ISIC_0000003", "ISIC_0000004")
+    assert found.labels.tolist() == [0, 2, 1]
+    assert found.card["raw"]["missing"] == 2 and found.card["raw"]["first_missing"] == ["ISIC_0000002"]
+
+
+def test_a_folder_without_any_image_is_refused_even_when_missing_ones_are_allowed(tmp_path):
+    raw = write(tmp_path)
+    for path in (raw / INPUT).glob("*.jpg"):
+        path.unlink()
+    with pytest.raises(InputError, match="5 of 5 images .*no image was found"):
+        load(tmp_path, allow_missing=True)
+
+
+@pytest.mark.parametrize(
+    "line, found",
+    [
+        (truth_line("ISIC_0000007", "MEL", "SCC"), "MEL=1.0, SCC=1.0"),
+        (truth_line("ISIC_0000007", "UNK"), "UNK=1.0"),
+        (truth_line("ISIC_0000007", "NV", "UNK"), "NV=1.0, UNK=1.0"),
+        (truth_line("ISIC_0000007"), "all 0"),
+        (truth_line("ISIC_0000007", "NV").replace("1.0", "2"), "NV=2"),
+        (truth_line("ISIC_0000007", "NV").replace("1.0", "yes"), "NV=yes"),
+        ("ISIC_0000007,0,1", "BCC="),
+    ],
+)
+def test_a_row_without_exactly_one_of_the_eight_classes_is_named(tmp_path, line, found):
+    rows = [("ISIC_0000001", "NV", ""), ("ISIC_0000007", "NV", "")]
+    write(tmp_path, rows, lines=[truth_line("ISIC_0000001", "NV"), line])
+    with pytest.raises(InputError, match="line 3 .ISIC_0000007.*download the file again") as error:
+        load(tmp_path)
+    assert found in str(error.value)
+
+
+def test_an_image_that_the_metadata_lack_is_named(tmp_path):
+    raw = write(tmp_path)
+    text = (raw / METADATA).read_text()
+    (raw / METADATA).write_text("\n".join(line for line in text.splitlines() if "0000004" not in line))
+    with pytest.raises(InputError, match="no row for 1 of the 5 images .*first: ISIC_0000004"):
+        load(tmp_path)
+
+
+def test_an_image_in_both_folders_is_refused(tmp_path):
+    raw = write(tmp_path)
+    (raw / INPUT / INPUT).mkdir()
+    (raw / INPUT / INPUT / "ISIC_0000002.jpg").write_bytes(b"another copy")
+    with pytest.raises(InputError, match="ISIC_0000002 is there twice"):
+        load(tmp_path)

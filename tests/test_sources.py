@@ -1,0 +1,221 @@
+"""Opening a source: what decides whether it is prepared again, and what is wrong with a raw folder."""
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rosutils import InputError
+from rosutils.sources import cache, open_source, prepare, synthetic
+
+
+HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID\n"
+ENTRIES = "Data_Entry_2017_v2020.csv"
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """A folder nih/ with four small images, one of them of the second patient."""
+    return write(tmp_path / "data", [1, 2, 0, 3])
+
+
+def write(root, order):
+    raw = root / "nih"
+    (raw / "images").mkdir(parents=True)
+    rows = [f"0000000{i}_000.png,{'Mass' if i % 2 else 'No Finding'},0,{i}\n" for i in order]
+    (raw / ENTRIES).write_text(HEADER + "".join(rows))
+    for i in order:
+        Image.new("L", (20, 20), 50 * i).save(raw / "images" / f"0000000{i}_000.png")
+    return raw
+
+
+def load(raw, *, cache_root=None, pixels=8, **options):
+    section = SimpleNamespace(source="nih", modality=None, examples=None, seed=0)
+    options = {"root": raw.parent, "allow_missing": False, **options}
+    return open_source(section, pixels=pixels, cache_root=cache_root or raw.parent / "cache", **options)
+
+
+def draw(cache_root, *, modality="dermoscopy", examples=6, seed=0, pixels=16):
+    section = SimpleNamespace(source="synthetic", modality=modality, examples=examples, seed=seed)
+    return open_source(section, pixels=pixels, root=None, allow_missing=False, cache_root=cache_root)
+
+
+def folders(cache_root):
+    return sorted(path.name for path in cache_root.iterdir() if path.name != ".lock")
+
+
+def test_opening_again_reads_no_image(raw):
+    first = load(raw)
+    for path in (raw / "images").iterdir():
+        path.write_bytes(b"no image any more")
+    second = load(raw)
+    np.testing.assert_array_equal(first.images, second.images)
+    assert first.fingerprint == second.fingerprint and len(folders(raw.parent / "cache")) == 1
+
+
+def test_images_downloaded_since_are_noticed(raw):
+    last = raw / "images" / "00000003_000.png"
+    content = last.read_bytes()
+    last.unlink()
+    assert len(load(raw, allow_missing=True).names) == 3
+    last.write_bytes(content)
+    assert len(load(raw, allow_missing=True).names) == 4
+    assert load(raw).fingerprint == load(raw, allow_missing=True).fingerprint
+
+
+def test_changed_labels_are_noticed(raw):
+    first = load(raw)
+    (raw / ENTRIES).write_text((raw / ENTRIES).read_text().replace("No Finding", "Nodule"))
+    second = load(raw)
+    assert second.card["counts"]["Nodule"] == 2 and first.fingerprint != second.fingerprint
+
+
+def test_each_size_has_its_own_folder_that_says_so(raw):
+    assert load(raw, pixels=8).images.shape[-1] == 8
+    assert load(raw, pixels=12).images.shape[-1] == 12
+    assert [name.rsplit("-", 1)[0] for name in folders(raw.parent / "cache")] == ["nih-12px", "nih-8px"]
+
+
+def test_the_fingerprint_depends_neither_on_paths_nor_on_the_order_of_rows_and_files(tmp_path, raw):
+    other = write(tmp_path / "elsewhere", [3, 0, 1, 2])
+    assert load(other).fingerprint == load(raw).fingerprint
+    assert str(tmp_path) not in str(load(raw).card)
+
+
+def test_two_raw_folders_with_the_same_names_do_not_share_a_cache(tmp_path, raw):
+    other = write(tmp_path / "elsewhere", [0, 1, 2, 3])
+    Image.new("L", (20, 20), 222).save(other / "images" / "00000000_000.png")
+    shared = tmp_path / "cache"
+    assert load(raw, cache_root=shared).images[0, 0, 0, 0] == 0
+    assert load(other, cache_root=shared).images[0, 0, 0, 0] == 222
+
+
+def test_a_damaged_cache_is_prepared_again(raw, caplog):
+    first = load(raw)
+    images = raw.parent / "cache" / folders(raw.parent / "cache")[0] / "images.npy"
+    images.write_bytes(images.read_bytes()[:-5])
+    with caplog.at_level(logging.WARNING):
+        second = load(raw)
+    assert "damaged" in caplog.text and second.fingerprint == first.fingerprint
+    assert cache.verify(images.parent) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>too many requests</html>"])
+def test_files_that_are_no_images_are_named_and_nothing_is_left_behind(raw, content):
+    for name in ("00000001_000.png", "00000002_000.png"):
+        (raw / "images" / name).write_bytes(content)
+    with pytest.raises(InputError, match="(?s)2 file.*00000001_000.png.*00000002_000.png"):
+        load(raw)
+    assert folders(raw.parent / "cache") == []
+
+
+def test_preparing_gives_the_folder_that_opening_looks_for(tmp_path, raw, capsys):
+    card = prepare("nih", raw=raw, pixels=8, out=tmp_path / "out")
+    assert "is prepared: 4 images at 8 px" in capsys.readouterr().out
+    for path in (raw / "images").iterdir():
+        path.write_bytes(b"no image any more")
+    assert load(raw, cache_root=tmp_path / "out").card == card
+    assert prepare("nih", raw=raw, pixels=8, out=tmp_path / "out") == card
+    assert "holds them already" in capsys.readouterr().out
+
+
+def test_preparing_again_repairs_altered_pixels(tmp_path, raw):
+    prepare("nih", raw=raw, pixels=8, out=tmp_path / "out")
+    folder = tmp_path / "out" / folders(tmp_path / "out")[0]
+    content = (folder / "images.npy").read_bytes()
+    (folder / "images.npy").write_bytes(content[:-1] + b"\x07")
+    prepare("nih", raw=raw, pixels=8, out=tmp_path / "out")
+    assert (folder / "images.npy").read_bytes() == content
+
+
+def test_preparing_a_partial_download_needs_allow_missing(tmp_path, raw):
+    (raw / "images" / "00000003_000.png").unlink()
+    with pytest.raises(InputError, match="1 of 4 images .*--allow-missing"):
+        prepare("nih", raw=raw, pixels=8, out=tmp_path / "out")
+    assert prepare("nih", raw=raw, pixels=8, out=tmp_path / "out", allow_missing=True)["examples"] == 3
+
+
+def test_an_absent_folder_is_named_with_what_to_do(tmp_path, raw):
+    with pytest.raises(InputError, match=r"no folder .*nowhere.*DATA=.* holds isic2019/ and nih/"):
+        load(raw, root=tmp_path / "nowhere")
+    with pytest.raises(InputError, match="nih needs raw images: DATA="):
+        load(raw, root=None)
+
+
+def test_an_absent_label_file_is_named(raw):
+    (raw / ENTRIES).unlink()
+    with pytest.raises(InputError, match=f"nih has no {ENTRIES} or Data_Entry_2017.csv"):
+        load(raw)
+
+
+@pytest.mark.parametrize(
+    "text, wrong",
+    [
+        ("", "cannot be read as a csv file"),
+        (HEADER, "has no rows"),
+        ("image,MEL\nx,1\n", "has no column Image Index, Finding Labels, Patient ID"),
+        (
+            HEADER + "a.png,Mass,0,1\nb.png,Mass,0,1\na.png,Nodule,0,1\n",
+            "1 image.*first: a.png, lines 2 and 4",
+        ),
+    ],
+)
+def test_a_label_file_that_cannot_be_used_is_named(raw, text, wrong):
+    (raw / ENTRIES).write_text(text)
+    with pytest.raises(InputError, match=f"{ENTRIES}.*{wrong}"):
+        load(raw)
+
+
+def test_a_label_file_that_is_not_text_is_named(raw):
+    (raw / ENTRIES).write_bytes(b"\x1f\x8b\x08\x00\xff\xfe" * 9)
+    with pytest.raises(InputError, match=f"{ENTRIES} (cannot be read|has no)"):
+        load(raw)
+
+
+def test_a_byte_order_mark_and_spaces_are_no_part_of_names(raw):
+    text = (
+        (raw / ENTRIES)
+        .read_text()
+        .replace(",No Finding,", ", No Finding ,")
+        .replace("_000.png,", "_000.png ,")
+    )
+    (raw / ENTRIES).write_text("\ufeff" + text, encoding="utf-8")
+    assert load(raw).card["counts"]["Mass"] == 2
+
+
+def test_unknown_sources_and_sizes_are_refused(tmp_path, raw):
+    section = SimpleNamespace(source="mnist", modality=None, examples=None, seed=0)
+    with pytest.raises(InputError, match="'mnist' is not known; choose one of synthetic, isic2019, nih"):
+        open_source(section, pixels=8, root=tmp_path, allow_missing=False, cache_root=tmp_path / "cache")
+    with pytest.raises(InputError, match="'mnist' cannot be prepared; choose one of isic2019, nih"):
+        prepare("mnist", raw=raw, pixels=8, out=tmp_path / "out")
+    with pytest.raises(InputError, match="0 pixels"):
+        load(raw, pixels=0)
+
+
+@pytest.mark.parametrize("modality", ["dermoscopy", "chest-film"])
+def test_drawn_examples_are_what_the_generator_made(tmp_path, modality):
+    found, made = (
+        draw(tmp_path, modality=modality),
+        synthetic.make(modality, examples=6, pixels=16, seed=0),
+    )
+    np.testing.assert_array_equal(found.images, made["images"])
+    np.testing.assert_array_equal(found.labels, made["labels"])
+    np.testing.assert_array_equal(found.groups, made["groups"])
+    assert found.names == tuple(made["names"]) and found.class_names == tuple(made["class_names"])
+    assert found.multilabel == made["multilabel"] == (found.labels.ndim == 2)
+    assert found.labels.dtype == (np.float32 if found.multilabel else np.int64)
+    assert found.card["options"] == {"modality": modality, "examples": 6, "seed": 0, "pixels": 16}
+
+
+def test_drawn_examples_are_drawn_once_for_each_choice(tmp_path, monkeypatch):
+    first = draw(tmp_path)
+    draw(tmp_path, seed=1)
+    draw(tmp_path, examples=7)
+    draw(tmp_path, pixels=17)
+    draw(tmp_path, modality="chest-film")
+    assert len(folders(tmp_path)) == 5
+    monkeypatch.setattr(synthetic, "make", None)
+    assert draw(tmp_path).fingerprint == first.fingerprint

@@ -1,0 +1,180 @@
+"""The drawn data sets: same seed, same bits; same scene at every size; labels that images earn, but not too easily."""
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from rosutils import InputError
+from rosutils.sources import chest_film, dermoscopy, synthetic
+
+CHANNELS = {"dermoscopy": 3, "chest-film": 1}
+ARRAYS = ("images", "labels", "groups")
+EFFUSION, ATELECTASIS = (chest_film.CLASSES.index(name) for name in ("Effusion", "Atelectasis"))
+both = pytest.mark.parametrize("modality", CHANNELS)
+
+
+@pytest.fixture(scope="module")
+def films():
+    return synthetic.make("chest-film", examples=600, pixels=16, seed=3)
+
+
+@pytest.fixture(scope="module")
+def lesions():
+    return synthetic.make("dermoscopy", examples=600, pixels=32, seed=3)
+
+
+def halves(groups):
+    """Every third group held out: rows for fitting, rows for scoring."""
+    held_out = groups % 3 == 0
+    return ~held_out, held_out
+
+
+@both
+def test_shapes_and_types_are_those_of_the_contract(modality):
+    data = synthetic.make(modality, examples=7, pixels=16, seed=0)
+    assert data["images"].dtype == np.uint8 and data["images"].shape == (7, CHANNELS[modality], 16, 16)
+    assert data["groups"].dtype == np.int64 and data["groups"].shape == (7,)
+    assert len(data["class_names"]) == 8 and len(set(data["names"])) == 7
+    if data["multilabel"]:
+        assert data["labels"].dtype == np.float32 and data["labels"].shape == (7, 8)
+    else:
+        assert data["labels"].dtype == np.int64 and data["labels"].shape == (7,)
+
+
+@both
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not(modality):
+    first, again, other = (synthetic.make(modality, examples=12, pixels=16, seed=s) for s in (5, 5, 6))
+    assert all(np.array_equal(first[name], again[name]) for name in ARRAYS) and first["names"] == again["names"]
+    assert not np.array_equal(first["images"], other["images"])
+
+
+@both
+def test_global_random_state_is_neither_read_nor_moved(modality):
+    np.random.seed(0)
+    before = synthetic.make(modality, examples=2, pixels=16, seed=0)["images"]
+    drawn = np.random.random()
+    np.random.seed(0)
+    assert np.random.random() == drawn
+    assert np.array_equal(before, synthetic.make(modality, examples=2, pixels=16, seed=0)["images"])
+
+
+@both
+def test_a_smaller_set_is_a_prefix_of_a_larger_one(modality):
+    small, large = (synthetic.make(modality, examples=n, pixels=16, seed=1) for n in (9, 60))
+    assert all(np.array_equal(small[name], large[name][:9]) for name in ARRAYS)
+    assert small["names"] == large["names"][:9]
+
+
+@both
+def test_an_image_shows_the_same_scene_at_every_size(modality):
+    small = synthetic.make(modality, examples=20, pixels=32, seed=2)["images"].astype(float)
+    large = [synthetic.draw(modality, i, pixels=128, seed=2) for i in range(20)]
+    shrunk = np.array([image.reshape(-1, 32, 4, 32, 4).mean((2, 4)) for image in large])
+    assert np.abs(shrunk - small).mean() < 2
+    assert np.abs(np.roll(shrunk, 1, axis=0) - small).mean() > 10  # another image's scene is nowhere near
+
+
+@both
+def test_draw_repeats_the_image_that_make_drew(modality):
+    images = synthetic.make(modality, examples=30, pixels=16, seed=4)["images"]
+    for index in (0, 13, 29):
+        assert np.array_equal(synthetic.draw(modality, index, pixels=16, seed=4), images[index])
+
+
+@both
+def test_groups_hold_one_to_a_few_consecutive_images(modality):
+    groups = synthetic.make(modality, examples=200, pixels=16, seed=0)["groups"]
+    sizes = np.bincount(groups)[:-1]  # the last group may be cut short
+    most = {"dermoscopy": dermoscopy.MOST_VIEWS, "chest-film": chest_film.MOST_VIEWS}[modality]
+    assert np.all(np.diff(groups) >= 0) and set(sizes) == set(range(1, most + 1))
+
+
+def test_images_of_a_lesion_share_its_class_but_not_their_pixels(lesions):
+    same = np.flatnonzero(np.diff(lesions["groups"]) == 0)
+    assert np.array_equal(lesions["labels"][same], lesions["labels"][same + 1])
+    assert all(not np.array_equal(lesions["images"][i], lesions["images"][i + 1]) for i in same)
+
+
+def test_films_of_a_patient_share_findings_more_than_films_of_two_patients(films):
+    agree = np.all(films["labels"][1:] == films["labels"][:-1], axis=1)
+    same = np.diff(films["groups"]) == 0
+    assert agree[same].mean() > agree[~same].mean() + 0.2
+    assert agree[same].mean() < 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_lesion_class_is_there_with_nevi_most_frequent(seed):
+    share = np.bincount(synthetic.make("dermoscopy", examples=200, pixels=16, seed=seed)["labels"], minlength=8) / 200
+    assert share.min() > 0 and share.argmax() == dermoscopy.CLASSES.index("NV")
+
+
+def test_findings_have_the_prevalence_and_company_that_films_have(films):
+    labels = films["labels"]
+    prevalence = labels.mean(0)
+    assert np.all((prevalence > 0.06) & (prevalence < 0.24))
+    assert 0.35 < np.mean(labels.sum(1) == 0) < 0.55
+    together = np.mean(labels[:, EFFUSION] * labels[:, ATELECTASIS])
+    assert together / (prevalence[EFFUSION] * prevalence[ATELECTASIS]) > 1.5
+
+
+@pytest.mark.parametrize("finding", chest_film.CLASSES)
+def test_a_finding_changes_the_film_it_is_drawn_on(finding):
+    def film(label):
+        canvas = synthetic.Canvas.blank(128, 1)
+        chest_film.paint(canvas, label, np.random.default_rng(1), np.random.default_rng(2))
+        return canvas.averaged(32).astype(float)
+
+    label = np.float32([name == finding for name in chest_film.CLASSES])
+    change = np.abs(film(label) - film(np.zeros(8, np.float32)))
+    assert change.max() > 25
+
+
+def test_lesions_can_be_told_by_colour_and_size_but_not_perfectly(lesions):
+    pixels = lesions["images"].reshape(600, 3, -1) / 255
+    middle = lesions["images"][:, :, 8:24, 8:24].reshape(600, 3, -1) / 255
+    features = np.concatenate([*np.quantile(pixels, (0.05, 0.25, 0.5), axis=2), middle.mean(2), middle.std(2)], 1)
+    fit, score = halves(lesions["groups"])
+    model = RandomForestClassifier(200, random_state=0).fit(features[fit], lesions["labels"][fit])
+    truth = lesions["labels"][score]
+    reached = f1_score(truth, model.predict(features[score]), average="weighted")
+    chance = f1_score(truth, np.full_like(truth, dermoscopy.CLASSES.index("NV")), average="weighted")
+    assert chance + 0.25 < reached < 0.95
+
+
+def test_findings_can_be_told_from_coarse_films_but_not_perfectly(films):
+    pixels = films["images"].reshape(600, -1) / 255
+    fit, score = halves(films["groups"])
+    found = np.zeros_like(films["labels"][score])
+    for finding in range(8):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=500))
+        found[:, finding] = model.fit(pixels[fit], films["labels"][fit, finding]).predict(pixels[score])
+    truth = films["labels"][score]
+    chance = f1_score(truth, np.ones_like(truth), average="micro")
+    assert chance + 0.1 < f1_score(truth, found, average="micro") < 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"modality": "x-ray"}, ("x-ray", "dermoscopy", "chest-film")),
+        ({"pixels": 15}, ("pixels", "15", "16")),
+        ({"pixels": 32.5}, ("pixels", "32.5", "whole")),
+        ({"examples": 0}, ("examples", "0", "1")),
+        ({"examples": True}, ("examples", "True")),
+        ({"seed": -1}, ("seed", "-1", "0")),
+    ],
+)
+def test_a_bad_argument_is_named_with_its_value_and_what_is_allowed(change, told):
+    arguments = {"modality": "dermoscopy", "examples": 3, "pixels": 16, "seed": 0} | change
+    with pytest.raises(InputError) as error:
+        synthetic.make(arguments.pop("modality"), **arguments)
+    assert all(word in str(error.value) for word in told)
+
+
+def test_draw_refuses_a_negative_index():
+    with pytest.raises(InputError, match="index is -1"):
+        synthetic.draw("chest-film", -1, pixels=16, seed=0)

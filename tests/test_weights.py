@@ -1,0 +1,346 @@
+"""Teacher weights: single, uniform, exponential and reinforced."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from rosutils.weights import (
+    ReinforcedSelector, exponential_weights, selection_weights, single_weights, uniform_weights,
+)  # fmt: skip
+
+
+quick = settings(max_examples=40, deadline=None)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@quick
+@given(k=st.integers(1, 12), data=st.data())
+def test_uniform_weights_are_equal_and_single_weights_one_hot(k, data):
+    assert uniform_weights(k).tolist() == pytest.approx([1 / k] * k)
+    teacher = data.draw(st.integers(0, k - 1))
+    weights = single_weights(k, teacher)
+    assert weights.is_floating_point() and weights.shape == (k,)
+    assert weights[teacher] == 1 and weights.sum() == 1
+
+
+# Exponential draws
+
+
+def test_unnormalised_weights_are_exponential_with_mean_one_and_variance_one():
+    draws = exponential_weights(5, n_examples=40_000, normalize=False, generator=seeded())
+    assert (draws >= 0).all()
+    assert draws.mean(1).tolist() == pytest.approx([1] * 5, abs=4 / 200)  # four standard errors
+    assert draws.var(1).tolist() == pytest.approx([1] * 5, abs=4 * 8**0.5 / 200)  # the fourth central moment is 9
+    assert stats.kstest(draws.flatten().numpy(), "expon").pvalue > 0.01
+
+
+@pytest.mark.parametrize("k", [2, 5, 8])
+def test_normalised_weights_are_uniform_on_the_simplex(k):
+    """Exp(1) draws over their sum are Dirichlet(1, ..., 1): each share is Beta(1, K - 1)."""
+    shares = exponential_weights(k, n_examples=20_000, generator=seeded(k))
+    assert torch.allclose(shares.sum(0), torch.ones(20_000))
+    for share in shares:
+        assert stats.kstest(share.numpy(), stats.beta(1, k - 1).cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize("k", [2, 5, 10])
+def test_the_largest_share_is_the_harmonic_number_over_k_on_average(k):
+    largest = exponential_weights(k, n_examples=40_000, generator=seeded()).max(0).values
+    harmonic = sum(1 / i for i in range(1, k + 1))
+    assert largest.mean().item() == pytest.approx(harmonic / k, abs=4 * largest.std().item() / 200)
+
+
+def test_with_five_teachers_the_largest_share_is_0457_and_every_teacher_leads_equally_often():
+    shares = exponential_weights(5, n_examples=40_000, generator=seeded(1))
+    assert shares.max(0).values.mean().item() == pytest.approx(0.457, abs=0.004)
+    assert stats.chisquare(shares.argmax(0).bincount(minlength=5).numpy()).pvalue > 0.001
+
+
+@quick
+@given(k=st.integers(1, 8), b=st.none() | st.integers(1, 8), normalize=st.booleans(), seed=st.integers(0, 2**32))
+def test_shape_is_k_or_k_by_b_and_the_same_generator_gives_the_same_draws(k, b, normalize, seed):
+    def draw():
+        return exponential_weights(k, n_examples=b, normalize=normalize, generator=seeded(seed))
+
+    weights = draw()
+    assert weights.shape == ((k,) if b is None else (k, b))
+    assert torch.equal(weights, draw())
+    if normalize:
+        assert torch.allclose(weights.sum(0), torch.ones(weights.shape[1:]))
+
+
+def test_successive_draws_differ_and_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    generator = seeded()
+    first, second = (exponential_weights(5, generator=generator) for _ in range(2))
+    assert not torch.equal(first, second)
+    torch.manual_seed(99)
+    assert torch.equal(first, exponential_weights(5, generator=seeded()))
+    torch.set_rng_state(before)
+    exponential_weights(5, n_examples=3, generator=generator)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_draws_for_each_example_differ_between_examples():
+    weights = exponential_weights(5, n_examples=64, generator=seeded())
+    assert len({tuple(column) for column in weights.T.tolist()}) == 64
+
+
+# Selected teachers
+
+
+@quick
+@given(actions=st.lists(st.lists(st.integers(0, 1), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_selected_teachers_share_equally_and_none_selected_means_all_zero(actions):
+    actions = torch.tensor(actions, dtype=torch.float32)  # [K, B]
+    weights = selection_weights(actions)
+    for column, chosen in zip(weights.T, actions.T, strict=True):
+        n = int(chosen.sum())
+        assert column.tolist() == pytest.approx([1 / n if a else 0 for a in chosen] if n else [0] * len(actions))
+
+
+# Reinforced selection
+
+
+K, B, C, FEATURES = 3, 6, 4, 7
+
+
+def selector(**options):
+    return ReinforcedSelector(FEATURES, C, **options)
+
+
+def random_states(seed=0, *, k=K, b=B):
+    return torch.randn(k, b, FEATURES + C + 1, generator=seeded(seed))
+
+
+def parameters(policy):
+    return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
+
+
+def set_parameters(policy, seed, scale=0.3):
+    generator = seeded(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+def test_the_policy_starts_undecided():
+    assert torch.equal(selector()(random_states()), torch.full((K, B), 0.5))
+
+
+def test_the_policy_is_logistic_and_shared_by_the_teachers():
+    policy = selector()
+    set_parameters(policy, 3)
+    states = random_states()
+    weight, bias = (parameter.detach().double() for parameter in policy.policy.parameters())
+    expected = torch.special.expit((states.double() * weight[0]).sum(-1) + bias).clamp(0.05, 0.95)
+    assert torch.allclose(policy(states).double(), expected, atol=1e-6)
+
+
+def test_the_state_is_the_layer_normed_features_then_probabilities_then_the_standardised_loss():
+    generator = seeded()
+    features = 5 + 3 * torch.randn(B, FEATURES, generator=generator)
+    features.requires_grad_()
+    probabilities = torch.rand(K, B, C, generator=generator)
+    losses = 4 * torch.rand(K, B, generator=generator)
+    losses[0, 0] = 1e6  # clipped at 10
+    states = selector().states(features, probabilities, losses)
+    assert states.shape == (K, B, FEATURES + C + 1)
+    assert not states.requires_grad  # the policy's state does not train the student
+    for k, b in itertools.product(range(K), range(B)):
+        x = features[b].detach()
+        normed = (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt()
+        assert torch.allclose(states[k, b, :FEATURES], normed, atol=1e-5)
+        assert torch.equal(states[k, b, FEATURES:-1], probabilities[k, b])
+    clipped = losses.clamp(max=10)
+    assert torch.allclose(states[..., -1], (clipped - clipped.mean()) / clipped.std(), atol=1e-5)
+
+
+def test_equal_losses_of_all_teachers_give_a_finite_state():
+    states = selector().states(torch.zeros(B, FEATURES), torch.full((K, B, C), 0.25), torch.full((K, B), 1.3))
+    assert states.isfinite().all() and not states[..., -1].any()
+
+
+def test_probabilities_are_kept_between_5_and_95_percent():
+    policy = selector()
+    set_parameters(policy, 0, scale=100)
+    probabilities = policy(random_states(b=50))
+    assert probabilities.min() == pytest.approx(0.05) and probabilities.max() == pytest.approx(0.95)
+
+
+def test_actions_are_functions_of_the_generator_and_leave_the_global_one_alone():
+    policy, states = selector(), random_states(b=50)
+    before = torch.get_rng_state()
+    actions = policy.select(states, generator=seeded(5))
+    assert torch.equal(actions, policy.select(states, generator=seeded(5)))
+    assert not torch.equal(actions, policy.select(states, generator=seeded(6)))
+    assert torch.equal(before, torch.get_rng_state())
+    assert set(actions.unique().tolist()) == {0.0, 1.0}
+
+
+def test_actions_are_drawn_with_the_probabilities_of_the_policy():
+    policy, states = selector(), random_states()
+    set_parameters(policy, 2)
+    generator, n = seeded(), 4000
+    share = sum(policy.select(states, generator=generator) for _ in range(n)) / n
+    p = policy(states).detach()
+    assert ((share - p).abs() < 4.5 * (p * (1 - p) / n).sqrt()).all()
+
+
+def learned_change(policy, episode):
+    """How the parameters move in one pass over `episode`, the policy itself staying as it is."""
+    trial = copy.deepcopy(policy)
+    trial.episode = episode
+    trial.learn()
+    return parameters(trial).double() - parameters(policy).double()
+
+
+def all_actions(k):
+    return [torch.tensor(bits, dtype=torch.float32)[:, None] for bits in itertools.product((0, 1), repeat=k)]
+
+
+def test_the_expected_step_is_the_gradient_of_the_expected_reward():
+    """Policy gradient theorem, by enumerating the actions of three teachers for one example."""
+    policy, states = selector(entropy_bonus=0.0, learning_rate=0.1), 0.3 * random_states(b=1)
+    set_parameters(policy, 1)
+    reward = dict(enumerate([0.3, -0.2, 0.5, 0.1, -0.7, 0.4, 0.2, -0.1]))
+    p = policy(states)
+    chances = [torch.where(actions > 0, p, 1 - p).prod() for actions in all_actions(K)]
+    expected_reward = sum(chance * reward[i] for i, chance in enumerate(chances))
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(expected_reward, policy.policy.parameters())])
+    step = sum(
+        chance.item() * learned_change(policy, [(states, actions, torch.tensor([reward[i]]))])
+        for i, (chance, actions) in enumerate(zip(chances, all_actions(K), strict=True))
+    )
+    assert torch.allclose(step, 0.1 * gradient.double() / K, atol=1e-7)
+    assert step.norm() > 1e-4
+
+
+def test_a_constant_reward_moves_the_policy_nowhere_in_expectation():
+    policy, states = selector(entropy_bonus=0.0), 0.3 * random_states(b=1)
+    set_parameters(policy, 1)
+    p = policy(states).detach()
+    steps = [learned_change(policy, [(states, actions, torch.ones(1))]) for actions in all_actions(K)]
+    chances = [torch.where(actions > 0, p, 1 - p).prod().item() for actions in all_actions(K)]
+    assert min(step.norm() for step in steps) > 1e-3  # each alone moves it
+    mean = sum(chance * step for chance, step in zip(chances, steps, strict=True))
+    assert torch.allclose(mean, torch.zeros_like(mean), atol=1e-7)
+
+
+def test_a_reward_that_is_the_same_for_every_example_teaches_nothing():
+    policy = selector(entropy_bonus=0.0)
+    set_parameters(policy, 1)
+    before = parameters(policy)
+    states = random_states()
+    policy.remember(states, policy.select(states, generator=seeded()), torch.full((B,), -3.0))
+    policy.learn()
+    assert torch.equal(before, parameters(policy))
+
+
+def test_the_entropy_bonus_draws_the_policy_towards_undecided():
+    policy, states = selector(entropy_bonus=1.0), 0.3 * random_states(b=20)
+    set_parameters(policy, 1)
+    before = (policy(states) - 0.5).abs().mean()
+    for _ in range(20):
+        policy.remember(states, policy.select(states, generator=seeded()), torch.zeros(20))
+        policy.learn()
+    assert (policy(states) - 0.5).abs().mean() < 0.8 * before
+
+
+def test_a_step_is_no_longer_than_the_learning_rate():
+    policy = selector(learning_rate=0.1)
+    states = 1e3 * random_states()
+    change = learned_change(policy, [(states, torch.ones(K, B), torch.full((B,), 50.0))])
+    assert change.norm().item() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_remembered_rewards_are_standardised_over_the_batch():
+    policy, rewards = selector(), torch.tensor([1.0, 2, 3, 4, 5, 9])
+    policy.remember(random_states(), torch.ones(K, B), rewards)
+    kept = policy.episode[0][2]
+    assert kept.mean().item() == pytest.approx(0, abs=1e-6) and kept.std().item() == pytest.approx(1, rel=1e-5)
+    assert torch.allclose(kept * rewards.std() + rewards.mean(), rewards, atol=1e-5)
+
+
+def test_learning_empties_the_episode_and_an_empty_one_changes_nothing():
+    policy, states = selector(), random_states()
+    policy.remember(states, policy.select(states, generator=seeded()), torch.arange(B) / B)
+    policy.learn()
+    assert policy.episode == []
+    before = parameters(policy)
+    assert before.any()
+    policy.learn()
+    assert torch.equal(before, parameters(policy))
+
+
+class Classroom:
+    """Three teachers: an oracle, one that knows nothing, one between; the reward is the log-likelihood of the soft label."""
+
+    def __init__(self, seed):
+        self.generator = seeded(seed)
+
+    def batch(self, b=32):
+        labels = torch.randint(C, (b,), generator=self.generator)
+        oracle = torch.full((b, C), 0.02).scatter(1, labels[:, None], 0.94)
+        ignorant = torch.rand(b, C, generator=self.generator).softmax(-1)
+        probabilities = torch.stack([oracle, ignorant.flip(1) ** 4, (oracle + ignorant) / 2])
+        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+        features = torch.randn(b, FEATURES, generator=self.generator)
+        return features, probabilities, labels
+
+    def states(self, policy, batch):
+        features, probabilities, labels = batch
+        losses = -probabilities.log().gather(2, labels.expand(K, -1)[..., None])[..., 0]
+        return policy.states(features, probabilities, losses)
+
+    def rewards(self, batch, actions):
+        _, probabilities, labels = batch
+        soft = (selection_weights(actions)[..., None] * probabilities).sum(0)
+        soft = torch.where(actions.sum(0)[:, None] > 0, soft, 1 / C)
+        return soft.gather(1, labels[:, None])[:, 0].log()
+
+
+def taught(policy, classroom, *, episodes, batches=6):
+    """Train the policy, and tell the mean probability of each teacher on held-out examples after each episode."""
+    held_out = Classroom(1234)
+    exam = held_out.states(policy, held_out.batch(200))
+    history = [policy(exam).mean(1).tolist()]
+    for _ in range(episodes):
+        for _ in range(batches):
+            batch = classroom.batch()
+            states = classroom.states(policy, batch)
+            actions = policy.select(states, generator=classroom.generator)
+            policy.remember(states, actions, classroom.rewards(batch, actions))
+        policy.learn()
+        history.append(policy(exam).mean(1).tolist())
+    return history
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_planted_oracle_is_picked_more_and_more_and_an_ignorant_teacher_less(seed):
+    history = taught(selector(), Classroom(seed), episodes=30)
+    oracle, ignorant, between = zip(*history, strict=True)
+    assert oracle[0] == ignorant[0] == 0.5
+    assert oracle[0] < oracle[5] < oracle[15] < oracle[30] and oracle[30] > 0.75
+    assert ignorant[0] > ignorant[5] > ignorant[15] > ignorant[30] and ignorant[30] < 0.3
+    assert ignorant[30] < between[30] < oracle[30]
+
+
+def test_a_selector_restored_from_its_state_continues_with_the_same_bits():
+    unbroken, classroom = selector(), Classroom(0)
+    taught(unbroken, classroom, episodes=3)
+    restored = selector()
+    restored.load_state_dict(unbroken.state_dict())
+    other = Classroom(0)
+    other.generator.set_state(classroom.generator.get_state())
+    assert taught(unbroken, classroom, episodes=3) == taught(restored, other, episodes=3)
+    for name, value in unbroken.state_dict().items():
+        assert torch.equal(value, restored.state_dict()[name]), name
