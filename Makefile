@@ -1,4 +1,4 @@
-# make reproduce [PROFILE=demo] [DATA=folder]   make test   make lab   make clean
+# make reproduce [PROFILE=demo] [DATA=folder]   make test   make bench   make lab   make clean
 # All set-up happens here: Python 3.11+ with venv and pip is all that is needed. PYTHON=python3.13 picks another one.
 PYTHON ?= python3
 PROFILE ?= demo
@@ -8,7 +8,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := .venv/ready-$(VERSION)
 BIN := .venv/bin
 
-.PHONY: reproduce test lab clean
+.PHONY: reproduce test lab bench clean
 
 reproduce: $(READY)
 	@echo "== Reproducing RoS-KD, profile $(PROFILE): train what is missing, run the notebooks, print Table I =="
@@ -20,6 +20,10 @@ test: $(READY)
 	@$(BIN)/ruff format --check .
 	@echo "== Tests: modules, then the notebooks end to end on the smoke profile =="
 	@$(BIN)/python -m pytest
+
+bench: $(READY)
+	@echo "== Side-by-side timings (minutes), written to benchmarks/results.md =="
+	@$(BIN)/python benchmarks/run.py
 
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks

@@ -63,6 +63,8 @@ def make_task(name: str, examples, *, fractions: Sequence[float], noise, seed: i
         eligible = eligible[labels.sum(1) > 0]
     if lists:
         split = _split_by_lists(lists, examples.names, groups, set(eligible.tolist()))
+    elif "split" in examples.card:  # the publisher's own parts, as ranges of examples
+        split = {part: eligible[(eligible >= start) & (eligible < end)] for part, (start, end) in examples.card["split"].items()}
     else:
         split = split_by_group(groups, fractions, eligible=eligible, generator=_generator(seed, 0))
     assert_groups_apart(split, groups)

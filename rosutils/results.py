@@ -1,5 +1,7 @@
 """The tidy table of measurements that every table and figure is made from, and the numbers the paper printed."""
 
+import copy
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -21,19 +23,24 @@ SETTINGS = (
     "Baseline I", "Baseline II", "Baseline III", "Baseline III, subset teachers", "Baseline IV", "Baseline V", "RoS-KD",
 )  # fmt: skip
 TEACHERS = ("teacher, full set", "teacher, subset")
-# Which averaging of precision, recall and F1 the paper printed, by multi-label or not. Inferred, not stated: every chest F1 is
-# the harmonic mean of the printed precision and recall, as micro averages are, and no lesion F1 is.
+# Which averaging of precision, recall and F1 the paper printed, by multi-label or not. Inferred, not stated: every
+# chest F1 is the harmonic mean of the printed precision and recall, as micro averages are; the lesion F1s are not.
 PRINTED_AVERAGE = {False: "weighted", True: "micro"}
 
 
 def published() -> dict:
     """Everything the paper prints (Tables I to III, claims, Section IV-B) with notes on its contradictions."""
+    return copy.deepcopy(_published())
+
+
+@functools.cache
+def _published() -> dict:
     path = Path(__file__).parents[1] / "params" / "published.yaml"
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def validate(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with COLUMNS in order and typed, sorted by the key columns, repeats dropped; InputError says what is wrong."""
+    """The frame with its COLUMNS typed and in order, sorted by key, repeats dropped; else an InputError."""
     missing, unknown = set(COLUMNS) - set(frame.columns), set(frame.columns) - set(COLUMNS)
     if missing or unknown:
         raise InputError(
@@ -55,10 +62,12 @@ def validate(frame: pd.DataFrame) -> pd.DataFrame:
     twice = frame[frame.duplicated(KEYS, keep=False)]
     if len(twice):
         first, second = twice.iloc[0], twice.iloc[1]
-        what = ", ".join(f"{name}={first[name]}" for name in KEYS if first[name] not in ("",) and first[name] == first[name])
+        what = ", ".join(
+            f"{name}={first[name]}" for name in KEYS if first[name] not in ("",) and first[name] == first[name]
+        )
         raise InputError(
             f"one measurement has two values, {first['value']} (run {first['run']}) and {second['value']} (run "
-            f"{second['run']}): {what}; keep the one that belongs to this profile, or delete the table and make it again"
+            f"{second['run']}): {what}; keep the one of this profile, or delete the table and make it again"
         )
     return frame
 
@@ -68,16 +77,15 @@ def read(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no results at {path}; run `make reproduce`, or the notebook that trains what you need")
-    numbers = [name for name, kind in COLUMNS.items() if kind == "float64"]
-    frame = pd.read_csv(
-        path, dtype={name: str for name, kind in COLUMNS.items() if kind == "str"}, keep_default_na=False,
-        na_values={name: [""] for name in numbers}, float_precision="round_trip", encoding="utf-8",
-    )  # fmt: skip
+    # As text first: Python's float() gives back every bit, which not every pandas does.
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8").astype(object)
+    numbers = [name for name in frame.columns if COLUMNS.get(name) == "float64"]
+    frame[numbers] = frame[numbers].replace("", "nan")
     return validate(frame)
 
 
 def write(frame: pd.DataFrame, path: str | Path) -> Path:
-    """Write the validated table to `path` in one step: a reader sees the old file or the new one; same results, same bytes."""
+    """Write the validated table to `path` in one step, never half of it; same results, same bytes."""
     path = Path(path)
     text = validate(frame).to_csv(index=False, lineterminator="\n")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +102,7 @@ def write(frame: pd.DataFrame, path: str | Path) -> Path:
 
 
 def select(frame: pd.DataFrame, **conditions) -> pd.DataFrame:
-    """The rows where every named column has the value, or one of the values, given (`class_` means `class`); nan matches nan."""
+    """The rows where each named column has the value, or one of the values, given (`class_` for `class`)."""
     keep = np.ones(len(frame), dtype=bool)
     for name, wanted in conditions.items():
         column = name.rstrip("_")
@@ -121,7 +129,9 @@ def summary(frame: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
     by = [name for name in KEYS if name != "seed"] if by is None else list(by)
     repeated = frame[frame.duplicated([*by, "seed"], keep=False)]
     if len(repeated):
-        varying = [name for name in KEYS if name not in by and name != "seed" and repeated[name].nunique(dropna=False) > 1]
+        varying = [
+            name for name in KEYS if name not in by and name != "seed" and repeated[name].nunique(dropna=False) > 1
+        ]
         found = "; ".join(f"{name}: {', '.join(map(str, sorted(repeated[name].unique())))}" for name in varying)
         raise InputError(f"a summary over seeds would mix measurements that differ in {found}; select one value first")
     values = frame.groupby(by, dropna=False, sort=False)["value"]

@@ -19,14 +19,13 @@ def table1(
     overlap: float | None = None,
     noise: float | None = None,
 ) -> pd.DataFrame:
-    """Table I: per setting, task and metric the published value, ours (mean over seeds), std, n and ours minus published.
+    """Table I: per setting, task and metric what is published, ours (mean over seeds), std, n, and the difference.
 
-    Columns are (task, metric, one of published, ours, std, n, difference). "Baseline III, subset teachers" is not in the paper:
-    its published cells are blank. `tasks` maps names to {"multilabel": bool}; `overlap` and `noise` pick among several in the
-    results; InputError if they are needed and not given.
+    Columns are (task, metric, one of published, ours, std, n, difference = ours minus published); "Baseline III, subset
+    teachers" is not in the paper and has no published value. `tasks` maps names to {"multilabel": bool}; `overlap` and
+    `noise` pick among several in the results; InputError if they are needed and not given.
     """
-    rows = select(results, setting=SETTINGS, student=student, attack="", class_="")
-    rows = _pick(rows, overlap=overlap, noise=noise)
+    rows = table1_rows(results, student=student, overlap=overlap, noise=noise)
     printed = published()["table1"]
     blocks = {}
     for task, about in tasks.items():
@@ -39,8 +38,15 @@ def table1(
     return table.rename_axis("setting")
 
 
+def table1_rows(
+    results: pd.DataFrame, *, student: str = "resnet18", overlap: float | None = None, noise: float | None = None
+) -> pd.DataFrame:
+    """The measurements that Table I is made of: its settings, one student, no attack, no single class."""
+    return _pick(select(results, setting=SETTINGS, student=student, attack="", class_=""), overlap=overlap, noise=noise)
+
+
 def teachers_table(results: pd.DataFrame, *, tasks: dict[str, dict], overlap: float | None = None) -> pd.DataFrame:
-    """F1 of every teacher architecture, trained on the full set and on its subset (mean over seeds), and the difference."""
+    """F1 of every teacher, trained on the full set and on its own subset (mean over seeds), and the difference."""
     rows = _pick(select(results, setting=TEACHERS, attack="", class_="", metric="f1"), overlap=overlap)
     architectures = list(dict.fromkeys(published()["section_4b"]["teachers"] + sorted(rows["student"].unique())))
     blocks = {}
@@ -79,7 +85,7 @@ def caption(what: str, frame: pd.DataFrame, *, tasks: dict[str, dict], watermark
 
 
 def printable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same table as text: ours and its std in one cell ("0.701 ± 0.012"), differences signed, nothing where nothing is known."""
+    """The table as text: ours and std in one cell ("0.701 ± 0.012"), differences signed, blank where unknown."""
     cells = {}
     for group in dict.fromkeys(column[:-1] for column in frame.columns):
         part = _part(frame, group)
@@ -111,12 +117,12 @@ def signed(value: float) -> str:
 
 
 def spread(mean: float, std: float) -> str:
-    """"0.701 ± 0.012", or the mean alone where there is no std."""
+    """ "0.701 ± 0.012", or the mean alone where there is no std."""
     return number(mean) if pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
 
 
 def write_table(frame: pd.DataFrame, folder: str | Path, name: str, *, caption: str) -> list[Path]:
-    """Write `<name>.csv` (one row per number, full precision), `.md` and `.tex` (booktabs) into `folder`; same table, same bytes."""
+    """Write `<name>.csv` (one row per number, full precision), `.md` and `.tex` (booktabs); same table, same bytes."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     texts = {"csv": _csv(frame), "md": _markdown(frame, caption), "tex": _latex(frame, name, caption)}
@@ -153,48 +159,52 @@ def _latex(frame: pd.DataFrame, name: str, caption: str) -> str:
     text = printable(frame)
     blocks = {task: text[task] for task in dict.fromkeys(text.columns.get_level_values(0))}
     rows = pd.concat(blocks, names=["task", frame.index.name]).fillna("").map(_tex)
+    rows.index.names = [None, None]
     rows.index = rows.index.set_levels([level.map(_tex) for level in rows.index.levels])
+    rows = rows.rename(columns={"difference": "diff."})
     rows.columns = pd.MultiIndex.from_tuples([tuple(map(_tex, column)) for column in rows.columns])
     styled = rows.style.to_latex(
         hrules=True, clines="skip-last;data", multicol_align="c", multirow_align="t", position="htbp",
         position_float="centering", column_format="ll" + "r" * rows.shape[1], environment="table*",
         caption=_tex(caption), label=f"tab:{name}",
     )  # fmt: skip
-    return "% needs \\usepackage{booktabs,multirow}\n" + styled
+    # pandas rules off the last task as well, right above the bottom rule; and nine numbers in a row need small type.
+    last = f"\\cline{{1-{rows.shape[1] + 2}}}\n\\bottomrule"
+    styled = styled.replace(last, "\\bottomrule").replace("\\cline", "\\cmidrule(lr)")
+    return "% needs \\usepackage{booktabs,multirow}\n" + styled.replace(
+        "\\centering\n", "\\centering\\scriptsize\\setlength{\\tabcolsep}{3pt}\n"
+    )
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", MINUS: "$-$",
+    "·": r"$\cdot$", "τ": r"$\tau$", "α": r"$\alpha$", **{char: f"\\{char}" for char in "%&_#${}"},
+}  # fmt: skip
 
 
 def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", MINUS: "$-$", "·": r"$\cdot$", "τ": r"$\tau$"}
-    return "".join(special.get(char, f"\\{char}" if char in "%&_#${}" else char) for char in text)
+    return "".join(_TEX.get(char, char) for char in text)
 
 
 def side_by_side(frame: pd.DataFrame) -> str:
-    """The table as plain text for a terminal, at most 100 columns wide, one block per task, the paper's numbers first."""
-    blocks = []
-    for task in dict.fromkeys(frame.columns.get_level_values(0)):
-        text = printable(frame[[task]])[task]
-        labels = [str(label).replace("subset teachers", "subsets") for label in text.index]
-        first = max(map(len, [*labels, str(task)]))
-        widths = [max(len(cell.replace(" ± ", "±")) for cell in [_short(column), *text.iloc[:, place]]) for place, (_, column) in enumerate(text.columns)]
-        blocks.append("\n".join(_block(task, labels, text, first, widths)))
-    return "\n\n".join(blocks)
+    """The table as plain text for a terminal, at most 100 columns wide, one block per task, the paper first."""
+    tasks = dict.fromkeys(frame.columns.get_level_values(0))
+    return "\n\n".join(_block(str(task), printable(frame[[task]])[task]) for task in tasks)
 
 
-def _short(column: str) -> str:
-    return "diff" if column == "difference" else column
+def _block(task: str, text: pd.DataFrame) -> str:
+    labels = [task, "", *(str(label).replace("subset teachers", "subsets") for label in text.index)]
+    sides = [_column(labels, str.ljust)]
+    for group in dict.fromkeys(text.columns.get_level_values(0)):
+        cells = text[group].rename(columns={"difference": "diff"}).map(lambda cell: cell.replace(" ± ", "±"))
+        columns = [_column([name, *cells[name]], str.rjust) for name in cells]
+        rows = [" ".join(row) for row in zip(*columns, strict=True)]
+        sides.append(_column([str(group).center(len(rows[0])), *rows], str.rjust))
+    lines = ["  ".join(row).rstrip() for row in zip(*sides, strict=True)]
+    return "\n".join([*lines[:2], "-" * max(map(len, lines)), *lines[2:]])
 
 
-def _block(task: str, labels: list[str], text: pd.DataFrame, first: int, widths: list[int]) -> list[str]:
-    groups = list(dict.fromkeys(text.columns.get_level_values(0)))
-    spans = {group: [w for (g, _), w in zip(text.columns, widths, strict=True) if g == group] for group in groups}
-    gap = "  "
-    top = gap.join(str(group).center(sum(spans[group]) + len(spans[group]) - 1) for group in groups)
-    rows = [[_short(column) for _, column in text.columns], *([cell.replace(" ± ", "±") for cell in row] for row in text.to_numpy())]
-    lines = [f"{str(task):<{first}}{gap}{top}".rstrip()]
-    for label, row in zip(["", *labels], rows, strict=True):
-        cells, parts = iter(zip(row, widths, strict=True)), []
-        for group in groups:
-            parts.append(" ".join(f"{cell:>{width}}" for cell, width in (next(cells) for _ in spans[group])))
-        lines.append(f"{label:<{first}}{gap}{gap.join(parts)}".rstrip())
-    width = max(map(len, lines))
-    return [lines[0], lines[1], "-" * width, *lines[2:]]
+def _column(cells: list[str], adjust) -> list[str]:
+    """The cells, padded to the width of the widest."""
+    width = max(map(len, cells))
+    return [adjust(cell, width) for cell in cells]

@@ -164,3 +164,10 @@ def test_a_network_without_batchnorm_is_left_alone():
     before = copy.deepcopy(model.state_dict())
     refresh_batchnorm(model, batches(torch.rand(4, 3), 2))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_last_batch_of_one_image_does_not_stop_the_refreshing():
+    """At 32 px the last stage of the networks has one pixel, so that one image alone has no variance."""
+    images, model = data(5)[:, :, :1, :1], nn.BatchNorm2d(3).double()
+    refresh_batchnorm(model, batches(images, 4))
+    assert model.running_mean.isfinite().all() and model.running_var.isfinite().all()

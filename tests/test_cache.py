@@ -246,10 +246,13 @@ def test_the_central_square_is_kept(tmp_path, turned):
     np.testing.assert_array_equal(image, np.full((1, 40, 40), 200))
 
 
-def test_an_image_of_the_wanted_size_is_not_touched(tmp_path):
-    pixels = np.random.default_rng(1).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    image, _ = cache.decode(saved(tmp_path, pixels), 24, "RGB")
-    np.testing.assert_array_equal(image, pixels.transpose(2, 0, 1))
+@pytest.mark.parametrize("name", ["image.png", "image.jpg"])
+def test_an_image_of_the_wanted_size_is_not_touched(tmp_path, name):
+    noise = np.random.default_rng(1).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    path = saved(tmp_path, noise, name)
+    image, _ = cache.decode(path, 24, "RGB")
+    with Image.open(path) as expected:
+        np.testing.assert_array_equal(image, np.asarray(expected).transpose(2, 0, 1))
 
 
 def test_colours_become_luminance_and_transparency_is_dropped(tmp_path):

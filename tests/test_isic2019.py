@@ -115,6 +115,7 @@ def test_a_folder_without_any_image_is_refused_even_when_missing_ones_are_allowe
         (truth_line("ISIC_0000007"), "all 0"),
         (truth_line("ISIC_0000007", "NV").replace("1.0", "2"), "NV=2"),
         (truth_line("ISIC_0000007", "NV").replace("1.0", "yes"), "NV=yes"),
+        (truth_line("ISIC_0000007", "MEL", "NV").replace("1.0", "0.5"), "MEL=0.5, NV=0.5"),
         ("ISIC_0000007,0,1", "BCC="),
     ],
 )

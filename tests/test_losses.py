@@ -152,7 +152,7 @@ def test_divergences_equal_those_of_torch_distributions_for_classes():
 
 def test_divergences_equal_those_of_torch_distributions_for_labels():
     student, teachers, *_ = case(True)
-    expected = kl_divergence(Bernoulli(logits=teachers / 0.5), Bernoulli(logits=student / 0.5)).mean(-1)
+    expected = kl_divergence(Bernoulli(logits=teachers / 0.5), Bernoulli(logits=student.expand(K, B, C) / 0.5)).mean(-1)
     found = teacher_divergences(student, teachers, 0.5, multilabel=True)
     assert found.shape == (K, B)
     assert torch.allclose(found, expected, atol=1e-12)

@@ -187,7 +187,7 @@ def test_a_byte_order_mark_and_spaces_are_no_part_of_names(raw):
 
 def test_unknown_sources_and_sizes_are_refused(tmp_path, raw):
     section = SimpleNamespace(source="mnist", modality=None, examples=None, seed=0)
-    with pytest.raises(InputError, match="'mnist' is not known; choose one of synthetic, isic2019, nih"):
+    with pytest.raises(InputError, match="'mnist' is not known; choose one of synthetic, medmnist, isic2019, nih"):
         open_source(section, pixels=8, root=tmp_path, allow_missing=False, cache_root=tmp_path / "cache")
     with pytest.raises(InputError, match="'mnist' cannot be prepared; choose one of isic2019, nih"):
         prepare("mnist", raw=raw, pixels=8, out=tmp_path / "out")

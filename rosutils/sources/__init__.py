@@ -13,7 +13,7 @@ import pandas as pd
 import PIL
 
 from rosutils import InputError
-from rosutils.sources import cache, isic2019, nih, synthetic
+from rosutils.sources import cache, isic2019, medmnist, nih, synthetic
 
 
 RAW = {"isic2019": isic2019, "nih": nih}
@@ -40,15 +40,18 @@ def open_source(
 ) -> Examples:
     """The examples that one entry of `data.sources` describes, prepared now or found in `cache_root`.
 
-    `section` has the attributes source ("synthetic", "isic2019" or "nih") and, for synthetic images,
-    modality, examples and seed; `root` holds the raw folders isic2019/ and nih/; `allow_missing` accepts a
-    partial download. Raises InputError for whatever is wrong with the raw folder.
+    `section` has the attributes source ("synthetic", "isic2019", "nih" or "medmnist") and, for synthetic images,
+    modality, examples and seed, for MedMNIST dataset; `root` holds the raw folders isic2019/ and nih/ (MedMNIST's
+    medmnist/ is made beside the cache where it is not given); `allow_missing` accepts a partial download. Raises
+    InputError for whatever is wrong with the raw folder.
     """
     if section.source == "synthetic":
         return _open_synthetic(section, pixels, Path(cache_root))
+    if section.source == "medmnist":
+        return _open_medmnist(section.dataset, pixels, Path(root or cache_root), Path(cache_root))
     if section.source not in RAW:
         raise InputError(
-            f"data source {section.source!r} is not known; choose one of synthetic, {', '.join(RAW)}"
+            f"data source {section.source!r} is not known; choose one of synthetic, medmnist, {', '.join(RAW)}"
         )
     if root is None:
         raise InputError(f"the source {section.source} needs raw images: {WHERE}")
@@ -83,6 +86,13 @@ def _open_synthetic(section, pixels: int, cache_root: Path) -> Examples:
         return synthetic.make(**options), {"source": "synthetic", "pixels": pixels, "options": options}
 
     return Examples(**cache.open_or_build(cache_root / f"synthetic-{pixels}px-{key}", fill))
+
+
+def _open_medmnist(dataset: str, pixels: int, root: Path, cache_root: Path) -> Examples:
+    path = medmnist.npz_file(dataset, pixels, root)
+    key = _short_hash("medmnist", dataset, path.stat().st_size, str(path.resolve()))
+    folder = cache_root / f"medmnist-{pixels}px-{key}"
+    return Examples(**cache.open_or_build(folder, lambda images_file: medmnist.read(path, dataset)))
 
 
 def _plan(source: str, raw: Path, pixels: int, allow_missing: bool, cache_root: Path):
@@ -139,7 +149,7 @@ def _read_tables(raw: Path, layout) -> dict[str, pd.DataFrame]:
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     # Copies of NIH's 2017 file end their rows in one comma too many: the first column is no index for that.
-    options = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
+    options = {"dtype": str, "keep_default_na": False, "index_col": False}
     try:
         table = pd.read_csv(path, usecols=lambda name: name in columns, **options)
     except (OSError, ValueError) as error:

@@ -1,12 +1,13 @@
 """Draws stylised frontal chest films with the paper's eight findings, each by the signs radiologists name.
 
 Bone, fluid and soft tissue are white, air is black; the patient's right is on the left of the picture.
-Exposure, tilt, breath, body habitus, breast shadows and projection (PA, or AP, which magnifies the heart) vary.
+Exposure, tilt, breath, habitus, breast shadows and projection (PA, or AP, which magnifies the heart) vary.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+
 
 CLASSES = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
@@ -23,8 +24,7 @@ COURSES = (
     (3, "Cardiomegaly Effusion"),
     (1, "Cardiomegaly"),
     (4, "Infiltration Pneumonia"),
-    (1, "Infiltration Atelectasis"),
-    (1, "Infiltration Effusion"),
+    (1, "Infiltration Atelectasis"), (1, "Infiltration Effusion"),
     (1, "Pneumonia"),
     (2, "Mass Nodule"),
     (1, "Mass Effusion"),
@@ -58,8 +58,7 @@ def block(rng: np.random.Generator) -> list[list[np.ndarray]]:
 def _films(course, rng):
     has = np.array([name in course.split() for name in CLASSES])
     chance = np.where(has, PERSISTS, ARISES)
-    films = rng.integers(1, MOST_VIEWS + 1)
-    return list((rng.random((films, len(CLASSES))) < chance).astype(np.float32))
+    return list((rng.random((rng.integers(1, MOST_VIEWS + 1), len(CLASSES))) < chance).astype(np.float32))
 
 
 def paint(canvas, label: np.ndarray, thing: np.random.Generator, photo: np.random.Generator) -> None:
@@ -159,8 +158,7 @@ def _bones(canvas, chest, rng):
 def _nodule(canvas, chest, rng, grade):
     """One to four round opacities smaller than 3 cm (the thorax, about 30 cm wide, is 1.5 units)."""
     for _ in range(rng.integers(1, 5)):
-        ball = _ball(canvas, chest, rng, grade * rng.uniform(0.06, 0.08), 0.04)
-        canvas.paint(0.9 * chest.lungs * ball, 0.7)
+        canvas.paint(0.9 * chest.lungs * _ball(canvas, chest, rng, grade * rng.uniform(0.06, 0.08), 0.04), 0.7)
 
 
 def _mass(canvas, chest, rng, grade):
@@ -247,7 +245,6 @@ def _exposure(canvas, rng):
     film *= rng.uniform(0.92, 1.1)
     film += rng.uniform(0, 0.05) + 0.012 * canvas.noise(rng, canvas.x, canvas.y, 20)
     for end in ((0.84, -0.9), (0.90, -0.8)):  # the letter L
-        letter = canvas.stroke(canvas.x, canvas.y, (0.84, -0.8), end, width=0.03)
-        canvas.paint(0.9 * letter, 0.95)
+        canvas.paint(0.9 * canvas.stroke(canvas.x, canvas.y, (0.84, -0.8), end, width=0.03), 0.95)
     edge = rng.uniform(0.94, 1.1)
     canvas.paint(canvas.ramp(np.maximum(np.abs(canvas.x), np.abs(canvas.y)) - edge, 0.01), 0.02)

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 CHANNELS, GROUP, STREAM = 3, "lesion", 10
 COUNTS = (4, 8, 4, 2, 3, 1, 2, 2)  # lesions per block: ISIC-2019's order of frequency, milder
-BLOCK = sum(COUNTS)
-MOST_VIEWS = 3
+BLOCK, MOST_VIEWS = sum(COUNTS), 3
 
 BLACK, DARK, BROWN, TAN = (0.13, 0.09, 0.09), (0.33, 0.19, 0.13), (0.52, 0.32, 0.21), (0.71, 0.51, 0.37)
-BLUE_GREY, PURPLE, RED = (0.40, 0.42, 0.50), (0.43, 0.13, 0.27), (0.72, 0.22, 0.22)
+BLUE_GREY, PURPLE, RED = (0.40, 0.42, 0.50), (0.45, 0.10, 0.32), (0.76, 0.17, 0.20)
 PINK, WHITE, KERATIN = (0.89, 0.60, 0.57), (0.93, 0.88, 0.85), (0.91, 0.83, 0.62)
 SKINS = ((0.92, 0.77, 0.70), (0.89, 0.72, 0.62), (0.82, 0.63, 0.51))
 
@@ -84,8 +84,8 @@ def _lesion(canvas, shape, u, v, rng):
     radius, stretch = rng.uniform(*shape.radius), rng.uniform(1, 1.2 + shape.asymmetry[1] / 3)
     across, along = u * (stretch / radius), v * (1 / (stretch * radius))
     border = 1 + rng.uniform(*shape.asymmetry) * canvas.noise(rng, across, along, 0.8)
-    ragged = rng.uniform(*shape.ragged)
-    border += ragged * (canvas.noise(rng, across, along, 2.5) + 0.4 * canvas.noise(rng, across, along, 6))
+    teeth = canvas.noise(rng, across, along, 2.5) + 0.4 * canvas.noise(rng, across, along, 6)
+    border += rng.uniform(*shape.ragged) * teeth
     depth = border - np.sqrt(across * across + along * along)
     return Lesion(u, v, depth, canvas.ramp(depth, rng.uniform(*shape.edge)), radius)
 
@@ -121,8 +121,7 @@ def _network(canvas, lesion, rng, colour, *, strength, warp):
 
 def _dots(canvas, lesion, rng, colour, *, pitch, radius=0.26, share=0.6, strength=0.85, where=1.0):
     bent = 0.2 * pitch * canvas.noise(rng, lesion.u, lesion.v, 1 / pitch)
-    u, v = lesion.u + bent, lesion.v - bent
-    spots = canvas.dots(rng, u, v, pitch=pitch, radius=radius, share=share, jitter=0.5)
+    spots = canvas.dots(rng, lesion.u + bent, lesion.v - bent, pitch=pitch, radius=radius, share=share, jitter=0.5)
     canvas.paint(lesion.cover * spots * (where * strength), _shade(rng, colour))
 
 
@@ -156,7 +155,7 @@ def _nevus(canvas, lesion, rng):
     """NV: one or two browns in even rings, regular network, some globules; a dysplastic one has a blotch."""
     canvas.paint(lesion.cover, _shade(rng, _mix(BROWN, TAN, rng.uniform(0.2, 1))))
     inner = canvas.ramp(lesion.depth - rng.uniform(0.3, 0.6), 0.5)
-    canvas.paint(lesion.cover * inner * rng.uniform(0.2, 0.8), _shade(rng, _mix(DARK, BROWN, rng.uniform(0.3, 1))))
+    canvas.paint(lesion.cover * inner * rng.uniform(0.2, 0.8), _shade(rng, _mix(DARK, BROWN, rng.random())))
     _network(canvas, lesion, rng, DARK, strength=rng.uniform(0.1, 0.4), warp=0.03)
     if rng.random() < 0.4:
         _dots(canvas, lesion, rng, DARK, pitch=0.11, strength=0.7)
@@ -166,8 +165,7 @@ def _nevus(canvas, lesion, rng):
 
 def _basal_cell(canvas, lesion, rng):
     """BCC: pearly pink, arborising vessels, blue-grey ovoid nests, sometimes a shallow ulcer."""
-    pearly = _mix(PINK, WHITE, rng.uniform(0, 0.6))
-    canvas.paint(rng.uniform(0.65, 0.95) * lesion.cover, _shade(rng, pearly, 0.03))
+    canvas.paint(rng.uniform(0.65, 0.95) * lesion.cover, _shade(rng, _mix(PINK, WHITE, rng.uniform(0, 0.6)), 0.03))
     _dots(canvas, lesion, rng, BLUE_GREY, pitch=0.22, radius=0.3, share=rng.uniform(0.15, 0.7), strength=0.75)
     _patch(canvas, lesion, rng, BLUE_GREY, above=rng.uniform(0.4, 0.8), cells=2.5, strength=0.7)
     _vessels(canvas, lesion, rng, trunks=rng.integers(3, 6), width=0.026)
@@ -177,16 +175,14 @@ def _basal_cell(canvas, lesion, rng):
 
 def _keratosis_actinic(canvas, lesion, rng):
     """AK: red with the strawberry pattern (pale follicles in a red net), white scale, border hard to tell."""
-    red = _mix(PINK, RED, rng.uniform(0.3, 0.7))
-    canvas.paint(rng.uniform(0.7, 0.95) * lesion.cover, _shade(rng, red, 0.03))
+    canvas.paint(rng.uniform(0.7, 0.95) * lesion.cover, _shade(rng, _mix(PINK, RED, rng.uniform(0.3, 0.7)), 0.03))
     _dots(canvas, lesion, rng, PINK, pitch=0.10, share=0.9, strength=0.6)
     _patch(canvas, lesion, rng, WHITE, above=rng.uniform(0.2, 0.5), cells=4, strength=0.7)
 
 
 def _keratosis_benign(canvas, lesion, rng):
     """BKL: waxy, stuck on, yellow to dark brown, milia-like cysts (white), comedo-like openings (dark)."""
-    waxy = _mix(_mix(DARK, BROWN, rng.random()), KERATIN, rng.uniform(0.1, 0.7))
-    canvas.paint(lesion.cover, _shade(rng, waxy))
+    canvas.paint(lesion.cover, _shade(rng, _mix(_mix(DARK, BROWN, rng.random()), KERATIN, rng.uniform(0.1, 0.7))))
     _patch(canvas, lesion, rng, BROWN, above=0.1, cells=3.5, strength=0.5)
     _patch(canvas, lesion, rng, DARK, above=0.3, cells=3.0, strength=0.6)
     _dots(canvas, lesion, rng, WHITE, pitch=0.15, radius=0.17, share=rng.uniform(0.2, 0.6), strength=0.75)
@@ -195,8 +191,7 @@ def _keratosis_benign(canvas, lesion, rng):
 
 def _dermatofibroma(canvas, lesion, rng):
     """DF: white scar-like centre in a faint brown ring with a delicate network."""
-    ring = _mix(TAN, PINK, rng.uniform(0, 0.4))
-    canvas.paint(rng.uniform(0.55, 0.9) * lesion.cover, _shade(rng, ring, 0.03))
+    canvas.paint(rng.uniform(0.55, 0.9) * lesion.cover, _shade(rng, _mix(TAN, PINK, rng.uniform(0, 0.4)), 0.03))
     _network(canvas, lesion, rng, BROWN, strength=0.3, warp=0.02)
     scar = lesion.depth - rng.uniform(0.35, 0.55) + 0.1 * canvas.noise(rng, lesion.u, lesion.v, 6)
     canvas.paint(canvas.ramp(scar, 0.4) * rng.uniform(0.5, 0.9), _shade(rng, WHITE, 0.02))
@@ -226,25 +221,22 @@ STRUCTURES = {
 
 def _hair(canvas, rng):
     """Body hair on about half of the photographs, dark or fair."""
-    colour = _mix(BLACK, (0.62, 0.47, 0.33), rng.random())
-    main = rng.uniform(0, 2 * math.pi)
+    colour, main = _mix(BLACK, (0.62, 0.47, 0.33), rng.random()), rng.uniform(0, 2 * math.pi)
     for _ in range(rng.integers(2, 9) if rng.random() < 0.45 else 0):
         angle, half = main + rng.normal(0, 0.5), rng.uniform(0.4, 1.2)
         x, y = rng.uniform(-1, 1), rng.uniform(-1, 1)
-        reach = (half * math.cos(angle), half * math.sin(angle))
-        line = canvas.stroke(canvas.x, canvas.y, (x - reach[0], y - reach[1]), (x + reach[0], y + reach[1]),
-                             width=rng.uniform(0.012, 0.03), bend=rng.uniform(-0.2, 0.2))
+        dx, dy, width = half * math.cos(angle), half * math.sin(angle), rng.uniform(0.012, 0.03)
+        ends = (x - dx, y - dy), (x + dx, y + dy)
+        line = canvas.stroke(canvas.x, canvas.y, *ends, width=width, bend=rng.uniform(-0.2, 0.2))
         canvas.paint(0.8 * line, colour)
 
 
 def _ruler(canvas, rng):
     """Millimetre marks along one edge on about one photograph in eight."""
-    if rng.random() > 0.12:
-        return
-    pitch, depth = rng.uniform(0.08, 0.14), rng.uniform(0.85, 0.92)
+    pitch, depth = rng.uniform(0.08, 0.14), rng.uniform(0.85, 0.92) if rng.random() < 0.12 else 9.0
     place = canvas.x * (1 / pitch)
-    marks = canvas.ramp(0.12 - np.abs(place - np.floor(place) - 0.5), 0.1)
-    canvas.paint(0.8 * marks * canvas.ramp(canvas.y - depth, 0.01), (0.15, 0.15, 0.18))
+    marks = canvas.ramp(0.12 - np.abs(place - np.floor(place) - 0.5), 0.1) * canvas.ramp(canvas.y - depth, 0.01)
+    canvas.paint(0.8 * marks, (0.15, 0.15, 0.18))
 
 
 def _light(canvas, rng):

@@ -1,9 +1,8 @@
 """Stylised dermoscopy and chest-film images with known clean labels, drawn on the spot.
 
 Every image is a scene in scene units (x right, y down, both from -1 to 1), fixed by (seed, group, view) before
-the first pixel is drawn: image i of a seed shows the same scene at 32 and at 256 pixels, and a notebook can
-enlarge the very images that the networks saw. Arrays meet only + - * / and square roots, which every processor
-rounds alike.
+the first pixel is drawn: image i of a seed shows the same scene at 32 and at 256 pixels, so a notebook can
+enlarge the very images that networks saw. Arrays meet only + - * / and square roots, rounded alike everywhere.
 """
 
 import math
@@ -13,6 +12,7 @@ import numpy as np
 
 from rosutils import InputError
 from rosutils.sources import chest_film, dermoscopy
+
 
 MODALITIES = {"dermoscopy": dermoscopy, "chest-film": chest_film}
 SMALLEST = 16

@@ -6,11 +6,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
 from rosutils import InputError
-from rosutils.style import GREY, INK, PALE, WIDTH, architecture_name, colours, style, subplots
+from rosutils.figures.look import GREY, INK, PALE, WIDTH, architecture_name, colours, style, subplots
 
 
 HEIGHT, TOP, BOTTOM = 3.14, 2.32, 0.78  # inches; the teachers' rows lie between BOTTOM and TOP
-DATA, TEACHERS, WEIGHTS, STUDENT = (0.3, 2.2), (2.62, 3.72), (4.18, 5.3), (5.72, 7.04)  # left and right edge of each column
+DATA, TEACHERS, WEIGHTS, STUDENT = (
+    (0.3, 2.2),
+    (2.62, 3.72),
+    (4.18, 5.3),
+    (5.72, 7.04),
+)  # left and right edge of each column
 SHARED = "#5b5b5b"
 
 
@@ -28,7 +33,7 @@ def fig1_schematic(
     temperature: float,
     alpha: float,
 ) -> Figure:
-    """The paper's Fig. 1 from the actual k index sets, teachers, weights [T, K] and averaged epochs (after `averaging_start`)."""
+    """The paper's Fig. 1 from the actual index sets, teachers, weights [T, K] and averaged epochs."""
     weights = np.asarray(weights, dtype=float)
     if not len(subsets) == len(architectures) == weights.shape[-1]:
         raise InputError(
@@ -54,13 +59,13 @@ def fig1_schematic(
 
 
 def membership(subsets) -> np.ndarray:
-    """Which of the k subsets each example is in, bool [K, N], examples ordered so that those in the same subsets lie together."""
+    """Which subsets each example is in, bool [K, N], ordered so that examples in the same subsets lie together."""
     n = 1 + max(int(np.asarray(subset).max()) for subset in subsets)
     member = np.zeros((len(subsets), n), dtype=bool)
     for row, subset in zip(member, subsets, strict=True):
         row[np.asarray(subset)] = True
-    # The core first, then round the circle of teachers: shards lie in turn, and windows in one piece. Where chance has made
-    # many kinds of overlap, what one teacher alone has comes last instead of lying scattered.
+    # The core first, then round the circle of teachers: shards lie in turn, and windows in one piece. Where chance
+    # has made many kinds of overlap, what one teacher alone has comes last instead of lying scattered.
     angle = 2 * np.pi * (np.arange(len(member)) + 0.5) / len(member)
     x, y = np.round(np.cos(angle) @ member, 9) + 0.0, np.round(np.sin(angle) @ member, 9) + 0.0
     angle = np.round(np.arctan2(y, x) % (2 * np.pi), 9)
@@ -101,7 +106,11 @@ def _draw_subsets(ax, member: np.ndarray, rows: np.ndarray, how: str) -> None:
 
 
 def _subset_legend(ax, kinds: np.ndarray, colour: str, k: int, how: str) -> None:
-    labels = {3: (f"seen by all {k} teachers", SHARED), 2: ("by several", mpl.colors.to_rgba(colour, 0.45)), 1: ("by one", colour)}
+    labels = {
+        3: (f"seen by all {k} teachers", SHARED),
+        2: ("by several", mpl.colors.to_rgba(colour, 0.45)),
+        1: ("by one", colour),
+    }
     handles = [Patch(color=shade, label=label) for kind, (label, shade) in labels.items() if (kinds == kind).any()]
     ax.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(DATA[0] - 0.03, BOTTOM - 0.04), bbox_transform=ax.transData,
@@ -111,7 +120,13 @@ def _subset_legend(ax, kinds: np.ndarray, colour: str, k: int, how: str) -> None
 
 
 def _arrow(ax, start: tuple, end: tuple, colour: str = GREY, **options) -> None:
-    arrow = {"arrowstyle": "-|>,head_width=0.14,head_length=0.28", "lw": 0.8, "color": colour, "shrinkA": 0, "shrinkB": 0}
+    arrow = {
+        "arrowstyle": "-|>,head_width=0.14,head_length=0.28",
+        "lw": 0.8,
+        "color": colour,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
     ax.annotate("", end, start, arrowprops=arrow | options)
 
 
@@ -128,7 +143,14 @@ def _draw_teachers(ax, sizes: np.ndarray, architectures: list[str], rows: np.nda
     for i, (size, name, top, bottom) in enumerate(zip(sizes, architectures, rows, rows[1:], strict=False)):
         middle, half, colour = (top + bottom) / 2, min(0.15, 0.42 * (top - bottom)), colours(len(sizes))[i]
         _arrow(ax, (DATA[1] + 0.05, middle), (left - 0.03, middle), colour)
-        _box(ax, TEACHERS, middle - half, middle + half, f"{architecture_name(name)}\n$|D^{{{i + 1}}}|$ = {size:,}", colour)
+        _box(
+            ax,
+            TEACHERS,
+            middle - half,
+            middle + half,
+            f"{architecture_name(name)}\n$|D^{{{i + 1}}}|$ = {size:,}",
+            colour,
+        )
         # Arrows converge a little, so that the eye reads "all of them feed the weighted sum".
         target = (TOP + BOTTOM) / 2 + 0.8 * (middle - (TOP + BOTTOM) / 2)
         _arrow(ax, (right + 0.03, middle), (WEIGHTS[0] - 0.05, target), colour)
@@ -142,7 +164,15 @@ def _draw_weights(ax, shares: np.ndarray) -> None:
         for bottom, share, colour in zip(bottoms, row, colours(len(row)), strict=True):
             ax.add_patch(Rectangle((left + t * width, bottom), 0.86 * width, share * height, fc=colour, lw=0))
     ax.text(left, TOP + 0.06, "share of each teacher", size=6.5, va="bottom", color=GREY)
-    ax.text((left + right) / 2, BOTTOM - 0.1, f"iterations 1 to {len(shares)}", size=6.5, ha="center", va="center", color=GREY)
+    ax.text(
+        (left + right) / 2,
+        BOTTOM - 0.1,
+        f"iterations 1 to {len(shares)}",
+        size=6.5,
+        ha="center",
+        va="center",
+        color=GREY,
+    )
 
 
 def _draw_student(ax, student: str, epochs: int, averaging_start: int) -> None:
@@ -171,5 +201,14 @@ def _draw_loss(ax, temperature: float, alpha: float) -> None:
     ax.plot([DATA[1] + 0.05, x], [y, y], color=GREY, lw=0.8, solid_capstyle="butt")
     _arrow(ax, (x, y), (x, TOP + 0.03))
     ax.text(TEACHERS[0], y + 0.05, "every image of D with its given label", size=6.5, color=GREY, va="bottom")
-    formula = rf"$\ell = {alpha:g}\,\tau^2\,\sum_m w_m\,KL(q_m \,\|\, p) + {1 - alpha:.3g}\,CE$,   $\tau = {temperature:g}$"
-    ax.text(sum((TEACHERS[0], STUDENT[1])) / 2, BOTTOM - 0.38, f"Eq. 4, for every image:   {formula}", ha="center", va="center", size=7.5)
+    formula = (
+        rf"$\ell = {alpha:g}\,\tau^2\,\sum_m w_m\,KL(q_m \,\|\, p) + {1 - alpha:.3g}\,CE$,   $\tau = {temperature:g}$"
+    )
+    ax.text(
+        sum((TEACHERS[0], STUDENT[1])) / 2,
+        BOTTOM - 0.38,
+        f"Eq. 4, for every image:   {formula}",
+        ha="center",
+        va="center",
+        size=7.5,
+    )

@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def style():
-    """Fonts, lines and colours for every figure, as a context or a decorator; fonts are embedded as text, not outlines."""
+    """Fonts, lines and colours for every figure, as a context or a decorator; fonts embedded as text, not outlines."""
     look = sns.axes_style("ticks") | {
         "font.family": "DejaVu Sans", "font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5,
         "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False,
@@ -44,7 +44,7 @@ def architecture_name(architecture: str) -> str:
 
 
 def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
-    """Figure and axes [rows, columns], already forgotten by pyplot: a notebook shows it once, and figures do not pile up."""
+    """Figure and axes [rows, columns], already forgotten by pyplot: a notebook shows it once, and none pile up."""
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **{"layout": "constrained", **options})
     plt.close(fig)
     return fig, axes

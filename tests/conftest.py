@@ -1,0 +1,104 @@
+"""What several test files share: one thread per test, and studies small enough to be trained in seconds."""
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from rosutils.augment import View
+from rosutils.bank import Bank, view_logits
+from rosutils.data import Loader, Task
+from rosutils.study import Study
+
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("kit", deadline=None)
+hypothesis.settings.load_profile("kit")
+
+TINY = {
+    "tasks": ["lesion"],
+    "data": {"sources": {"lesion": {"examples": 80}, "chest": {"examples": 80}}},
+    "subsets": {"count": 2},
+    "teachers": {"architectures": ["resnet18", "mobilenet_v2"]},
+    "training": {"batch_size": 8},
+    "distillation": {"single_teacher": "mobilenet_v2"},
+    "seeds": {"students": [0]},
+}
+
+
+def lay_over(base: dict, changes: dict) -> dict:
+    both = {key for key in base.keys() & changes.keys() if isinstance(base[key], dict) and isinstance(changes[key], dict)}
+    return {**base, **changes, **{key: lay_over(base[key], changes[key]) for key in both}}
+
+
+@pytest.fixture(scope="session")
+def tiny_sections():
+    """Sections that cut the smoke profile down, with every file under `folder`."""
+
+    def sections(folder: Path, **changes) -> dict:
+        engine = {"backend": "inline", "store": str(folder / "runs"), "artefacts": str(folder / "figures")}
+        return lay_over({**TINY, "engine": engine}, changes)
+
+    return sections
+
+
+@pytest.fixture(scope="session")
+def load_tiny(tiny_sections):
+    """A tiny study: two teachers, 80 synthetic images, two epochs, one student per setting."""
+    return lambda folder, **changes: Study.load("smoke", **tiny_sections(folder, **changes))
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder for studies that train nothing, so that the images are drawn once."""
+    return tmp_path_factory.mktemp("shared")
+
+
+class Net(torch.nn.Module):
+    """A network of a few parameters with what tells train from eval mode apart: BatchNorm and, if asked for, dropout."""
+
+    def __init__(self, n_classes: int, *, seed: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            layers = [torch.nn.Conv2d(3, 6, 3, stride=2), torch.nn.BatchNorm2d(6), torch.nn.ReLU(), torch.nn.Flatten()]
+            self.backbone = torch.nn.Sequential(*layers, torch.nn.Dropout(dropout))
+            self.head = torch.nn.Linear(6 * 3 * 3, n_classes)
+
+    def features(self, images):
+        return self.backbone(images)
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+@pytest.fixture
+def make_net():
+    """A small network for images of 8 x 8 pixels, decided by its seed."""
+    return Net
+
+
+@pytest.fixture(params=[False, True], ids=["one label", "several labels"])
+def small_task(request) -> Task:
+    """120 random images of 8 x 8 pixels in 4 classes, of which 70 are for training."""
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randint(0, 256, (120, 3, 8, 8), dtype=torch.uint8, generator=generator).numpy()
+    labels = torch.randint(0, 2, (120, 4), generator=generator).float() if request.param else torch.arange(120) % 4
+    order = torch.randperm(120, generator=generator)
+    split = {"train": order[:70].sort().values, "validation": order[70:80], "test": order[80:]}
+    return Task(
+        name="small", images=images, labels=labels, clean_labels=labels, groups=torch.arange(120),
+        names=[f"{i}" for i in range(120)], class_names=list("abcd"), multilabel=request.param, split=split,
+        fingerprint="small", noise_rate=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bank_and_teachers(small_task, make_net):
+    """Three teachers, their bank over three epochs of views, and the loader of a student's batches."""
+    view, train = View(seed=1, pad=1, flips=("horizontal",)), small_task.split["train"]
+    teachers = [make_net(4, seed=number, dropout=0.5) for number in range(3)]
+    in_order = Loader(small_task, train, batch_size=32, view=view)
+    bank = Bank(torch.stack([view_logits(teacher, in_order, 3) for teacher in teachers]), train)
+    return bank, teachers, Loader(small_task, train, batch_size=16, shuffle_seed=9, view=view)

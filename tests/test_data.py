@@ -1,0 +1,308 @@
+"""Data: whole groups in one part, noise on the training part only, batches that (seed, epoch) alone decide."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rosutils import InputError
+from rosutils.augment import View
+from rosutils.data import PARTS, Loader, assert_groups_apart, examples_by_class, make_task, split_by_group
+from rosutils.params import Noise
+from rosutils.sources import Examples
+
+
+FRACTIONS = [0.7, 0.1, 0.2]
+
+
+def examples(n=600, *, multilabel=False, n_classes=4, group_size=3, fingerprint="f", pixels=8) -> Examples:
+    generator = np.random.default_rng(0)
+    labels = (generator.random((n, n_classes)) < 0.3).astype(np.float32) if multilabel else np.arange(n) % n_classes
+    return Examples(
+        images=generator.integers(0, 256, (n, 3, pixels, pixels), dtype=np.uint8), labels=labels,
+        groups=generator.permutation(n) // group_size, names=tuple(f"image{i:04d}" for i in range(n)),
+        class_names=tuple("abcdefgh"[:n_classes]), multilabel=multilabel, fingerprint=fingerprint, card={"source": "test"},
+    )  # fmt: skip
+
+
+def task(found=None, *, noise=None, seed=0, **options):
+    return make_task("test", found or examples(), fractions=FRACTIONS, noise=noise or Noise(), seed=seed, **options)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# The split
+
+
+group_structures = st.lists(st.integers(1, 6), min_size=40, max_size=120).flatmap(
+    lambda sizes: st.permutations([group for group, size in enumerate(sizes) for _ in range(size)])
+)
+
+
+@given(groups=group_structures, seed=st.integers(0, 2**31))
+def test_a_split_is_70_10_20_by_whole_groups(groups, seed):
+    groups = torch.tensor(groups)
+    split = split_by_group(groups, FRACTIONS, generator=generator(seed))
+    assert torch.cat(list(split.values())).sort().values.equal(torch.arange(len(groups)))
+    assert_groups_apart(split, groups)
+    largest = int(groups.bincount().max())
+    for part, fraction in zip(PARTS, FRACTIONS, strict=True):
+        assert abs(len(split[part]) - fraction * len(groups)) <= largest
+        assert split[part].equal(split[part].sort().values)
+
+
+@given(groups=group_structures, seed=st.integers(0, 1000))
+def test_a_split_is_decided_by_its_seed(groups, seed):
+    groups = torch.tensor(groups)
+    first, again, other = (split_by_group(groups, FRACTIONS, generator=generator(s)) for s in (seed, seed, seed + 1))
+    assert all(first[part].equal(again[part]) for part in PARTS)
+    assert any(not first[part].equal(other[part]) for part in PARTS)
+
+
+@given(kept=st.sets(st.integers(0, 199), min_size=60))
+def test_examples_that_are_not_eligible_are_in_no_part(kept):
+    groups, eligible = torch.arange(200) // 2, torch.tensor(sorted(kept))
+    split = split_by_group(groups, FRACTIONS, eligible=eligible, generator=generator())
+    assert torch.cat(list(split.values())).sort().values.equal(eligible)
+
+
+def test_too_few_groups_for_three_parts_are_refused():
+    with pytest.raises(InputError, match=r"leaves test empty: 2 groups .* 8 images"):
+        split_by_group(torch.tensor([0] * 4 + [1] * 4), FRACTIONS, generator=generator())
+
+
+def test_a_group_in_two_parts_is_noticed():
+    split = {"train": torch.tensor([0, 1]), "validation": torch.tensor([2]), "test": torch.tensor([3])}
+    assert_groups_apart(split, torch.tensor([0, 0, 1, 2]))
+    with pytest.raises(AssertionError, match="two parts"):
+        assert_groups_apart(split, torch.tensor([0, 1, 2, 1]))
+
+
+def test_images_without_any_finding_are_kept_or_dropped_as_asked():
+    found = examples(multilabel=True)
+    empty = set(np.flatnonzero(found.labels.sum(1) == 0).tolist())
+    assert empty
+    in_a_part = [set(torch.cat(list(task(found, keep_unlabelled=keep).split.values())).tolist()) for keep in (True, False)]
+    assert in_a_part[0] == set(range(600)) and in_a_part[1] == set(range(600)) - empty
+
+
+# List files
+
+
+def lists(folder: Path, **parts) -> dict[str, str]:
+    for part, names in parts.items():
+        (folder / f"{part}.txt").write_text("\n".join(names) + "\n")
+    return {part: str(folder / f"{part}.txt") for part in PARTS}
+
+
+def named(*numbers) -> list[str]:
+    return [f"image{number:04d}" for number in numbers]
+
+
+def test_lists_decide_the_parts_and_names_that_are_not_present_are_left_out(tmp_path):
+    found = examples(12, group_size=1)
+    paths = lists(tmp_path, train=[*named(5, 1, 9), "absent", ""], validation=named(0), test=named(7, 2))
+    split = task(found, lists=paths).split
+    assert {part: index.tolist() for part, index in split.items()} == {"train": [1, 5, 9], "validation": [0], "test": [2, 7]}
+
+
+def test_a_list_file_that_does_not_exist_is_named(tmp_path):
+    paths = lists(tmp_path, train=named(1), validation=named(0), test=named(2))
+    Path(paths["validation"]).unlink()
+    with pytest.raises(InputError, match=r"'validation'.*validation\.txt does not exist"):
+        task(examples(12, group_size=1), lists=paths)
+
+
+def test_a_list_of_unknown_names_only_is_named(tmp_path):
+    paths = lists(tmp_path, train=named(1), validation=named(0), test=["x.png", "y.png"])
+    with pytest.raises(InputError, match=r"'test': none of the 2 names .* among the 12 images"):
+        task(examples(12, group_size=1), lists=paths)
+
+
+def test_lists_that_tear_a_group_apart_are_refused(tmp_path):
+    found = examples(12, group_size=3)
+    one, two = np.flatnonzero(found.groups == 1)[:2]
+    others = [int(np.flatnonzero(found.groups == group)[0]) for group in (0, 2)]
+    paths = lists(tmp_path, train=named(one), validation=named(others[0]), test=named(two, others[1]))
+    with pytest.raises(InputError, match="group 1 .*in both train and test"):
+        task(found, lists=paths)
+
+
+def test_an_image_listed_twice_is_refused(tmp_path):
+    paths = lists(tmp_path, train=named(1, 3), validation=named(0), test=named(3))
+    with pytest.raises(InputError, match="in both train and test"):
+        task(examples(12, group_size=1), lists=paths)
+
+
+# Label noise
+
+
+NOISES = {
+    False: Noise(kind="symmetric", rate=0.3),
+    True: Noise(kind="symmetric", rate=0.3, false_negatives=0.2, false_positives=0.05),
+}
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_noise_is_on_the_training_part_alone_and_the_clean_labels_are_kept(multilabel):
+    found = examples(multilabel=multilabel)
+    made = task(found, noise=NOISES[multilabel])
+    assert made.clean_labels.equal(torch.from_numpy(np.array(found.labels)))
+    for part in ("validation", "test"):
+        assert made.labels[made.split[part]].equal(made.clean_labels[made.split[part]])
+    train = made.split["train"]
+    assert made.noise_rate == pytest.approx((made.labels[train] != made.clean_labels[train]).double().mean().item())
+    assert made.noise_rate > 0
+
+
+def test_the_measured_rate_is_the_one_asked_for():
+    made = task(examples(6000), noise=Noise(kind="symmetric", rate=0.3))
+    # Four standard deviations of a binomial with 4,200 draws.
+    assert made.noise_rate == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 4200) ** 0.5)
+
+
+def test_findings_are_lost_and_gained_at_their_own_rates():
+    made = task(examples(6000, multilabel=True), noise=NOISES[True])
+    train = made.split["train"]
+    clean, given = made.clean_labels[train].bool(), made.labels[train].bool()
+    assert (~given[clean]).double().mean().item() == pytest.approx(0.2, abs=0.025)
+    assert given[~clean].double().mean().item() == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_without_noise_the_labels_are_the_sources(multilabel):
+    made = task(examples(multilabel=multilabel))
+    assert made.labels.equal(made.clean_labels) and made.noise_rate == 0
+
+
+def test_noise_is_decided_by_the_seed_and_not_by_global_state():
+    torch.manual_seed(1)
+    first = task(noise=NOISES[False])
+    torch.manual_seed(2)
+    assert task(noise=NOISES[False]).labels.equal(first.labels)
+    other = task(noise=NOISES[False], seed=1)
+    both = np.intersect1d(first.split["train"], other.split["train"])
+    assert not first.labels[both].equal(other.labels[both])
+
+
+# The fingerprint
+
+
+def test_the_fingerprint_is_that_of_the_content():
+    made = task(noise=NOISES[False])
+    assert made.fingerprint == task(noise=NOISES[False]).fingerprint
+    changed = [
+        task(examples(fingerprint="other"), noise=NOISES[False]),
+        task(noise=Noise(kind="symmetric", rate=0.4)),
+        task(noise=Noise(kind="pairflip", rate=0.3)),
+        task(),
+        task(noise=NOISES[False], seed=1),
+    ]
+    assert len({made.fingerprint, *(other.fingerprint for other in changed)}) == 6
+
+
+def test_the_fingerprint_changes_with_the_split_alone(tmp_path):
+    found = examples(12, group_size=1)
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    first = lists(tmp_path / "a", train=named(0, 1, 2), validation=named(3), test=named(4, 5))
+    second = lists(tmp_path / "b", train=named(0, 1, 3), validation=named(2), test=named(4, 5))
+    assert task(found, lists=first).fingerprint != task(found, lists=second).fingerprint
+
+
+# Batches
+
+
+def batches(loader, epoch=0) -> list:
+    loader.set_epoch(epoch)
+    return list(loader)
+
+
+def shuffled(made, *, seed=0, batch_size=32, view=None):
+    return Loader(made, made.split["train"], batch_size=batch_size, shuffle_seed=seed, view=view)
+
+
+def orders(loader, epoch) -> list[int]:
+    return torch.cat([batch.index for batch in batches(loader, epoch)]).tolist()
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
+    made = task()
+    loader = shuffled(made)
+    forward = [orders(loader, epoch) for epoch in range(3)]
+    torch.manual_seed(99)
+    assert [orders(shuffled(made), epoch) for epoch in (2, 1, 0)] == forward[::-1]
+    assert len({tuple(order) for order in [*forward, orders(shuffled(made, seed=1), 0)]}) == 4
+
+
+@given(n=st.integers(60, 200), batch_size=st.integers(2, 30))
+def test_an_epoch_shows_each_example_at_most_once_and_drops_the_last_smaller_batch_only(n, batch_size):
+    made = task(examples(n, group_size=1, pixels=2))
+    loader = shuffled(made, batch_size=batch_size)
+    sizes = [len(batch.index) for batch in batches(loader)]
+    shown = orders(loader, 0)
+    assert set(sizes) == {batch_size} and len(sizes) == len(loader) == len(made.split["train"]) // batch_size
+    assert len(set(shown)) == len(shown) and set(shown) <= set(made.split["train"].tolist())
+
+
+def test_without_shuffling_every_example_comes_in_the_order_given():
+    made = task()
+    index = made.split["test"].flip(0)
+    loader = Loader(made, index, batch_size=50)
+    found = batches(loader)
+    assert torch.cat([batch.index for batch in found]).equal(index)
+    assert [len(batch.index) for batch in found] == [50] * (len(index) // 50) + [len(index) % 50] * (len(index) % 50 > 0)
+    assert len(found) == len(loader)
+
+
+def test_a_batch_holds_the_images_and_labels_of_its_index_in_0_to_1():
+    made = task(noise=NOISES[False])
+    for batch in batches(shuffled(made), epoch=1):
+        assert batch.images.equal(torch.from_numpy(made.images[batch.index.numpy()]).float() / 255)
+        assert batch.labels.equal(made.labels[batch.index]) and batch.epoch == 1
+        assert batch.images.min() >= 0 and 0.9 < batch.images.max() <= 1
+
+
+def test_views_of_an_example_are_the_same_in_any_order_and_differ_between_epochs():
+    made, view = task(), View(seed=3, pad=2, flips=("horizontal",))
+    loader = shuffled(made, view=view)
+    in_order = Loader(made, made.split["train"], batch_size=1000, view=view)
+    for epoch in (0, 2):
+        (whole,) = batches(in_order, epoch)
+        position = {number: row for row, number in enumerate(whole.index.tolist())}
+        for batch in batches(loader, epoch):
+            expected = view(torch.from_numpy(made.images[batch.index.numpy()]), batch.index, epoch).float() / 255
+            assert batch.images.equal(expected)
+            assert batch.images.equal(whole.images[[position[number] for number in batch.index.tolist()]])
+    assert not batches(in_order, 0)[0].images.equal(batches(in_order, 2)[0].images)
+
+
+def test_a_training_set_smaller_than_a_batch_is_refused():
+    made = task(examples(60))
+    with pytest.raises(InputError, match=r"batch_size is 64.*'test' has only 4\d examples"):
+        shuffled(made, batch_size=64)
+
+
+# For people
+
+
+def test_the_summary_tells_sizes_groups_and_noise():
+    made = task(noise=NOISES[False])
+    assert all(part in made.summary() for part in ("600", "200", "420", "60", "120"))
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_examples_by_class_show_clean_labels_and_one_image_per_group(multilabel):
+    made = task(examples(multilabel=multilabel), noise=NOISES[multilabel])
+    chosen = examples_by_class(made, 5)
+    assert set(chosen) == set(made.class_names)
+    number_of = {made.images[i].tobytes(): i for i in made.split["train"].tolist()}
+    for class_number, name in enumerate(made.class_names):
+        numbers = [number_of[image.tobytes()] for image in chosen[name]]
+        labels = made.clean_labels[numbers]
+        assert len(numbers) == 5 and len(set(made.groups[numbers].tolist())) == 5
+        assert bool((labels[:, class_number] > 0).all() if multilabel else (labels == class_number).all())

@@ -1,0 +1,147 @@
+"""Independent jobs, in this process and in others."""
+
+import os
+import time
+
+import pytest
+import torch
+from joblib.externals.loky import get_reusable_executor
+
+from rosutils import InputError
+from rosutils.engine import run_jobs
+
+
+backends = pytest.mark.parametrize("options", [{}, {"backend": "loky", "workers": 2}], ids=["inline", "loky"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_worker_survives():
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
+def note(job):
+    """Leave a file that tells when, where and on how many threads the job ran; no file is written twice."""
+    folder, name = job
+    with open(os.path.join(folder, name), "x") as file:
+        file.write(f"{time.monotonic_ns()} {os.getpid()} {torch.get_num_threads()}")
+
+
+def fail(job):
+    note(job)
+    if job[1] == "bad":
+        raise InputError("this job is wrong")
+
+
+def read(folder):
+    """name -> (nanoseconds, process, threads)."""
+    return {path.name: tuple(map(int, path.read_text().split())) for path in folder.iterdir()}
+
+
+def jobs(folder, names):
+    return [(str(folder), name) for name in names]
+
+
+@backends
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_job_is_done_once_on_the_threads_asked_for_and_the_count_is_restored(options, threads, tmp_path):
+    before = torch.get_num_threads()
+    names = [f"job{number}" for number in range(7)]
+    run_jobs(note, jobs(tmp_path, names), threads=threads, **options)
+    done = read(tmp_path)
+    assert set(done) == set(names)  # `note` refuses to write a file twice
+    assert {used for _, _, used in done.values()} == {threads}
+    assert torch.get_num_threads() == before
+
+
+def test_inline_stays_in_this_process_and_loky_leaves_it(tmp_path):
+    (tmp_path / "inline").mkdir()
+    (tmp_path / "loky").mkdir()
+    run_jobs(note, jobs(tmp_path / "inline", "ab"))
+    run_jobs(note, jobs(tmp_path / "loky", "ab"), backend="loky", workers=2)
+    assert {process for _, process, _ in read(tmp_path / "inline").values()} == {os.getpid()}
+    assert os.getpid() not in {process for _, process, _ in read(tmp_path / "loky").values()}
+
+
+@pytest.mark.parametrize("options", [{}, {"backend": "loky", "workers": 1}], ids=["inline", "loky"])
+def test_the_costliest_job_comes_first_and_equal_ones_keep_their_order(options, tmp_path):
+    names, costs = ["a", "b", "c", "d", "e"], [1.0, 5.0, 2.5, 5.0, 0.1]
+    run_jobs(note, jobs(tmp_path, names), costs=costs, **options)
+    done = read(tmp_path)
+    assert sorted(done, key=lambda name: done[name][0]) == ["b", "d", "c", "a", "e"]
+
+
+def test_without_costs_the_order_is_kept():
+    order = []
+    run_jobs(order.append, list("dacb"))
+    assert order == list("dacb")
+
+
+@backends
+def test_the_exception_of_a_job_is_raised_as_it_is(options, tmp_path):
+    before = torch.get_num_threads()
+    with pytest.raises(InputError, match="this job is wrong"):
+        run_jobs(fail, jobs(tmp_path, ["good", "bad", "later"]), threads=2, **options)
+    assert "good" in read(tmp_path)
+    assert torch.get_num_threads() == before
+
+
+@backends
+def test_after_a_failure_the_next_jobs_run_as_ever(options, tmp_path):
+    with pytest.raises(InputError):
+        run_jobs(fail, jobs(tmp_path, ["bad"]), **options)
+    run_jobs(fail, jobs(tmp_path, ["good"]), **options)
+    assert set(read(tmp_path)) == {"bad", "good"}
+
+
+def interrupt(job):
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_stops_the_rest_and_restores_the_threads():
+    before, seen = torch.get_num_threads(), []
+
+    def stop_at_two(job):
+        seen.append(job)
+        if job == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(stop_at_two, [1, 2, 3], threads=2)
+    assert seen == [1, 2]
+    assert torch.get_num_threads() == before
+
+
+@backends
+def test_no_jobs_is_fine_and_silent(options, capfd):
+    run_jobs(note, [], **options)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_progress_bar_is_in_units_of_cost_and_ends_at_its_end(capfd):
+    run_jobs(lambda job: None, [1, 2, 3], costs=[0.1, 0.2, 0.3], description="teachers")
+    shown = capfd.readouterr().err
+    assert "teachers: 100%" in shown and "3 of 3 runs" in shown
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_more_workers_than_jobs_and_a_single_one_do(workers, tmp_path):
+    run_jobs(note, jobs(tmp_path, "a"), backend="loky", workers=workers)
+    assert set(read(tmp_path)) == {"a"}
+
+
+def train(job):
+    """A training of a few steps, whose last bits depend on the number of threads."""
+    folder, name = job
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 300, generator=generator)
+    w = torch.zeros(300, 300)
+    for _ in range(5):
+        w = w - 0.01 * x.T @ (x @ w - x)
+    (folder / name).write_bytes(w.numpy().tobytes())
+
+
+def test_the_bits_of_a_result_do_not_depend_on_the_backend(tmp_path):
+    run_jobs(train, [(tmp_path, "inline")])
+    run_jobs(train, [(tmp_path, "loky")], backend="loky", workers=2)
+    assert (tmp_path / "inline").read_bytes() == (tmp_path / "loky").read_bytes()

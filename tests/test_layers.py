@@ -1,0 +1,96 @@
+"""The shape of the module: who may import whom, and how long things may get."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import rosutils
+
+
+FOLDER = Path(rosutils.__file__).parent
+LAYERS = {
+    0: "params noise subsets augment models losses weights averaging training metrics attacks landscape store engine",
+    1: "data sources bank",
+    2: "distill results",
+    3: "experiment tables figures",
+    4: "runs",
+    5: "study readings report",
+    6: "__main__",
+}
+LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
+FILES = sorted(FOLDER.rglob("*.py"))
+LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+
+
+def module_of(path: Path) -> str:
+    """The first name below rosutils: a file's, or a package's."""
+    first = path.relative_to(FOLDER).parts[0]
+    return first.removesuffix(".py")
+
+
+def is_module(name: str) -> bool:
+    return (FOLDER / f"{name}.py").is_file() or (FOLDER / name / "__init__.py").is_file()
+
+
+def imported_modules(text: str) -> set[str]:
+    """The modules of rosutils that a file's text imports, anywhere in it; the package root itself does not count."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        parts = [name.split(".") for name in names if name.split(".")[0] == "rosutils"]
+        found |= {part[1] for part in parts if len(part) > 1 and is_module(part[1])}
+    return found
+
+
+def test_imports_are_found_wherever_they_stand():
+    text = "from rosutils import InputError, models\nimport rosutils.store\ndef f():\n    from rosutils.data import Task\n"
+    assert imported_modules(text) == {"models", "store", "data"}
+    assert imported_modules("import rosutils\nfrom rosutils import InputError, __version__\nimport torch\n") == set()
+
+
+def test_every_module_has_its_layer():
+    there = {module_of(path) for path in FILES} - {"__init__"}
+    assert there - LAYER.keys() == set(), "give the new module its place in LAYERS"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_module_imports_lower_layers_only(path):
+    module, imported = module_of(path), imported_modules(path.read_text())
+    if module == "__init__":
+        assert imported == set()
+        return
+    upward = {name for name in imported - {module} if LAYER[name] >= LAYER[module]}
+    assert upward == set(), f"{module} is in layer {LAYER[module]}"
+
+
+def test_a_part_of_a_package_does_not_import_the_package_that_gathers_it():
+    for path in FILES:
+        if path.parent == FOLDER or path.name == "__init__.py":
+            continue
+        text, package = path.read_text(), f"rosutils.{path.parent.name}"
+        gathered = [
+            alias.name
+            for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.module == package
+            for alias in node.names if not (path.parent / f"{alias.name}.py").is_file()
+        ]  # fmt: skip
+        assert gathered == [], path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_files_and_functions_stay_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_FILE
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno + 1 > LONGEST_FUNCTION}
+    assert long == {}
+
+
+def test_there_is_no_drawer_for_odds_and_ends():
+    assert [path for path in FILES if path.stem in ("utils", "helpers", "common", "misc")] == []

@@ -1,0 +1,205 @@
+"""The command line: what is wrong ends in one line that names it, exit status 2, and nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from rosutils.__main__ import main
+from rosutils.params import ROOT
+from rosutils.sources import open_source
+from rosutils.sources.isic2019 import CLASS_NAMES, METADATA, TRUTH
+from rosutils.study import Study
+
+
+INPUT = "ISIC_2019_Training_Input"
+
+
+def isic_folder(root: Path, n: int = 6) -> Path:
+    """root/isic2019 in the challenge's layout, with n small pictures."""
+    raw = root / "isic2019"
+    (raw / INPUT).mkdir(parents=True)
+    names = [f"ISIC_{i:07d}" for i in range(n)]
+    rows = [",".join([name, *("1.0" if c == i % 8 else "0.0" for c in range(9))]) for i, name in enumerate(names)]
+    (raw / TRUTH).write_text("\n".join([",".join(["image", *CLASS_NAMES, "UNK"]), *rows]) + "\n")
+    metadata = [f"{name},55,anterior torso,HAM_{i},female" for i, name in enumerate(names)]
+    (raw / METADATA).write_text("\n".join(["image,age_approx,anatom_site_general,lesion_id,sex", *metadata]) + "\n")
+    for i, name in enumerate(names):
+        Image.new("RGB", (40, 30), (40 * i, 100, 200)).save(raw / INPUT / f"{name}.jpg")
+    return raw
+
+
+def two_classes(raw: Path) -> None:
+    lines = (raw / TRUTH).read_text().splitlines()
+    lines[2] = "ISIC_0000001,1.0,1.0" + ",0.0" * 7
+    (raw / TRUTH).write_text("\n".join(lines) + "\n")
+
+
+def not_an_image(raw: Path) -> None:
+    (raw / INPUT / "ISIC_0000003.jpg").write_bytes(b"<html>404</html>")
+
+
+def missing_image(raw: Path) -> None:
+    (raw / INPUT / "ISIC_0000003.jpg").unlink()
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def assert_refused(result, *named) -> None:
+    """Exit status 2, and beside progress bars one line on stderr, which names the thing."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    lines = [line for line in result.stderr.replace("\r", "\n").splitlines() if line.strip() and "images/s" not in line
+             and "images]" not in line]  # fmt: skip
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    assert [part for part in named if part not in lines[0]] == []
+    assert "Traceback" not in result.output
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Files in a folder but for the locks, which are empty."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def sections(folder: Path, **changes) -> str:
+    return yaml.safe_dump({"engine": {"backend": "inline", "store": str(folder), "artefacts": str(folder)}, **changes})
+
+
+@pytest.mark.parametrize("command", ["reproduce", "status"])
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"subsets": {"overlap": 1.4}}, ["subsets.overlap", "1.4", "1"]),
+        ({"teachers": {"architectures": ["resnet19"]}}, ["teachers.architectures.0", "resnet19", "resnet18"]),
+        ({"distillation": {"student": "resnet19"}}, ["distillation.student", "resnet19", "resnet18"]),
+        ({"subsets": {"overlp": 0.4}}, ["subsets.overlp", "unknown key", "overlap"]),
+        ({"subset": {"overlap": 0.4}}, ["subset", "unknown key", "subsets"]),
+        ({"training": {"batch_size": 4000}}, ["training.batch_size is 4000", "84 examples"]),
+        ({"data": {"sources": {"lesion": {"examples": 3}}}}, ["split leaves", "3 images"]),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_wrong_parameters_are_refused(tmp_path, command, changes, named):
+    assert_refused(run(command, "smoke", "-y", sections(tmp_path / "runs", **changes)), *named)
+    assert left_behind(tmp_path / "runs" / "store") == []
+
+
+@pytest.mark.parametrize("text, named", [("[1", "not valid YAML"), ("3", "must be YAML sections"), ("- a", "must be YAML")])
+def test_options_that_are_no_sections_are_refused(text, named):
+    assert_refused(run("status", "smoke", "-y", text), "-y", named)
+
+
+def test_an_unknown_profile_is_refused():
+    assert_refused(run("reproduce", "smok"), "smok", "smoke", "demo", "paper")
+
+
+def test_a_profile_file_with_a_misspelt_key_is_refused(tmp_path):
+    content = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
+    content["training"]["epoch"] = content["training"].pop("epochs")
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(content))
+    assert_refused(run("reproduce", tmp_path / "my.yaml"), "training.epoch", "did you mean 'epochs'")
+
+
+# Raw folders
+
+
+def real(folder: Path, *arguments, **changes):
+    data = {"allow_missing": False, "pixels": 16, **changes.pop("data", {})}
+    return run(*arguments, "-y", sections(folder / "runs", tasks=["lesion"], data=data, **changes))
+
+
+@pytest.mark.parametrize("command", ["reproduce", "status"])
+def test_real_data_without_a_place_are_refused(tmp_path, command):
+    assert_refused(real(tmp_path, command, "real"), "isic2019", "DATA=")
+    assert left_behind(tmp_path) == []
+
+
+def test_a_raw_folder_that_is_not_there_is_refused(tmp_path):
+    assert_refused(real(tmp_path, "reproduce", "real", "--data", tmp_path / "none"), str(tmp_path / "none" / "isic2019"))
+    assert_refused(run("prepare", "isic2019", "--raw", tmp_path / "no", "--size", 16, "--out", tmp_path / "out"), "no", "raw")
+    assert left_behind(tmp_path) == []
+
+
+WRONG_FOLDERS = [
+    (two_classes, ["line 3", "ISIC_0000001", "MEL=1.0", "NV=1.0"]),
+    (not_an_image, ["ISIC_0000003.jpg", "not readable images"]),
+    (missing_image, ["1 of 6 images", "ISIC_0000003", "allow_missing"]),
+]
+
+
+@pytest.mark.parametrize("spoil, named", WRONG_FOLDERS, ids=[spoil.__name__ for spoil, _ in WRONG_FOLDERS])
+def test_a_wrong_raw_folder_is_refused_and_nothing_half_written_stays(tmp_path, spoil, named):
+    spoil(isic_folder(tmp_path))
+    assert_refused(real(tmp_path, "reproduce", "real", "--data", tmp_path), *named)
+    assert left_behind(tmp_path / "runs") == []
+    prepared = run("prepare", "isic2019", "--raw", tmp_path / "isic2019", "--size", 16, "--out", tmp_path / "out")
+    assert_refused(prepared, *named)
+    assert left_behind(tmp_path / "out") == []
+    assert not list(tmp_path.rglob("*.building"))
+
+
+def test_prepare_makes_the_cache_that_a_study_finds(tmp_path):
+    raw = isic_folder(tmp_path)
+    arguments = ("prepare", "isic2019", "--raw", raw, "--size", 16, "--out", tmp_path / "out")
+    first = run(*arguments)
+    assert first.exit_code == 0 and "6 images at 16 px" in first.output
+    (folder,) = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert np.load(folder / "images.npy").shape == (6, 3, 16, 16)
+    second = run(*arguments)
+    assert second.exit_code == 0 and "already" in second.output
+    section = Study.load("real").parameters.data.sources["lesion"]
+    found = open_source(section, pixels=16, root=tmp_path, allow_missing=False, cache_root=tmp_path / "out")
+    assert len(found.names) == 6
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_prepare_knows_its_sources(tmp_path):
+    assert_refused(run("prepare", "imagenet", "--raw", tmp_path, "--size", 16, "--out", tmp_path / "o"), "imagenet", "nih")
+
+
+# What works
+
+
+def test_status_tells_what_is_missing_and_how_long_it_takes(tiny_sections, shared_folder):
+    text = yaml.safe_dump(tiny_sections(shared_folder))
+    result = run("status", "smoke", "-y", text)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 15 and all(line.startswith("missing, about ") for line in lines[:-1])
+    assert "lesion: student resnet18, exponential weights, seed 0  (student-resnet18-" in result.stdout
+    assert lines[-1].startswith("0 of 14 runs of profile smoke are done, 14 missing: about ")
+
+
+def test_a_training_that_diverges_is_status_1_and_one_line(tiny_sections, shared_folder):
+    text = yaml.safe_dump(tiny_sections(shared_folder, training={"learning_rate": 1e30}))
+    result = run("reproduce", "smoke", "-y", text)
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert result.stderr.splitlines()[-1].startswith("error: the loss is ") and "learning_rate" in result.stderr
+
+
+def python(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "rosutils", *map(str, arguments)], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120,
+    )  # fmt: skip
+
+
+def test_as_a_process_wrong_input_is_one_line_on_stderr_and_status_2(tmp_path):
+    found = python("reproduce", "smoke", "-y", sections(tmp_path / "runs", subsets={"overlap": 1.4}))
+    assert found.returncode == 2 and found.stdout == ""
+    assert found.stderr.count("\n") == 1 and found.stderr.startswith("error: subsets.overlap: 1.4 is not allowed")
+    assert left_behind(tmp_path) == []
+
+
+def test_help_names_the_commands():
+    found = python("--help")
+    assert found.returncode == 0 and all(command in found.stdout for command in ("reproduce", "prepare", "status"))

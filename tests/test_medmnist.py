@@ -1,0 +1,91 @@
+"""MedMNIST files, made by hand in the layout of the published ones."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rosutils import InputError
+from rosutils.data import make_task
+from rosutils.params import Noise
+from rosutils.sources import nih, open_source
+
+
+def section(dataset):
+    return SimpleNamespace(source="medmnist", dataset=dataset)
+
+
+def write(folder, name, *, labels, grey, pixels=28):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, n in {"train": 14, "val": 4, "test": 6}.items():
+        arrays[f"{part}_images"] = rng.integers(0, 256, (n, pixels, pixels) if grey else (n, pixels, pixels, 3), dtype=np.uint8)
+        arrays[f"{part}_labels"] = labels(rng, n)
+    (folder / "medmnist").mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "medmnist" / f"{name}.npz", **arrays)
+    return arrays
+
+
+def one_label(rng, n):
+    return (np.arange(n) % 7).astype(np.uint8)[:, None]
+
+
+def fourteen_labels(rng, n):
+    return rng.integers(0, 2, (n, 14), dtype=np.uint8)
+
+
+def opened(tmp_path, dataset, pixels=28):
+    return open_source(section(dataset), pixels=pixels, root=tmp_path, allow_missing=False, cache_root=tmp_path / "cache")
+
+
+def test_dermamnist_keeps_images_labels_and_the_official_split(tmp_path):
+    arrays = write(tmp_path, "dermamnist", labels=one_label, grey=False)
+    examples = opened(tmp_path, "dermamnist")
+    assert examples.images.shape == (24, 3, 28, 28) and not examples.multilabel
+    assert np.array_equal(examples.images[14], arrays["val_images"][0].transpose(2, 0, 1))
+    assert np.array_equal(examples.labels[18:], arrays["test_labels"][:, 0])
+    task = make_task("lesion", examples, fractions=[0.7, 0.1, 0.2], noise=Noise(), seed=0)
+    assert {part: (int(i[0]), int(i[-1])) for part, i in task.split.items()} == {
+        "train": (0, 13), "validation": (14, 17), "test": (18, 23)
+    }  # fmt: skip
+    assert "lesion" in examples.card["note"]
+
+
+def test_chestmnist_keeps_the_eight_findings_of_table_three(tmp_path):
+    arrays = write(tmp_path, "chestmnist_64", labels=fourteen_labels, grey=True, pixels=64)
+    examples = opened(tmp_path, "chestmnist", pixels=64)
+    assert examples.images.shape == (24, 1, 64, 64) and examples.class_names == nih.CLASS_NAMES
+    assert np.array_equal(examples.labels[:14], arrays["train_labels"][:, :8])
+
+
+def test_a_size_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(InputError, match="data.pixels is 50, but MedMNIST comes in 28, 64, 128, 224"):
+        opened(tmp_path, "dermamnist", pixels=50)
+
+
+def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "medmnist", None)
+    with pytest.raises(InputError, match="dermamnist.npz does not exist; `pip install medmnist`"):
+        opened(tmp_path, "dermamnist")
+
+
+def test_a_download_that_fails_is_an_error_and_leaves_no_file(tmp_path, monkeypatch):
+    def fails(split, download, root, size):
+        (tmp_path / "medmnist" / "dermamnist.npz").write_bytes(b"half")
+        raise OSError("no route to host")
+
+    package = SimpleNamespace(INFO={"dermamnist": {"python_class": "DermaMNIST"}}, DermaMNIST=fails)
+    monkeypatch.setitem(sys.modules, "medmnist", package)
+    with pytest.raises(InputError, match="could not be fetched .no route to host"):
+        opened(tmp_path, "dermamnist")
+    assert not list((tmp_path / "medmnist").iterdir())
+    with pytest.raises(InputError, match="no set 'dermanist'; allowed: dermamnist"):
+        opened(tmp_path, "dermanist")
+
+
+def test_a_file_that_is_not_medmnist_is_named(tmp_path):
+    (tmp_path / "medmnist").mkdir()
+    (tmp_path / "medmnist" / "dermamnist.npz").write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match="is not a MedMNIST file"):
+        opened(tmp_path, "dermamnist")

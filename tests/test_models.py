@@ -1,0 +1,196 @@
+"""The five architectures: shapes, normalisation, seeds and pre-training."""
+
+import copy
+import urllib.error
+import urllib.request
+from functools import cache
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.optim.swa_utils import update_bn
+from torchvision.transforms import functional as vision
+
+from rosutils import InputError
+from rosutils.models import ARCHITECTURES, RELATIVE_COST, create
+
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+C = 8
+every = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+@cache
+def made(architecture):
+    """One network of each kind in eval mode, shared by the tests that only look at it."""
+    model = create(architecture, C, seed=0)
+    update_bn([images(8, pixels=64, seed=7)], model)  # else the signal of an untrained MobileNet fades to nothing
+    with torch.no_grad():  # biases start at zero; a wrong one must show
+        model.head.bias.copy_(torch.linspace(-1, 1, C))
+    return model.eval()
+
+
+def images(n=2, *, pixels=32, channels=3, seed=0):
+    return torch.rand(n, channels, pixels, pixels, generator=torch.Generator().manual_seed(seed))
+
+
+def torchvisions(model, architecture):
+    """torchvision's own network with the same weights."""
+    path = ARCHITECTURES[architecture][0]
+    state = model.backbone.state_dict() | {f"{path}.{name}": value for name, value in model.head.state_dict().items()}
+    network = torchvision.models.get_model(architecture, num_classes=model.head.out_features)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def test_the_five_architectures_of_section_iv_b_are_there():
+    assert set(ARCHITECTURES) == {"resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"}
+    assert set(RELATIVE_COST) == set(ARCHITECTURES)
+
+
+@every
+@pytest.mark.parametrize("pixels", [28, 32, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+@torch.no_grad()
+def test_logits_are_b_by_c_and_finite_for_every_size_and_both_kinds_of_channels(architecture, pixels, channels):
+    logits = made(architecture)(images(pixels=pixels, channels=channels))
+    assert logits.shape == (2, C) and logits.dtype == torch.float32
+    assert logits.isfinite().all()
+    assert not torch.equal(logits[0], logits[1])
+
+
+@every
+@torch.no_grad()
+def test_normalisation_is_inside_and_the_rest_is_torchvisions_network(architecture):
+    model, batch = made(architecture), images(pixels=48)
+    network = torchvisions(model, architecture)
+    expected = network(vision.normalize(batch, MEAN, STD))
+    assert torch.allclose(model(batch), expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(network(batch), expected, rtol=1e-2, atol=1e-2)
+
+
+@every
+@torch.no_grad()
+def test_a_grey_image_counts_as_the_same_image_in_three_channels(architecture):
+    grey = images(channels=1)
+    model = made(architecture)
+    assert torch.equal(model(grey), model(grey.repeat(1, 3, 1, 1)))
+
+
+@torch.no_grad()
+def test_a_small_image_is_surrounded_by_the_mean_colour():
+    model, small = made("resnet18"), images(pixels=28)
+    framed = torch.tensor(MEAN).view(1, 3, 1, 1).repeat(2, 1, 32, 32)
+    framed[..., 2:30, 2:30] = small
+    assert torch.allclose(model(small), model(framed), atol=1e-5)
+    odd = images(pixels=27)
+    framed = torch.tensor(MEAN).view(1, 3, 1, 1).repeat(2, 1, 32, 32)
+    framed[..., 2:29, 2:29] = odd
+    assert torch.allclose(model(odd), model(framed), atol=1e-5)
+
+
+@every
+@torch.no_grad()
+def test_features_then_head_are_the_forward_pass(architecture):
+    model, batch = made(architecture), images()
+    features = model.features(batch)
+    assert features.shape == (2, model.head.in_features)
+    assert torch.equal(model.head(features), model(batch))
+
+
+@every
+def test_gradients_reach_every_parameter_and_the_pixels(architecture):
+    model, batch = copy.deepcopy(made(architecture)).train(), images(n=2).requires_grad_()
+    model(batch).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert batch.grad.any()
+
+
+@every
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(architecture):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = create(architecture, C, seed=3).state_dict()
+    assert torch.equal(before, torch.get_rng_state())  # the global generator is given back
+    torch.manual_seed(6)
+    again, other = create(architecture, C, seed=3).state_dict(), create(architecture, C, seed=4).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("conv1.weight"))
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 14])
+def test_the_head_has_as_many_outputs_as_there_are_classes(n_classes):
+    assert create("mobilenet_v2", n_classes, seed=0).head.out_features == n_classes
+
+
+@every
+def test_the_normalisation_is_no_part_of_the_state(architecture):
+    names = made(architecture).state_dict()
+    assert not {"mean", "std"} & set(names)
+    assert len(names) == len(torchvision.models.get_model(architecture, num_classes=C).state_dict())
+
+
+def test_an_unknown_architecture_is_an_input_error_that_names_the_allowed_ones():
+    with pytest.raises(InputError, match="architecture 'vgg16' is unknown.*resnet18.*densenet121"):
+        create("vgg16", C, seed=0)
+
+
+# Pre-training
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty folder where torch.hub looks for files, and no network."""
+
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_weights(folder, architecture, rename=lambda name: name):
+    """A small file as torchvision expects it: 1000 classes, each tensor filled with a number of its own."""
+    with torch.device("meta"):
+        state = torchvision.models.get_model(architecture, num_classes=1000).state_dict()
+    filled = {
+        name: torch.full((), number + 1, dtype=value.dtype).expand(value.shape)
+        for number, (name, value) in enumerate(state.items())
+    }
+    file = torchvision.models.get_weight(ARCHITECTURES[architecture][1]).url.rpartition("/")[2]
+    torch.save({rename(name): value for name, value in filled.items()}, folder / file)
+    return filled
+
+
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "densenet121"])
+def test_imagenet_weights_are_loaded_everywhere_but_in_the_head(architecture, hub):
+    filled = write_weights(hub, architecture)
+    before = torch.get_rng_state()
+    model = create(architecture, C, seed=0, pretraining="imagenet")
+    assert torch.equal(before, torch.get_rng_state())
+    path = ARCHITECTURES[architecture][0]
+    loaded = model.backbone.state_dict()
+    assert set(loaded) == {name for name in filled if not name.startswith(f"{path}.")}
+    for name, value in loaded.items():
+        assert torch.equal(value, filled[name]), name
+    assert model.head.weight.shape == (C, model.head.in_features)
+    assert torch.equal(model.head.weight, made(architecture).head.weight)  # from the seed, as without pre-training
+
+
+def test_without_the_file_and_the_network_it_is_an_input_error_that_says_what_to_do(hub):
+    with pytest.raises(InputError, match="weights of resnet18 could not be downloaded.*no network in tests") as error:
+        create("resnet18", C, seed=0, pretraining="imagenet")
+    assert str(hub) in str(error.value)
+    assert "pretraining: none" in str(error.value)
+
+
+def test_without_pretraining_nothing_is_downloaded(hub):
+    assert isinstance(create("resnet18", C, seed=0), nn.Module)
+    assert not list(hub.iterdir())

@@ -1,0 +1,197 @@
+"""Parameters: every profile loads, Section IV-B is as printed, and whatever is wrong is named in one line."""
+
+import shutil
+
+import pytest
+import yaml
+
+from rosutils import InputError, params
+
+
+FILES = sorted(path for path in params.FOLDER.glob("*.yaml") if path.stem != "published")
+SECTION_IV_B = {
+    "subsets.count": 5,
+    "subsets.overlap": 0.4,
+    "teachers.architectures": ["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"],
+    "training.momentum": 0.9,
+    "training.weight_decay": 2e-4,
+    "training.learning_rate": 0.1,
+    "training.epochs": 50,
+    "training.batch_size": 64,
+    "training.milestones": [25, 40],
+    "distillation.student": "resnet18",
+    "distillation.single_teacher": "densenet121",
+    "distillation.temperature": 0.5,
+    "distillation.alpha": 0.9,
+    "distillation.averaging_start": 10,
+    "data.fractions": [0.7, 0.1, 0.2],
+}
+
+
+def at(tree: dict, key: str):
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
+
+
+def wrong(profile="smoke", **sections) -> str:
+    with pytest.raises(InputError) as error:
+        params.load(profile, **sections)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_profile_loads_by_name_and_by_path_and_survives_the_way_to_a_worker(path):
+    loaded = params.load(path.stem)
+    assert loaded.profile == path.stem
+    assert loaded == params.load(path) == params.load(str(path))
+    assert params.Parameters.model_validate_json(loaded.model_dump_json()) == loaded
+
+
+def test_the_profiles_are_the_files_but_for_the_published_numbers():
+    assert params.profiles() == [path.stem for path in FILES]
+    assert {"smoke", "demo", "real", "paper"} <= set(params.profiles())
+
+
+def test_the_paper_profile_is_section_iv_b_as_printed():
+    paper = params.load("paper").model_dump()
+    assert {key: at(paper, key) for key in SECTION_IV_B} == SECTION_IV_B
+    assert {paper["data"]["sources"][task]["source"] for task in ("lesion", "chest")} == {"isic2019", "nih"}
+    assert paper["data"]["pixels"] == 224 and not paper["data"]["allow_missing"]
+
+
+def test_sections_are_laid_over_key_by_key_and_the_rest_stays():
+    base, changed = params.load("smoke").model_dump(), params.load("smoke", distillation={"alpha": 0.5}).model_dump()
+    assert changed["distillation"].pop("alpha") == 0.5 and base["distillation"].pop("alpha") == 0.9
+    assert changed == base
+    deep = params.load("smoke", data={"sources": {"lesion": {"examples": 7}}}).data
+    assert deep.sources["lesion"].examples == 7 and deep.sources["lesion"].modality == "dermoscopy"
+    assert deep.sources["chest"].examples == 120 and deep.pixels == 32
+
+
+def test_lists_are_replaced_not_joined():
+    assert params.load("smoke", seeds={"students": [7]}).seeds.students == [7]
+
+
+@pytest.mark.parametrize("empty", [{}, None])
+def test_an_empty_section_changes_nothing(empty):
+    assert params.load("smoke", distillation=empty, training=empty) == params.load("smoke")
+
+
+def test_whole_sections_need_no_file(tmp_path):
+    sections = yaml.safe_load((params.FOLDER / "smoke.yaml").read_text())
+    sections.pop("profile")
+    made = params.load("mine", **sections)
+    assert made.profile == "mine"
+    assert made.model_copy(update={"profile": "smoke"}) == params.load("smoke")
+
+
+def test_a_file_anywhere_is_a_profile(tmp_path):
+    shutil.copy(params.FOLDER / "smoke.yaml", tmp_path / "my.yaml")
+    assert params.load(tmp_path / "my.yaml") == params.load("smoke")
+
+
+@pytest.mark.parametrize(
+    "sections, named",
+    [
+        ({"subsets": {"overlap": 1.4}}, ["subsets.overlap", "1.4", "less than or equal to 1"]),
+        ({"subsets": {"overlap": -0.1}}, ["subsets.overlap", "-0.1", "greater than or equal to 0"]),
+        ({"subsets": {"overlap": "0.4"}}, ["subsets.overlap", "'0.4'", "number"]),
+        ({"subsets": {"overlap": True}}, ["subsets.overlap", "True", "number"]),
+        ({"subsets": {"overlap": float("nan")}}, ["subsets.overlap", "nan"]),
+        ({"subsets": {"scheme": "own-shards"}}, ["subsets.scheme", "own-shards", "shared-core", "sliding-window"]),
+        ({"subsets": {"overlp": 0.4}}, ["subsets.overlp", "unknown key", "did you mean 'overlap'", "count, overlap, scheme"]),
+        ({"disillation": {"alpha": 0.5}}, ["disillation", "unknown key", "did you mean 'distillation'"]),
+        ({"architecture": "resnet19"}, ["architecture: unknown key", "teachers"]),
+        ({"teachers": {"architectures": ["resnet19"] * 5}}, ["teachers.architectures.0", "resnet19", "resnet18", "densenet121"]),
+        ({"teachers": {"architecture": ["resnet18"]}}, ["teachers.architecture", "did you mean 'architectures'"]),
+        ({"teachers": {"architectures": []}}, ["teachers.architectures", "at least 1"]),
+        ({"distillation": {"student": "resnet19"}}, ["distillation.student", "resnet19", "resnet18"]),
+        ({"distillation": {"weights": {"per": "batch"}}}, ["distillation.weights.per", "batch", "iteration", "example"]),
+        ({"distillation": {"temperature": 0}}, ["distillation.temperature", "0", "greater than 0"]),
+        ({"distillation": {"reinforced": {"rewards": 1}}}, ["distillation.reinforced.rewards", "did you mean 'reward'"]),
+        ({"distillation": 0.5}, ["distillation", "0.5"]),
+        ({"noise": [1]}, ["noise", "[1]"]),
+        ({"noise": {"kind": "symetric"}}, ["noise.kind", "symetric", "symmetric", "pairflip"]),
+        ({"noise": {"rate": 1.01}}, ["noise.rate", "1.01"]),
+        ({"training": {"epochs": 2.5}}, ["training.epochs", "2.5", "integer"]),
+        ({"training": {"batch_size": 1}}, ["training.batch_size", "1", "2"]),
+        ({"training": {"learning_rate": "1e-4"}}, ["training.learning_rate", "1e-4", "number"]),
+        ({"training": {"milestones": [0]}}, ["training.milestones.0", "0"]),
+        ({"training": {"augmentation": {"flip": []}}}, ["training.augmentation.flip", "did you mean 'flips'"]),
+        ({"training": {"augmentation": {"flips": ["diagonal"]}}}, ["training.augmentation.flips.0", "diagonal", "vertical"]),
+        ({"data": {"pixels": 8}}, ["data.pixels", "8", "16"]),
+        ({"data": {"fractions": [0.7, 0.2, 0.2]}}, ["fractions", "0.7, 0.2, 0.2", "sum to 1"]),
+        ({"data": {"fractions": [0.8, 0.2, 0.0]}}, ["fractions", "positive"]),
+        ({"data": {"fractions": [0.7, 0.3]}}, ["data.fractions", "0.7, 0.3", "3"]),
+        ({"data": {"sources": {"lesion": {"sorce": "nih"}}}}, ["data.sources.lesion.sorce", "did you mean 'source'"]),
+        ({"data": {"sources": {"lesion": {"source": "isic"}}}}, ["data.sources.lesion.source", "isic", "isic2019", "nih"]),
+        ({"data": {"sources": {"lesion": {"examples": None}}}}, ["synthetic", "examples"]),
+        ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, ["lists", "train, validation, test"]),
+        ({"seeds": {"students": []}}, ["seeds.students", "at least 1"]),
+        ({"seeds": {"data": -1}}, ["seeds.data", "-1"]),
+        ({"engine": {"workers": 0}}, ["engine.workers", "0", "auto"]),
+        ({"engine": {"backend": "dask"}}, ["engine.backend", "dask", "inline", "loky"]),
+        ({"evaluation": {"threshold": "fixed"}}, ["evaluation.threshold", "did you mean 'thresholds'"]),
+        ({"tasks": ["lesion", "skin"]}, ["skin", "chest", "lesion"]),
+        ({"tasks": "lesion"}, ["tasks", "lesion", "list"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(sections, named):
+    message = wrong(**sections)
+    assert [part for part in named if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    "sections, named",
+    [
+        ({"subsets": {"count": 3}}, ["teachers.architectures has 5", "subsets.count is 3"]),
+        ({"teachers": {"architectures": ["resnet18"] * 5}}, ["single_teacher", "densenet121", "teachers.architectures"]),
+        ({"distillation": {"averaging_start": 2}}, ["averaging_start is 2", "epochs is 2", "smaller"]),
+    ],
+)
+def test_sections_that_do_not_fit_each_other_are_named(sections, named):
+    message = wrong(**sections)
+    assert [part for part in named if part not in message] == []
+
+
+def test_a_missing_key_is_named(tmp_path):
+    (tmp_path / "my.yaml").write_text("profile: my\ntasks: [a]\ndata: {pixels: 32, sources: {}}\n")
+    message = wrong(tmp_path / "my.yaml")
+    assert "teachers: this key is missing" in message and "training: this key is missing" in message
+
+
+def test_an_unknown_profile_names_those_there_are():
+    message = wrong("smok")
+    assert "smok" in message and all(name in message for name in params.profiles())
+
+
+@pytest.mark.parametrize("text, named", [("- a\n- b", "found list"), ("a: [b", "not valid YAML"), ("", "found NoneType")])
+def test_a_file_that_holds_no_sections_is_named(tmp_path, text, named):
+    (tmp_path / "my.yaml").write_text(text)
+    message = wrong(tmp_path / "my.yaml")
+    assert "my.yaml" in message and named in message
+
+
+def test_parameters_cannot_be_changed_after_they_were_checked():
+    with pytest.raises(ValueError, match="frozen"):
+        params.load("smoke").distillation.alpha = 2.0
+
+
+def test_departures_are_what_differs_from_section_iv_b_and_nothing_else():
+    paper = params.load("paper")
+    assert params.departures(paper, paper) == []
+    changed = params.load(
+        "paper", training={"learning_rate": 0.02}, data={"pixels": 64, "root": "elsewhere"}, engine={"threads": 2}
+    )
+    assert params.departures(changed, paper) == [("data.pixels", 224, 64), ("training.learning_rate", 0.1, 0.02)]
+
+
+@pytest.mark.parametrize("profile", params.profiles())
+def test_no_profile_departs_in_what_makes_the_method(profile):
+    departing = {key for key, _, _ in params.departures(params.load(profile), params.load("paper"))}
+    method = {"subsets.count", "subsets.overlap", "subsets.scheme", "teachers.architectures", "distillation.temperature",
+              "distillation.alpha", "distillation.student", "distillation.weights.normalize", "data.fractions"}  # fmt: skip
+    assert departing & method == set()

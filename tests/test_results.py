@@ -1,0 +1,211 @@
+"""The tidy results table, and the paper's printed numbers checked against each other."""
+
+import math
+from decimal import ROUND_HALF_UP, Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rosutils import InputError, results
+from rosutils.results import COLUMNS, KEYS, SETTINGS
+
+
+def row(**changes):
+    base = {
+        "task": "lesion", "setting": "RoS-KD", "student": "resnet18", "seed": 0, "overlap": 0.4, "noise": 0.2,
+        "attack": "", "eps": math.nan, "norm": "", "class": "", "average": "macro", "metric": "f1", "value": 0.5, "run": "student-a",
+    }  # fmt: skip
+    return base | changes
+
+
+def frame(*rows):
+    return pd.DataFrame(list(rows))
+
+
+def test_what_is_written_is_read_back_to_the_last_bit(tmp_path):
+    table = frame(row(value=1 / 3), row(seed=1, value=math.nan), row(seed=2, attack="pgd", eps=1.28 / 255, norm="l2"))
+    back = results.read(results.write(table, tmp_path / "deep" / "results.csv"))
+    assert list(back) == list(COLUMNS)
+    assert back["value"].tolist()[0] == 1 / 3 and math.isnan(back["value"][1]) and back["eps"][2] == 1.28 / 255
+    pd.testing.assert_frame_equal(back, results.validate(table))
+
+
+@settings(max_examples=25)
+@given(st.permutations(range(6)), st.lists(st.floats(allow_infinity=False), min_size=6, max_size=6))
+def test_bytes_do_not_depend_on_the_order_of_rows(tmp_path_factory, order, values):
+    table = frame(*(row(seed=seed, value=value) for seed, value in enumerate(values)))
+    folder = tmp_path_factory.mktemp("results")
+    first = results.write(table, folder / "a.csv").read_bytes()
+    assert results.write(table.iloc[list(order)][list(reversed(COLUMNS))], folder / "b.csv").read_bytes() == first
+
+
+def test_writing_leaves_nothing_else_behind_and_replaces_the_old_table(tmp_path):
+    path = results.write(frame(row()), tmp_path / "results.csv")
+    results.write(frame(row(value=0.75)), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
+    assert results.read(path)["value"].tolist() == [0.75]
+
+
+def test_a_refused_table_leaves_the_old_one_as_it_was(tmp_path):
+    path = results.write(frame(row()), tmp_path / "results.csv")
+    before = path.read_bytes()
+    with pytest.raises(InputError):
+        results.write(frame(row(), row(value=0.75)), path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (frame(row()).drop(columns="norm"), "missing: norm"),
+        (frame(row(colour="red")), "unknown: colour"),
+        (frame(row(value="high")), "high"),
+        (frame(row(seed=0.5)), "0.5"),
+        (frame(row(), row(value=0.6, run="student-b")), r"0.5 \(run student-a\) and 0.6 \(run student-b\).*RoS-KD"),
+        (frame(row(value=math.nan), row()), "two values"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_what_is_wrong(table, says):
+    with pytest.raises(InputError, match=says):
+        results.validate(table)
+
+
+def test_one_measurement_told_twice_is_kept_once():
+    assert len(results.validate(frame(row(), row(), row(value=0.5, run="student-b")))) == 1
+    assert len(results.validate(frame(row(value=math.nan), row(value=math.nan)))) == 1
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="make reproduce"):
+        results.read(tmp_path / "results.csv")
+
+
+def test_select_takes_values_lists_class_and_nan():
+    table = results.validate(
+        frame(row(), row(seed=1), row(**{"class": "MEL"}, average=""), row(overlap=math.nan, seed=2))
+    )
+    assert len(results.select(table, seed=[0, 1])) == 3
+    assert results.select(table, class_="MEL")["class"].tolist() == ["MEL"]
+    assert results.select(table, overlap=math.nan)["seed"].tolist() == [2]
+    assert len(results.select(table, overlap=0.1 + 0.3)) == 3
+    with pytest.raises(InputError, match="colour"):
+        results.select(table, colour="red")
+
+
+def test_summary_is_the_mean_and_sample_std_over_seeds():
+    table = results.validate(frame(row(value=0.5), row(seed=1, value=0.7), row(setting="Baseline I", value=0.4)))
+    found = results.summary(table).set_index("setting")
+    assert found.loc["RoS-KD", ["mean", "n"]].tolist() == [pytest.approx(0.6), 2]
+    assert found.loc["RoS-KD", "std"] == pytest.approx(math.sqrt(0.02))
+    assert found.loc["Baseline I", "n"] == 1 and math.isnan(found.loc["Baseline I", "std"])
+    assert set(KEYS) - {"seed"} <= set(results.summary(table).columns)
+
+
+def test_summary_does_not_average_over_anything_but_seeds():
+    table = results.validate(frame(row(), row(overlap=1.0)))
+    with pytest.raises(InputError, match="overlap: 0.4, 1.0"):
+        results.summary(table, by=["setting"])
+    assert len(results.summary(table)) == 2
+
+
+# The paper's numbers.
+
+PAPER = results.published()
+
+
+def f1(task, setting):
+    return PAPER["table1"][task][setting]["f1"]
+
+
+def attacked(task, attack, setting):
+    rows = [r for r in PAPER["table2"]["rows"] if (r["task"], r["attack"], r["setting"]) == (task, attack, setting)]
+    return rows[0]["after"]["f1"]
+
+
+def gain_from_tables(claim):
+    """The gain as the paper's own tables give it, or None where it prints no numbers (Figs. 2 to 4)."""
+    better, than = claim["comparison"]["better"], claim["comparison"]["than"]
+    if claim["metric"] == "auroc":
+        means = {method["method"]: method["mean"] for method in PAPER["table3"]["methods"]}
+        return means[better] - means[than]
+    if "attack" in claim:
+        return attacked(claim["task"], claim["attack"], better) - attacked(claim["task"], claim["attack"], than)
+    if claim["student"] != "resnet18" or than not in PAPER["settings"] or claim["metric"] != "f1":
+        return None
+    return f1(claim["task"], better) - f1(claim["task"], than)
+
+
+def test_every_printed_number_of_the_three_tables_is_there():
+    for task in ("lesion", "chest"):
+        assert list(PAPER["table1"][task]) == [name for name in SETTINGS if name != "Baseline III, subset teachers"]
+    assert PAPER["table1"]["lesion"]["Baseline IV"] == {"precision": 0.683, "recall": 0.669, "f1": 0.677}
+    assert PAPER["table1"]["chest"]["RoS-KD"] == {"precision": 0.360, "recall": 0.339, "f1": 0.349}
+    assert len(PAPER["table2"]["rows"]) == 8 and len(PAPER["table3"]["methods"]) == 8
+    scores = [
+        r[when][m]
+        for r in PAPER["table2"]["rows"]
+        for when in ("before", "after")
+        for m in ("precision", "recall", "f1")
+    ]
+    assert len(scores) == 48 and all(0 < value < 1 for value in scores)
+    assert {len(m["auroc"]) for m in PAPER["table3"]["methods"] + PAPER["table3"]["anchors"]} == {8}
+    assert len(PAPER["table3"]["methods"][-1]["std"]) == 8
+
+
+@pytest.mark.parametrize("method", PAPER["table3"]["methods"], ids=lambda method: method["method"])
+def test_table_iii_prints_means_of_its_rows_rounded_half_up(method):
+    mean = sum(Decimal(str(value)) for value in method["auroc"]) / 8
+    assert mean.quantize(Decimal("0.001"), ROUND_HALF_UP) == Decimal(str(method["mean"]))
+
+
+@pytest.mark.parametrize("claim", PAPER["claims"], ids=lambda claim: claim["id"])
+def test_a_claim_contradicts_the_tables_exactly_where_it_is_marked(claim):
+    comparison, found = claim["comparison"], gain_from_tables(claim)
+    if found is None:
+        assert "contradicts" not in claim
+    elif "more_than" in comparison:
+        assert found > comparison["more_than"]
+    else:
+        assert (round(found, 3) != round(comparison["gain"], 3)) == ("contradicts" in claim)
+        if "contradicts" in claim:
+            assert claim["from_tables"] == pytest.approx(found, abs=1e-9)
+
+
+def test_claims_are_complete_and_point_at_notes_that_exist():
+    notes = {note["id"] for note in PAPER["contradictions"]}
+    ids = [claim["id"] for claim in PAPER["claims"]]
+    assert len(set(ids)) == len(ids) and len(notes) == len(PAPER["contradictions"])
+    for claim in PAPER["claims"]:
+        assert {"id", "sentence", "where", "task", "metric", "comparison", "tolerance", "student"} <= set(claim)
+        assert claim.get("contradicts", next(iter(notes))) in notes
+    used = {claim["contradicts"] for claim in PAPER["claims"] if "contradicts" in claim}
+    assert used == {"chest-gain-over-i", "chest-gain-over-iv", "robustness-lesion-swapped", "robustness-chest-swapped"}
+
+
+def test_table_ii_before_the_attack_repeats_table_i_but_for_the_row_that_is_noted():
+    table1, rows = PAPER["table1"], PAPER["table2"]["rows"]
+    odd = {(r["task"], r["setting"]) for r in rows if r["before"] != table1[r["task"]][r["setting"]]}
+    assert odd == {("chest", "Baseline III")}
+    wrong = next(r for r in PAPER["table2"]["rows"] if (r["task"], r["setting"]) == ("chest", "Baseline III"))
+    assert wrong["before"] == PAPER["table1"]["chest"]["Baseline II"]
+
+
+def test_the_averaging_the_paper_printed_is_told_by_the_harmonic_mean():
+    def gap(r):
+        return abs(2 * r["precision"] * r["recall"] / (r["precision"] + r["recall"]) - r["f1"])
+
+    gaps = {task: max(map(gap, rows.values())) for task, rows in PAPER["table1"].items()}
+    assert gaps["chest"] <= 0.001 < 0.003 < gaps["lesion"]
+    assert results.PRINTED_AVERAGE == {False: "weighted", True: "micro"}
+
+
+def test_without_infiltration_single_networks_on_the_public_split_are_level_with_the_paper():
+    def rest(r):
+        return np.delete(r["auroc"], PAPER["table3"]["classes"].index("Infiltration")).mean()
+
+    ours = rest(PAPER["table3"]["methods"][-1])
+    anchors = [rest(anchor) for anchor in PAPER["table3"]["anchors"] if anchor["same_split"]]
+    assert round(ours, 3) == 0.847 and round(min(anchors), 3) == 0.847 and round(max(anchors), 3) == 0.851

@@ -1,0 +1,330 @@
+"""The store of runs: whole or not at all, checksummed, locked."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import textwrap
+import threading
+
+import filelock
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rosutils.store
+from rosutils import InputError
+from rosutils.store import Run, Store, digest
+
+
+KEY = "student-resnet18-0123456789abcdef"
+quick = settings(max_examples=50, deadline=None)
+scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8)
+recipes = st.dictionaries(
+    st.text(max_size=6),
+    st.recursive(
+        scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_size=5,
+)
+
+
+def content(seed=0):
+    """What a run holds, of every dtype that occurs."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "weights": {
+            "conv.weight": torch.randn(4, 3, 2, 2, generator=generator).to(memory_format=torch.channels_last),
+            "bn.num_batches_tracked": torch.tensor(17 + seed),
+            "double": torch.randn(3, generator=generator, dtype=torch.float64),
+            "special": torch.tensor([torch.nan, torch.inf, -0.0, 1e-45]),
+        },
+        "logits": {"validation": torch.randn(5, 8, generator=generator), "test": torch.zeros(0, 8)},
+    }
+
+
+def history():
+    return pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "rate": [0.125, 2.0]})
+
+
+def put(store, key=KEY, *, seed=0, **changes):
+    options = {"recipe": {"seed": seed, "alpha": 0.9}, "record": {"seconds": 1.5}, "tensors": content(seed)}
+    return store.put(key, **(options | {"tables": {"history": history()}} | changes))
+
+
+def bits(tensor):
+    return tensor.contiguous().view(-1).view(torch.uint8).tolist() if tensor.ndim else tensor.item()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "deeper" / "store")
+
+
+# Keys
+
+
+@quick
+@given(recipe=recipes, data=st.data())
+def test_the_digest_does_not_depend_on_the_order_of_the_keys(recipe, data):
+    shuffled = dict(data.draw(st.permutations(list(recipe.items()))))
+    assert digest(shuffled) == digest(recipe)
+    assert digest(json.loads(json.dumps(recipe))) == digest(recipe)
+
+
+@quick
+@given(recipe=recipes, key=st.text(max_size=6), value=scalars)
+def test_the_digest_changes_with_the_recipe(recipe, key, value):
+    changed = recipe | {key: value}
+    same = json.dumps(changed, sort_keys=True) == json.dumps(recipe, sort_keys=True)
+    assert (digest(changed) == digest(recipe)) == same
+
+
+def test_the_digest_is_sixteen_hex_digits_that_never_change():
+    """SHA-256 of {"alpha":0.9,"seed":1}: a key of today must be found tomorrow, on another machine."""
+    assert digest({"seed": 1, "alpha": 0.9}) == hashlib.sha256(b'{"alpha":0.9,"seed":1}').hexdigest()[:16]
+
+
+def test_what_json_cannot_hold_is_no_recipe():
+    with pytest.raises(TypeError):
+        digest({"weights": torch.zeros(2)})
+
+
+# Round trip
+
+
+def test_what_was_put_is_what_is_got_bit_for_bit(store):
+    put(store)
+    run = store.get(KEY)
+    assert run.key == KEY
+    for name, expected in content().items():
+        found = run.tensors(name)
+        assert set(found) == set(expected)
+        for key, value in expected.items():
+            assert found[key].dtype == value.dtype and found[key].shape == value.shape
+            assert bits(found[key]) == bits(value), key
+    pd.testing.assert_frame_equal(run.table("history"), history())
+    about = run.about()
+    assert about["recipe"] == {"seed": 0, "alpha": 0.9} and about["record"] == {"seconds": 1.5}
+    assert set(about["checksums"]) == {"weights.safetensors", "logits.safetensors", "history.csv"}
+    assert store.verify() == []
+
+
+def test_tensors_that_record_gradients_are_stored_without_them(store):
+    weight = torch.nn.Parameter(torch.ones(3))
+    run = put(store, tensors={"weights": {"w": weight, "view": torch.arange(6.0).view(2, 3).T}})
+    assert not run.tensors("weights")["w"].requires_grad
+    assert torch.equal(run.tensors("weights")["view"], torch.arange(6.0).view(2, 3).T)
+
+
+def test_a_run_that_does_not_exist_is_none(store):
+    assert store.get(KEY) is None
+    assert store.keys() == [] and store.verify() == []
+    put(store)
+    assert store.get("student-resnet18-fedcba9876543210") is None
+
+
+def test_keys_are_those_of_finished_runs_sorted(store):
+    for key in ("teacher-b", "student-a", "teacher-a"):
+        put(store, key)
+    (store.root / ".teacher-c-half").mkdir()
+    (store.root / "unfinished").mkdir()
+    store.lock("teacher-d")
+    assert store.keys() == ["student-a", "teacher-a", "teacher-b"]
+
+
+def test_a_second_put_keeps_the_first(store):
+    put(store, seed=0)
+    before = (store.root / KEY / "run.json").read_bytes()
+    again = put(store, seed=1)
+    assert (store.root / KEY / "run.json").read_bytes() == before
+    assert again.tensors("weights")["bn.num_batches_tracked"] == 17
+    assert store.verify() == []
+    assert [path.name for path in store.root.iterdir()] == [KEY]  # no temporary folder stays
+
+
+def test_a_run_may_have_no_tables(store):
+    assert set(put(store, tables=None).about()["checksums"]) == {"weights.safetensors", "logits.safetensors"}
+
+
+# Whole or not at all
+
+
+@pytest.mark.parametrize("where", ["save_file", "_checksum"])
+def test_an_error_while_writing_leaves_nothing(store, monkeypatch, where):
+    real, calls = getattr(rosutils.store, where), []
+
+    def fails_the_second_time(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError("disk full")
+        return real(*args)
+
+    monkeypatch.setattr(rosutils.store, where, fails_the_second_time)
+    with pytest.raises(OSError, match="disk full"):
+        put(store)
+    assert store.get(KEY) is None and store.keys() == []
+    assert list(store.root.iterdir()) == []
+    monkeypatch.undo()
+    put(store)
+    assert store.verify() == []
+
+
+def test_a_recipe_that_json_cannot_hold_leaves_nothing(store):
+    with pytest.raises(TypeError):
+        put(store, recipe={"weights": torch.zeros(1)})
+    assert list(store.root.iterdir()) == []
+
+
+def test_the_run_appears_only_when_all_its_files_are_written(store, monkeypatch):
+    seen = []
+    real = rosutils.store.save_file
+
+    def looking(tensors, path):
+        real(tensors, path)
+        seen.append((store.get(KEY), store.keys(), (store.root / KEY).exists()))
+
+    monkeypatch.setattr(rosutils.store, "save_file", looking)
+    put(store)
+    assert seen == [(None, [], False)] * 2
+    assert store.keys() == [KEY]
+
+
+def test_the_checkpoint_is_removed_once_the_run_is_there_and_no_other(store):
+    mine, other = store.checkpoint(KEY), store.checkpoint("student-other")
+    assert mine != other
+    mine.parent.mkdir(parents=True)
+    for path in (mine, other):
+        path.write_bytes(b"epoch 3")
+    put(store)
+    assert not mine.exists() and other.exists()
+
+
+def test_the_checkpoint_stays_when_the_run_could_not_be_written(store, monkeypatch):
+    path = store.checkpoint(KEY)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"epoch 3")
+    monkeypatch.setattr(rosutils.store, "save_file", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        put(store)
+    assert path.exists()
+
+
+# Damage
+
+
+FILES = ["weights.safetensors", "logits.safetensors", "history.csv"]
+
+
+def read(run, file):
+    name, _, kind = file.partition(".")
+    return run.table(name) if kind == "csv" else run.tensors(name)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_changed_bit_is_found_by_reading_and_by_verify(store, file):
+    run = put(store)
+    put(store, "teacher-whole")
+    path = run.path / file
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"is damaged \(its checksum differs\): delete the folder") as error:
+        read(run, file)
+    assert str(run.path) in str(error.value)
+    assert store.verify() == [f"{KEY}/{file} is damaged (its checksum differs)"]
+    for other in set(FILES) - {file}:
+        read(run, other)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_file_is_found_by_reading_and_by_verify(store, file):
+    run = put(store)
+    (run.path / file).unlink()
+    with pytest.raises(InputError, match="is missing"):
+        read(run, file)
+    assert store.verify() == [f"{KEY}/{file} is missing"]
+
+
+def test_a_run_deleted_as_the_message_says_is_made_again(store):
+    run = put(store)
+    for path in run.path.iterdir():
+        path.unlink()
+    run.path.rmdir()
+    assert store.get(KEY) is None
+    put(store)
+    assert store.verify() == []
+
+
+def test_the_format_on_disk_holds_no_pickle(store):
+    run = put(store)
+    assert {path.name for path in run.path.iterdir()} == {*FILES, "run.json"}
+    for path in run.path.glob("*.safetensors"):
+        raw = path.read_bytes()
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        assert all({"dtype", "shape", "data_offsets"} <= set(entry) for entry in header.values())
+    weights = Run(run.path).tensors("weights")["double"]
+    assert np.array_equal(weights.numpy(), content()["weights"]["double"].numpy())
+
+
+# Several at once
+
+
+def make(store, key, made, number):
+    """What the kit does: take the lock, look, make, put."""
+    with store.lock(key):
+        if store.get(key) is None:
+            made.append(number)
+            put(store, key, seed=number)
+
+
+def test_threads_that_want_the_same_run_make_it_once(store):
+    made = []
+    threads = [threading.Thread(target=make, args=(store, KEY, made, number)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert store.get(KEY).about()["recipe"]["seed"] == made[0]
+    assert store.verify() == []
+
+
+def test_processes_that_want_the_same_run_make_it_once(store, tmp_path):
+    script = textwrap.dedent(
+        """
+        import sys, time, torch
+        from rosutils.store import Store
+        store, number = Store(sys.argv[1]), int(sys.argv[2])
+        with store.lock("student-a"):
+            if store.get("student-a") is None:
+                open(sys.argv[3], "a").write(f"{number} ")
+                time.sleep(0.3)
+                tensors = {"weights": {"w": torch.full((1000,), float(number))}}
+                store.put("student-a", recipe={"number": number}, record={}, tensors=tensors)
+        """
+    )
+    log = tmp_path / "made.txt"
+    command = [sys.executable, "-c", script, str(store.root)]
+    processes = [subprocess.Popen([*command, str(number), str(log)]) for number in (1, 2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    made = log.read_text().split()
+    assert len(made) == 1
+    run = store.get("student-a")
+    assert run.about()["recipe"] == {"number": int(made[0])}
+    assert (run.tensors("weights")["w"] == int(made[0])).all()
+    assert store.verify() == []
+
+
+def test_the_lock_of_a_run_keeps_others_out_and_no_other_run(store):
+    with store.lock(KEY):
+        with pytest.raises(filelock.Timeout):
+            store.lock(KEY).acquire(timeout=0.01)
+        with store.lock("student-other").acquire(timeout=1):
+            pass
+    with store.lock(KEY).acquire(timeout=1):
+        pass
+    assert store.keys() == []

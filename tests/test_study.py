@@ -1,0 +1,462 @@
+"""The study: the settings of Section IV-C as runs, each made once, with the same bits whatever happens on the way."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
+
+import rosutils.study
+from rosutils import InputError, results, training
+from rosutils.experiment import bank_of
+from rosutils.metrics import best_thresholds
+from rosutils.params import ROOT
+from rosutils.runs import make
+from rosutils.store import Store
+from rosutils.study import ARTEFACTS, SETTINGS, Study
+
+
+@pytest.fixture(scope="module")
+def trained(load_tiny, tmp_path_factory) -> Study:
+    """Every run of the lesion task, and for the chest task Baseline I and RoS-KD with what it needs."""
+    study = load_tiny(tmp_path_factory.mktemp("trained"), tasks=["lesion", "chest"])
+    chest = [study.student("chest", setting, 0) for setting in ("Baseline I", "RoS-KD")]
+    study.ensure([spec for spec in study.all_runs() if spec.task == "lesion"] + chest)
+    return study
+
+
+@pytest.fixture(scope="module")
+def measured(trained) -> pd.DataFrame:
+    return trained.results()
+
+
+def files(study) -> dict[str, int]:
+    """Every file of the store with the time it was written."""
+    found = study.store.root.glob("[!.]*/*")
+    return {str(path.relative_to(study.store.root)): path.stat().st_mtime_ns for path in found}
+
+
+def assert_same_bits(study, other, spec):
+    first, second = study.run(spec), other.run(spec)
+    names = {path.stem for path in first.path.glob("*.safetensors")}
+    assert names == {path.stem for path in second.path.glob("*.safetensors")} and names
+    for name in names:
+        one, two = first.tensors(name), second.tensors(name)
+        assert one.keys() == two.keys()
+        assert [key for key in one if not one[key].equal(two[key])] == []
+    tables = [run.path / "history.csv" for run in (first, second)]
+    assert spec.role == "bank" or tables[0].read_text() == tables[1].read_text()
+
+
+# Section IV-C
+
+
+def test_the_settings_are_those_of_section_iv_c():
+    assert [tuple(setting) for setting in SETTINGS] == [
+        # name, teachers, trained on, weighted, averaged
+        ("Baseline I", "none", "full", "none", False),
+        ("Baseline II", "single", "full", "single", False),
+        ("Baseline III", "all", "full", "uniform", False),
+        ("Baseline III, subset teachers", "all", "subset", "uniform", False),
+        ("Baseline IV", "all", "full", "reinforced", False),
+        ("Baseline V", "all", "subset", "exponential", False),
+        ("RoS-KD", "all", "subset", "exponential", True),
+    ]
+    assert tuple(setting.name for setting in SETTINGS) == results.SETTINGS
+
+
+@pytest.fixture(scope="module")
+def paper() -> Study:
+    return Study.load("paper")
+
+
+def student(study, setting, **changes):
+    return study.student("lesion", setting, changes.pop("seed", 0))
+
+
+def test_every_student_of_the_paper_is_a_resnet18_with_the_teachers_of_its_setting(paper):
+    five = ["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
+    teachers = {setting.name: student(paper, setting.name).teachers for setting in SETTINGS}
+    assert {student(paper, name).architecture for name in teachers} == {"resnet18"}
+    assert teachers["Baseline I"] == ()
+    assert [teacher.architecture for teacher in teachers["Baseline II"]] == ["densenet121"]
+    for name in ("Baseline III", "Baseline III, subset teachers", "Baseline IV", "Baseline V", "RoS-KD"):
+        assert [teacher.architecture for teacher in teachers[name]] == five
+    for name in ("Baseline II", "Baseline III", "Baseline IV"):
+        assert {teacher.subset for teacher in teachers[name]} == {None}
+    for name in ("Baseline III, subset teachers", "Baseline V", "RoS-KD"):
+        assert [teacher.subset for teacher in teachers[name]] == [0, 1, 2, 3, 4]
+
+
+def test_baseline_v_and_ros_kd_are_one_run(paper):
+    assert student(paper, "Baseline V", seed=2) == student(paper, "RoS-KD", seed=2)
+
+
+def test_baseline_iii_differs_from_its_second_reading_in_the_teachers_alone(paper):
+    full, subset = student(paper, "Baseline III"), student(paper, "Baseline III, subset teachers")
+    assert full != subset and dataclasses.replace(full, teachers=subset.teachers) == subset
+    for one, two in zip(full.teachers, subset.teachers, strict=True):
+        assert dataclasses.replace(two, subset=None) == one
+
+
+def test_table1_needs_each_run_once_and_after_what_it_is_made_from(paper):
+    runs = paper.runs("table1")
+    # Per task: 10 teachers, 10 banks, and for each of three seeds a student for each setting but Baseline V.
+    assert [sum(spec.role == role for spec in runs) for role in ("teacher", "bank", "student")] == [20, 20, 36]
+    assert len(set(runs)) == len(runs)
+    place = {spec: number for number, spec in enumerate(runs)}
+    for spec in runs:
+        needed = [bank_of(teacher) for teacher in spec.teachers] if spec.role == "student" else spec.teachers
+        assert all(place[each] < place[spec] for each in needed)
+    assert set(paper.all_runs()) == {spec for artefact in ARTEFACTS for spec in paper.runs(artefact)}
+
+
+def test_an_unknown_artefact_is_refused(paper):
+    with pytest.raises(InputError, match="'table9' is unknown; allowed: .*table1"):
+        paper.runs("table9")
+
+
+def test_every_artefact_that_is_not_the_papers_says_so():
+    assert "not comparable with the paper" in Study.load("smoke").watermark()
+    assert "not comparable" not in Study.load("paper").watermark()
+    altered = Study.load("real").watermark()
+    assert all(part in altered for part in ("profile real", "isic2019", "nih", "px", "epochs", "not comparable"))
+
+
+# Made once
+
+
+def test_a_second_time_nothing_is_trained(trained, monkeypatch):
+    lesion = [spec for spec in trained.all_runs() if spec.task == "lesion"]
+    before = files(trained)
+    assert len(before) >= 3 * len(lesion) and trained.missing(lesion) == []
+    monkeypatch.setattr(training, "_train_epoch", None)
+    Study(trained.parameters).ensure(lesion)
+    assert files(trained) == before
+
+
+def test_another_alpha_trains_students_alone(trained, monkeypatch):
+    section = trained.parameters.distillation.model_copy(update={"alpha": 0.3})
+    other = Study(trained.parameters.model_copy(update={"distillation": section}))
+    lesion = [spec for spec in other.all_runs() if spec.task == "lesion"]
+    missing = other.missing(lesion)
+    assert {spec.role for spec in missing} == {"student"} and len(missing) == 5
+
+
+def test_nothing_is_left_beside_the_finished_runs(trained):
+    root = trained.store.root
+    assert {path.name for path in root.iterdir()} - set(trained.store.keys()) == {".locks", ".checkpoints"}
+    assert list((root / ".checkpoints").iterdir()) == [] and trained.store.verify() == []
+
+
+# The same bits
+
+
+def test_processes_and_this_process_give_the_same_bits(trained, load_tiny, tmp_path):
+    parallel = load_tiny(tmp_path, engine={"backend": "loky", "workers": 2})
+    ros_kd = parallel.student("lesion", "RoS-KD", 0)
+    parallel.ensure([ros_kd])
+    for spec in [ros_kd, *ros_kd.teachers, *map(bank_of, ros_kd.teachers)]:
+        assert_same_bits(trained, parallel, spec)
+
+
+LONGER = {
+    "teachers": {"architectures": ["mobilenet_v2", "mobilenet_v2"]},
+    "distillation": {"student": "mobilenet_v2", "averaging_start": 1},
+    "training": {"epochs": 4, "milestones": [2], "reported": "best-validation"},
+}
+INTERRUPTED = ("RoS-KD", "Baseline IV")
+
+
+@pytest.fixture(scope="module")
+def unbroken(load_tiny, tmp_path_factory) -> Study:
+    """Students of four epochs, made without a break."""
+    study = load_tiny(tmp_path_factory.mktemp("unbroken"), **LONGER)
+    study.ensure([study.student("lesion", setting, 0) for setting in INTERRUPTED])
+    study.results()
+    return study
+
+
+@pytest.fixture
+def without_students(unbroken, tiny_sections, tmp_path):
+    """The sections of a study whose store has the teachers and banks of the unbroken one, and no student."""
+    shutil.copytree(unbroken.folder, tmp_path / "runs", ignore=shutil.ignore_patterns("student-*", "*.csv.lock"))
+    return tiny_sections(tmp_path, **LONGER)
+
+
+def interrupt_at(epoch: int, monkeypatch):
+    """In epoch `epoch` (from 0) of the next training the user presses Ctrl-C after two batches."""
+    original, count = training._train_epoch, iter(range(100))
+
+    def train_epoch(model, loader, loss_fn, *args, **kwargs):
+        batches = iter(range(100))
+
+        def loss(*arguments):
+            if this == epoch and next(batches) == 2:
+                raise KeyboardInterrupt
+            return loss_fn(*arguments)
+
+        this = next(count)
+        return original(model, loader, loss, *args, **kwargs)
+
+    monkeypatch.setattr(training, "_train_epoch", train_epoch)
+
+
+@pytest.mark.parametrize("setting", INTERRUPTED)
+@pytest.mark.parametrize("where", ["in the third epoch", "after the last epoch"])
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(unbroken, without_students, setting, where, monkeypatch):
+    study = Study.load("smoke", **without_students)
+    spec = study.student("lesion", setting, 0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if where == "in the third epoch":
+            interrupt_at(2, patch)
+        else:
+            patch.setattr(Store, "put", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+        make(study, spec)
+    assert study.run(spec) is None and study.store.checkpoint(study.key(spec)).is_file()
+    epochs = []
+    original = training._train_epoch
+    monkeypatch.setattr(training, "_train_epoch", lambda *a, **k: epochs.append(1) or original(*a, **k))
+    make(study, spec)
+    assert len(epochs) == (2 if where == "in the third epoch" else 0)
+    assert_same_bits(unbroken, study, spec)
+    assert not study.store.checkpoint(study.key(spec)).exists()
+
+
+ENSURE = """
+import json, sys
+from rosutils.study import Study
+study = Study.load("smoke", **json.loads(sys.argv[1]))
+study.ensure([study.student("lesion", "RoS-KD", 0)])
+"""
+
+
+def wait_for_checkpoints(path, number: int, process) -> None:
+    """Until the file has been there in `number` versions."""
+    seen = set()
+    for _ in range(60_000):
+        if path.is_file():
+            seen.add(path.stat().st_mtime_ns)
+        if len(seen) == number:
+            return
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.001)
+    raise AssertionError("no checkpoint within a minute")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_run_killed_in_an_epoch_ends_with_the_same_bits_when_it_is_started_again(unbroken, without_students):
+    study = Study.load("smoke", **without_students)
+    spec = study.student("lesion", "RoS-KD", 0)
+    checkpoint = study.store.checkpoint(study.key(spec))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", ENSURE, json.dumps(without_students)], env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        wait_for_checkpoints(checkpoint, 2, process)
+        process.send_signal(signal.SIGKILL)
+        process.stderr.read()
+    assert process.returncode == -signal.SIGKILL
+    assert study.run(spec) is None and checkpoint.is_file()
+    assert not list(study.store.root.glob("student-*"))
+    study.ensure([study.student("lesion", setting, 0) for setting in INTERRUPTED])
+    assert_same_bits(unbroken, study, spec)
+    study.results()
+    assert (study.output / "results.csv").read_bytes() == (unbroken.output / "results.csv").read_bytes()
+
+
+def test_a_run_that_diverges_leaves_no_run_behind(load_tiny, shared_folder):
+    study = load_tiny(shared_folder, training={"learning_rate": 1e30})
+    spec = study.student("lesion", "Baseline I", 0)
+    with pytest.raises(FloatingPointError, match=r"the loss is .* lower training\.learning_rate"):
+        study.ensure([spec])
+    assert study.run(spec) is None and not study.store.checkpoint(study.key(spec)).exists()
+
+
+# What is kept with a run
+
+
+def test_ros_kd_is_the_mean_of_the_epochs_after_the_warm_up(trained):
+    run = trained.run(trained.student("lesion", "RoS-KD", 0))
+    weights, averaged = run.tensors("weights"), run.tensors("averaged")
+    # Two epochs, one of warm-up: one checkpoint is averaged, hence the last weights; BatchNorm is estimated anew.
+    learned = [name for name in weights if "running" not in name and "num_batches" not in name]
+    assert all(weights[name].equal(averaged[name]) for name in learned)
+    assert any(not weights[name].equal(averaged[name]) for name in weights if "running_mean" in name)
+
+
+def test_the_logits_kept_are_those_of_the_weights_kept(trained):
+    spec = trained.student("lesion", "RoS-KD", 0)
+    task = trained.task("lesion")
+    for averaged, name in ((False, "logits"), (True, "averaged_logits")):
+        model, kept = trained.model(spec, averaged=averaged), trained.run(spec).tensors(name)
+        for part in ("validation", "test"):
+            images = torch.from_numpy(task.images[task.split[part].numpy()]).float() / 255
+            with torch.no_grad():
+                torch.testing.assert_close(kept[part], model(images), rtol=1e-4, atol=1e-4)
+
+
+def test_every_run_keeps_its_recipe_and_what_it_ran_on(trained):
+    spec = trained.student("lesion", "RoS-KD", 0)
+    about = trained.run(spec).about()
+    assert about["recipe"] == trained.recipe(spec)
+    assert about["record"]["torch"] == torch.__version__ and about["record"]["seconds"] > 0
+    assert about["record"]["threads"] == 1 and about["record"]["run"] == str(spec)
+
+
+# results.csv
+
+
+def kept(study, row_key: str, setting: str) -> dict[str, torch.Tensor]:
+    return study.store.get(row_key).tensors("averaged_logits" if setting == "RoS-KD" else "logits")
+
+
+def by_scikit_learn(scores, labels, class_names, thresholds) -> dict[tuple[str, str, str], float]:
+    """(class, average, metric) -> value, straight from scikit-learn."""
+    scores, labels = scores.double().numpy(), labels.numpy().astype(int)
+    several = labels.ndim == 2
+    predicted = (1 / (1 + np.exp(-scores)) >= thresholds).astype(int) if several else scores.argmax(1)
+    one_hot = labels if several else np.eye(len(class_names), dtype=int)[labels]
+    probabilities = scores if several else np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    found, areas = {}, []
+    if not several:
+        found["", "", "accuracy"] = accuracy_score(labels, predicted)
+    for average in ["macro", "micro", "weighted"] + ["samples"] * several:
+        numbers = precision_recall_fscore_support(
+            labels, predicted, labels=range(len(class_names)), average=average, zero_division=0
+        )
+        found |= {("", average, name): n for name, n in zip(("precision", "recall", "f1"), numbers, strict=False)}
+    per_class = precision_recall_fscore_support(labels, predicted, labels=range(len(class_names)), zero_division=0)
+    for number, name in enumerate(class_names):
+        found |= {(name, "", m): per_class[i][number] for i, m in enumerate(("precision", "recall", "f1"))}
+        both = 0 < one_hot[:, number].sum() < len(one_hot)
+        areas.append(roc_auc_score(one_hot[:, number], probabilities[:, number]) if both else np.nan)
+        found[name, "", "auroc"] = areas[-1]
+    return found | {("", "macro", "auroc"): np.nanmean(areas)}
+
+
+def test_results_are_what_scikit_learn_says_of_the_logits_kept(trained, measured):
+    for (task_name, setting, key), rows in measured.groupby(["task", "setting", "run"]):
+        task, scores = trained.task(task_name), kept(trained, key, setting)
+        validation, test = (task.labels[task.split[part]] for part in ("validation", "test"))
+        thresholds = best_thresholds(scores["validation"], validation).numpy() if task.multilabel else None
+        expected = by_scikit_learn(scores["test"], test, task.class_names, thresholds)
+        found = {(row["class"], row["average"], row["metric"]): row["value"] for _, row in rows.iterrows()}
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, nan_ok=True, abs=1e-12), (setting, name)
+
+
+def test_results_have_the_schema_and_a_row_of_every_setting_and_teacher(trained, measured):
+    assert list(measured.columns) == list(results.COLUMNS)
+    lesion, chest = (measured[measured["task"] == task] for task in ("lesion", "chest"))
+    assert set(lesion["setting"]) == {*results.SETTINGS, *results.TEACHERS}
+    assert set(chest["setting"]) == {"Baseline I", "Baseline V", "RoS-KD", "teacher, subset"}
+    assert measured["attack"].eq("").all() and measured["eps"].isna().all()
+    on_subsets = {"Baseline III, subset teachers", "Baseline V", "RoS-KD", "teacher, subset"}
+    assert measured["setting"].isin(on_subsets).equals(measured["overlap"].eq(0.4))
+    for task, rows in measured.groupby("task"):
+        assert rows["noise"].unique().tolist() == [pytest.approx(trained.task(task).noise_rate)]
+        assert set(rows["class"]) == {"", *trained.task(task).class_names}
+    again = results.read(trained.output / "results.csv")
+    pd.testing.assert_frame_equal(again, measured)
+
+
+def test_every_number_leads_to_a_run(trained, measured):
+    assert set(measured["run"]) <= set(trained.store.keys())
+    v, ros_kd = (set(measured.loc[measured["setting"] == name, "run"]) for name in ("Baseline V", "RoS-KD"))
+    assert v == ros_kd and len(v) == 2
+
+
+def thresholds_of(study, monkeypatch, permuted: str | None) -> list[torch.Tensor]:
+    """The thresholds that the chest task is measured with when the labels of a part are shifted by one image."""
+    task = study.task("chest")
+    labels = task.labels.clone()
+    if permuted:
+        labels[task.split[permuted]] = labels[task.split[permuted].roll(1)]
+    used, original = [], rosutils.study.evaluate
+
+    def evaluate(*args, **kwargs):
+        used.append(kwargs["thresholds"])
+        return original(*args, **kwargs)
+
+    for spec in study.all_runs():
+        study.key(spec)
+    altered = Study(study.parameters)  # with the keys of the labels as they were
+    altered._keys.update(study._keys)
+    altered._tasks.update(lesion=study.task("lesion"), chest=dataclasses.replace(task, labels=labels))
+    with monkeypatch.context() as patch:
+        patch.setattr(rosutils.study, "evaluate", evaluate)
+        patch.setattr(results, "write", lambda *args: None)
+        altered.results()
+    return [thresholds for thresholds in used if thresholds is not None]
+
+
+def test_thresholds_come_from_the_validation_part_and_never_from_the_test_part(trained, measured, monkeypatch):
+    used = thresholds_of(trained, monkeypatch, None)
+    assert len(used) == 5  # Baseline I, Baseline V, RoS-KD and two teachers
+
+    def equal(others):
+        return all(one.equal(two) for one, two in zip(used, others, strict=True))
+
+    assert equal(thresholds_of(trained, monkeypatch, "test"))
+    assert not equal(thresholds_of(trained, monkeypatch, "validation"))
+
+
+def test_fixed_thresholds_are_one_half(trained):
+    altered = trained.parameters.model_copy(
+        update={"evaluation": trained.parameters.evaluation.model_copy(update={"thresholds": "fixed"})}
+    )
+    study = Study(altered)
+    spec = study.student("chest", "Baseline I", 0)
+    task, scores = study.task("chest"), study.run(spec).tensors("logits")["test"]
+    (rows,) = study._measure(spec)
+    expected = by_scikit_learn(scores, task.labels[task.split["test"]], task.class_names, 0.5)
+    micro = rows[(rows["average"] == "micro") & (rows["metric"] == "f1")]["value"].item()
+    assert micro == pytest.approx(expected["", "micro", "f1"])
+
+
+def test_without_any_run_there_are_no_results(load_tiny, shared_folder):
+    with pytest.raises(InputError, match="no run of profile 'smoke' is finished"):
+        load_tiny(shared_folder, seeds={"teachers": 9, "students": [99]}).results()
+
+
+# Status
+
+
+def test_status_tells_what_is_done_what_is_missing_and_how_long_it_takes(trained):
+    frame = trained.status().set_index("key")
+    assert len(frame) == len(trained.all_runs())
+    chest_missing = frame[~frame["done"]]
+    assert frame.loc[~frame["run"].str.startswith("chest"), "done"].all()
+    # Missing: the two full-set teachers of the chest task, their banks, and Baselines II, III, III-subset and IV.
+    assert chest_missing["role"].value_counts().to_dict() == {"student": 4, "teacher": 2, "bank": 2}
+    assert (chest_missing["seconds"] > 0).all()
+    for key, row in frame[frame["done"]].iterrows():
+        assert row["seconds"] == pytest.approx(trained.store.get(key).about()["record"]["seconds"], abs=0.051)
+
+
+def test_status_estimates_before_anything_was_run(load_tiny, shared_folder):
+    frame = load_tiny(shared_folder, seeds={"teachers": 5, "students": [55]}).status()
+    assert not frame["done"].any() and (frame["seconds"] > 0).all() and np.isfinite(frame["seconds"]).all()
+    assert set(" ".join(frame["artefacts"]).split()) == set(ARTEFACTS)
+
+
+def test_histories_have_a_row_per_epoch(trained):
+    specs = [trained.student("lesion", "RoS-KD", 0), *trained.teachers("lesion", "full")]
+    frame = trained.history(specs)
+    assert {key: rows["epoch"].tolist() for key, rows in frame.groupby("run")} == {
+        trained.key(spec): [1, 2] for spec in specs
+    }
+    assert frame["learning_rate"].tolist() == pytest.approx([0.02, 0.002] * 3)  # falls after the first epoch
+    assert {"loss", "validation_loss", "validation_f1"} <= set(frame.columns)

@@ -1,0 +1,424 @@
+"""The training loop: the SGD step, the schedule, resuming, predicting."""
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from rosutils import training
+from rosutils.averaging import update_average
+from rosutils.data import Batch
+from rosutils.losses import task_loss
+from rosutils.models import create
+from rosutils.training import BestModel, fit, predict
+
+
+class Batches:
+    """24 images in batches of 8; the order of an epoch depends on the epoch alone."""
+
+    def __init__(self, n=24, size=8, *, pixels=8, shuffled=True):
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.rand(n, 3, pixels, pixels, generator=generator)
+        self.labels = torch.randint(4, (n,), generator=generator)
+        self.size, self.shuffled, self.epoch, self.epochs_set = size, shuffled, 0, []
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+        self.epochs_set.append(epoch)
+
+    def __iter__(self):
+        order = torch.arange(len(self.images))
+        if self.shuffled:
+            order = torch.randperm(len(order), generator=torch.Generator().manual_seed(self.epoch))
+        for index in order.split(self.size):
+            yield Batch(self.images[index], self.labels[index], index, self.epoch)
+
+
+def network(seed=0):
+    """Convolution, BatchNorm, dropout and a linear layer: all the state that training has."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(4 * 36, 4)
+        )
+
+
+def loss_fn(model, batch):
+    return task_loss(model(batch.images), batch.labels).mean()
+
+
+def trained(model=None, loader=None, loss=loss_fn, **options):
+    model = model or network()
+    options = {"epochs": 3, "learning_rate": 0.05, "progress": False} | options
+    return model, fit(model, loader or Batches(), loss, **options)
+
+
+def same_state(one, other):
+    other = other.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in one.state_dict().items())
+
+
+class Scalar(nn.Module):
+    """One parameter, so that a step can be taken by hand."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(value, dtype=torch.float64))
+
+
+# Eq. 2 and the schedule
+
+
+def test_eq2_is_the_step_of_sgd_with_momentum_and_weight_decay_by_hand():
+    model = Scalar(2.0)
+    fit(
+        model, Batches(), lambda m, batch: 3 * m.w**2, epochs=2, learning_rate=0.01, milestones=[1], momentum=0.9,
+        weight_decay=0.02, progress=False,
+    )  # fmt: skip
+    w, velocity = 2.0, 0.0
+    for rate in [0.01] * 3 + [0.001] * 3:  # three batches in each epoch
+        gradient = 6 * w + 0.02 * w
+        velocity = 0.9 * velocity + gradient
+        w = w - rate * velocity
+    assert model.w.item() == pytest.approx(w, rel=1e-13)
+
+
+def test_the_rate_falls_by_ten_after_epochs_25_and_40():
+    _, history = trained(Scalar(1.0), loss=lambda m, batch: m.w, epochs=50, learning_rate=0.1, milestones=[25, 40])
+    rates = [row["learning_rate"] for row in history]
+    assert rates == pytest.approx([0.1] * 25 + [0.01] * 15 + [0.001] * 10)
+
+
+def test_the_rate_told_is_the_rate_applied_and_that_of_torchs_scheduler():
+    model = Scalar(0.0)
+    trace = []
+    fit(
+        model, Batches(8), lambda m, batch: m.w, epochs=6, learning_rate=0.5, milestones=[2, 4], decay=0.2, momentum=0,
+        weight_decay=0, after_epoch=lambda m, epoch: trace.append(m.w.item()), progress=False,
+    )  # fmt: skip
+    theirs = torch.optim.SGD(Scalar(0.0).parameters(), lr=0.5)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(theirs, [2, 4], gamma=0.2)
+    position, expected = 0.0, []
+    for _ in range(6):  # one batch an epoch, the gradient is 1
+        position -= theirs.param_groups[0]["lr"]
+        expected.append(position)
+        theirs.step()
+        schedule.step()
+    assert trace == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_history_has_a_row_for_each_epoch_with_the_mean_loss_and_the_columns_of_after_epoch():
+    losses = []
+
+    def recording(model, batch):
+        loss = loss_fn(model, batch)
+        losses.append(loss.item())
+        return loss
+
+    def after_epoch(model, epoch):
+        return {"validation_f1": epoch / 10} if epoch else None
+
+    loader = Batches()
+    _, history = trained(loader=loader, loss=recording, after_epoch=after_epoch)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert loader.epochs_set == [0, 1, 2]
+    assert [row["loss"] for row in history] == pytest.approx([sum(losses[i : i + 3]) / 3 for i in (0, 3, 6)], rel=1e-5)
+    assert [row.get("validation_f1") for row in history] == [None, 0.1, 0.2]
+
+
+def test_training_is_in_train_mode_in_every_epoch_even_if_after_epoch_evaluates():
+    modes = []
+    trained(
+        network().eval(), loss=lambda m, batch: modes.append(m.training) or loss_fn(m, batch),
+        after_epoch=lambda m, epoch: m.eval() and None,
+    )  # fmt: skip
+    assert modes == [True] * 9
+
+
+def test_the_loss_falls():
+    _, history = trained(epochs=12)
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_that_is_not_finite_stops_training_and_says_what_to_do(value, tmp_path):
+    def breaks(model, batch):
+        return loss_fn(model, batch) * (value if batch.epoch == 1 and 0 in batch.index else 1)
+
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(FloatingPointError, match=r"in epoch 2: lower training.learning_rate \(0.05\)"):
+        trained(loss=breaks, checkpoint=path)
+    kept = network()
+    assert [row["epoch"] for row in fit(kept, Batches(), loss_fn, epochs=1, learning_rate=0.05, checkpoint=path)] == [1]
+    assert all(parameter.isfinite().all() for parameter in kept.parameters())  # the broken epoch was not kept
+
+
+# Randomness
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_other_dropout():
+    one, first = trained(seed=1)
+    torch.manual_seed(1234)
+    again, second = trained(seed=1)
+    other, _ = trained(seed=2)
+    assert same_state(one, again) and first == second
+    assert not same_state(one, other)
+
+
+def test_training_leaves_the_global_generator_as_it_was():
+    before = torch.get_rng_state()
+    trained()
+    assert torch.equal(before, torch.get_rng_state())
+    with pytest.raises(ZeroDivisionError):
+        trained(loss=lambda m, batch: loss_fn(m, batch) / (1 // 0))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# Checkpoints
+
+
+def averaging(average):
+    return lambda model, epoch: update_average(average, model, epoch) or {"note": epoch * 0.1}
+
+
+def test_a_run_with_a_checkpoint_equals_one_without(tmp_path):
+    plain, history = trained()
+    kept, rows = trained(checkpoint=tmp_path / "deeper" / "run.safetensors")
+    assert same_state(plain, kept) and history == rows
+
+
+def tensors(path):
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}
+
+
+def resumable(path, loss=loss_fn, *, epochs=4, make=network, loader=None):
+    """A training with everything that has a state: momentum, BatchNorm, dropout and an average beside the model."""
+    model, average = make(), make(9)
+    history = fit(
+        model, loader or Batches(), loss, epochs=epochs, learning_rate=0.05, milestones=[1, 3], seed=3, checkpoint=path,
+        stateful={"average": average}, after_epoch=averaging(average), progress=False,
+    )  # fmt: skip
+    return model, average, history
+
+
+def interrupt_in(epoch):
+    """A loss that is interrupted in the middle of an epoch, as by Ctrl-C."""
+    steps = iter(range(100))
+
+    def loss(model, batch):
+        if batch.epoch == epoch and next(steps) == 1:
+            raise KeyboardInterrupt
+        return loss_fn(model, batch)
+
+    return loss
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_a_run_interrupted_in_any_epoch_ends_bit_identical_to_an_unbroken_one(epoch, tmp_path):
+    unbroken, average, history = resumable(tmp_path / "unbroken.safetensors")
+    path = tmp_path / "broken.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        resumable(path, interrupt_in(epoch))
+    assert path.is_file() == (epoch > 0)
+    loader = Batches()
+    resumed, resumed_average, rows = resumable(path, loader=loader)
+    assert loader.epochs_set == list(range(epoch, 4))  # finished epochs are not repeated
+    assert rows == history
+    assert same_state(unbroken, resumed) and same_state(average, resumed_average)
+    expected, found = tensors(tmp_path / "unbroken.safetensors"), tensors(path)
+    assert any(key.startswith("optimizer/") for key in expected)
+    assert set(expected) == set(found)
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())  # momentum as well
+
+
+def test_a_run_interrupted_again_and_again_ends_bit_identical_too(tmp_path):
+    unbroken, average, history = resumable(None)
+    path = tmp_path / "run.safetensors"
+    for epoch in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            resumable(path, interrupt_in(epoch))
+    resumed, resumed_average, rows = resumable(path)
+    assert rows == history and same_state(unbroken, resumed) and same_state(average, resumed_average)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])
+def test_a_real_network_in_either_memory_layout_resumes_with_the_same_bits(architecture, tmp_path):
+    def make(seed=0):
+        return create(architecture, 4, seed=seed)
+
+    loader = Batches(8, 4, pixels=32)
+    unbroken, average, history = resumable(None, epochs=2, make=make, loader=loader)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        resumable(path, interrupt_in(1), epochs=2, make=make, loader=loader)
+    resumed, resumed_average, rows = resumable(path, epochs=2, make=make, loader=loader)
+    assert rows == history
+    assert same_state(unbroken, resumed)
+    assert same_state(average, resumed_average)
+
+
+def test_the_momentum_matters_to_the_oracle_above(tmp_path):
+    """Dropping the momentum from the checkpoint changes the result, so equal bits mean that it was kept."""
+    unbroken, *_ = resumable(None)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        resumable(path, interrupt_in(2))
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    kept = {key: value for key, value in tensors(path).items() if not key.startswith("optimizer/")}
+    training.save_file(kept, path, metadata=metadata)
+    resumed, *_ = resumable(path)
+    assert not same_state(unbroken, resumed)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    path = tmp_path / "run.safetensors"
+    model, _, history = resumable(path)
+
+    def never(model, batch):
+        raise AssertionError("trained again")
+
+    again, _, rows = resumable(path, never)
+    assert rows == history and same_state(model, again)
+
+
+def test_a_longer_run_continues_from_a_shorter_one(tmp_path):
+    long, _, history = resumable(None, epochs=4)
+    resumable(tmp_path / "run.safetensors", epochs=2)
+    continued, _, rows = resumable(tmp_path / "run.safetensors", epochs=4)
+    assert rows == history and same_state(long, continued)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_resuming_works_with_and_without_momentum(momentum, tmp_path):
+    path = tmp_path / "run.safetensors"
+    whole, _ = trained(momentum=momentum)
+    trained(momentum=momentum, checkpoint=path, epochs=1)
+    resumed, _ = trained(momentum=momentum, checkpoint=path)
+    assert same_state(whole, resumed)
+
+
+def test_frozen_parameters_stay_and_resume(tmp_path):
+    def frozen():
+        model = network()
+        model[0].requires_grad_(False)
+        return model
+
+    whole, _ = trained(frozen())
+    path = tmp_path / "run.safetensors"
+    trained(frozen(), checkpoint=path, epochs=2)
+    resumed, _ = trained(frozen(), checkpoint=path)
+    assert same_state(whole, resumed)
+    assert torch.equal(whole[0].weight, network()[0].weight)
+
+
+def test_the_checkpoint_is_safetensors_with_the_history_in_it(tmp_path):
+    path = tmp_path / "run.safetensors"
+    model, average, history = resumable(path)
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["history"]) == history
+    kept = tensors(path)
+    for name, module in (("model", model), ("average", average)):
+        for key, value in module.state_dict().items():
+            assert torch.equal(kept[f"{name}/{key}"], value) and kept[f"{name}/{key}"].dtype == value.dtype
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_a_crash_while_the_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+    unbroken, *_ = resumable(None)
+    resumable(path, epochs=2)
+    before = path.read_bytes()
+
+    def crash(tensors, filename, metadata=None):
+        with open(filename, "wb") as file:
+            file.write(b"half a file")
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "save_file", crash)
+        with pytest.raises(OSError, match="disk full"):
+            resumable(path)
+    assert path.read_bytes() == before
+    resumed, *_ = resumable(path)
+    assert same_state(unbroken, resumed)
+
+
+# Predicting
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_predict_is_in_eval_mode_and_restores_the_mode(mode):
+    model, _ = trained(epochs=1)
+    model.train(mode)
+    before = copy.deepcopy(model.state_dict())
+    loader = Batches(shuffled=False)
+    logits, labels = predict(model, loader)
+    assert model.training is mode and model[1].training is mode
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    expected = copy.deepcopy(model).eval()(loader.images).detach()
+    assert torch.allclose(logits, expected, atol=1e-5)
+    assert torch.equal(labels, loader.labels)
+
+
+def test_predict_keeps_the_order_of_the_loader_and_the_last_smaller_batch():
+    model, loader = network(), Batches(21)
+    logits, labels = predict(model, loader)
+    assert logits.shape == (21, 4)
+    order = torch.cat([batch.index for batch in loader])
+    assert not torch.equal(order, torch.arange(21))
+    assert torch.equal(labels, loader.labels[order])
+    assert torch.allclose(logits, model.eval()(loader.images[order]).detach(), atol=1e-5)
+
+
+def test_predict_records_no_gradients_and_draws_nothing():
+    before = torch.get_rng_state()
+    logits, _ = predict(network(), Batches())
+    assert not logits.requires_grad
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# The best epoch
+
+
+def test_the_best_model_keeps_the_weights_of_the_best_score_and_of_the_first_of_equals():
+    models = [network(seed) for seed in range(4)]
+    best = BestModel(network(9))
+    for model, score in zip(models, [0.3, 0.5, 0.5, 0.4], strict=True):
+        best.offer(model, score)
+    assert same_state(best.model, models[1])
+    assert best.score.item() == 0.5
+
+
+def test_the_best_model_is_a_copy():
+    model = network()
+    best = BestModel(model)
+    best.offer(model, 0.1)
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert best.model[0].weight.any()
+
+
+def test_the_best_model_survives_an_interruption(tmp_path):
+    scores = [0.2, 0.9, 0.4, 0.5]
+
+    def run(path, loss=loss_fn):
+        model = network()
+        best = BestModel(model)
+        fit(
+            model, Batches(), loss, epochs=4, learning_rate=0.05, checkpoint=path, stateful={"best": best},
+            after_epoch=lambda m, epoch: best.offer(m, scores[epoch]), progress=False,
+        )  # fmt: skip
+        return best
+
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run(path, interrupt_in(3))
+    resumed = run(path)
+    assert resumed.score.item() == pytest.approx(0.9)
+    assert same_state(resumed, run(None))
+    assert same_state(resumed.model, trained(epochs=2)[0])
