@@ -97,7 +97,7 @@ def _run_notebooks(folder: Path, parameters: dict) -> None:
             try:
                 papermill.execute_notebook(
                     notebook, folder / notebook.name, parameters=parameters, cwd=NOTEBOOKS, kernel_name="python3",
-                    progress_bar=False,
+                    progress_bar=False, extra_arguments=["--log-level=40"],
                 )  # fmt: skip
             except papermill.PapermillExecutionError as error:
                 bar.close()
@@ -109,7 +109,9 @@ def _print_table1(study) -> None:
     from rosutils import results, tables
 
     table = tables.table1(
-        results.read(study.output / "results.csv"), tasks=study.about_tasks(), student=study.parameters.distillation.student
+        results.read(study.output / "results.csv"),
+        tasks=study.about_tasks(),
+        student=study.parameters.distillation.student,
     )
     click.echo(f"\nTable I, F1 and its parts: the paper's, ours, ours minus the paper's ({study.watermark()})\n")
     click.echo(tables.side_by_side(table))

@@ -22,7 +22,9 @@ class Bank:
     def __init__(self, logits: Tensor, index: Tensor) -> None:
         """`index` [N] holds the example numbers that the third axis of `logits` stands for."""
         if logits.shape[2] != len(index):
-            raise InputError(f"the bank holds logits of {logits.shape[2]} examples, but {len(index)} example numbers were given")
+            raise InputError(
+                f"the bank holds logits of {logits.shape[2]} examples, but {len(index)} example numbers were given"
+            )
         self.logits = logits
         self._position = torch.full((int(index.max()) + 1,), -1)
         self._position[index] = torch.arange(len(index))

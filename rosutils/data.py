@@ -51,7 +51,9 @@ class Task:
         )
 
 
-def make_task(name: str, examples, *, fractions: Sequence[float], noise, seed: int, lists=None, keep_unlabelled=True) -> Task:
+def make_task(
+    name: str, examples, *, fractions: Sequence[float], noise, seed: int, lists=None, keep_unlabelled=True
+) -> Task:
     """A task from a source's examples: split 70/10/20 by group (or by list files), noise on the training part.
 
     Raises InputError for lists that do not fit, and AssertionError should a group ever be in two parts.
@@ -64,7 +66,10 @@ def make_task(name: str, examples, *, fractions: Sequence[float], noise, seed: i
     if lists:
         split = _split_by_lists(lists, examples.names, groups, set(eligible.tolist()))
     elif "split" in examples.card:  # the publisher's own parts, as ranges of examples
-        split = {part: eligible[(eligible >= start) & (eligible < end)] for part, (start, end) in examples.card["split"].items()}
+        split = {
+            part: eligible[(eligible >= start) & (eligible < end)]
+            for part, (start, end) in examples.card["split"].items()
+        }
     else:
         split = split_by_group(groups, fractions, eligible=eligible, generator=_generator(seed, 0))
     assert_groups_apart(split, groups)
@@ -89,17 +94,16 @@ def _generator(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1009 + stream)
 
 
-def examples_by_class(task: Task, per_class: int, *, part: str = "train") -> dict[str, np.ndarray]:
-    """The first images of each class of a part, uint8 [n, channels, H, W], for looking at; clean labels, one per group."""
+def examples_by_class(task: Task, per_class: int, *, part: str = "train") -> dict[str, Tensor]:
+    """The first examples of each class of a part by clean label, one per lesion or patient: for looking at."""
     index = task.split[part]
     first_of_group = np.unique(task.groups[index].numpy(), return_index=True)[1]
     index = index[torch.from_numpy(np.sort(first_of_group))]
     labels = task.clean_labels[index]
-    chosen = {
+    return {
         name: index[(labels[:, number] > 0) if task.multilabel else (labels == number)][:per_class]
         for number, name in enumerate(task.class_names)
     }
-    return {name: np.asarray(task.images[found.numpy()]) for name, found in chosen.items() if len(found)}
 
 
 def fingerprint(*parts: str | Tensor) -> str:
@@ -131,18 +135,24 @@ def split_by_group(
     return split
 
 
-def _split_by_lists(lists: Mapping[str, str], names: Sequence[str], groups: Tensor, eligible: set[int]) -> dict[str, Tensor]:
+def _split_by_lists(
+    lists: Mapping[str, str], names: Sequence[str], groups: Tensor, eligible: set[int]
+) -> dict[str, Tensor]:
     """Parts from text files of image names; listed names that are not present are left out, a group in two parts is an error."""
     position = {name: number for number, name in enumerate(names)}
     split, seen = {}, {}
     for part in PARTS:
         path = Path(lists[part])
         if not path.is_file():
-            raise InputError(f"data list '{part}': the file {path} does not exist; give the path of a text file of image names")
+            raise InputError(
+                f"data list '{part}': the file {path} does not exist; give the path of a text file of image names"
+            )
         listed = [line.strip() for line in path.read_text().splitlines() if line.strip()]
         present = sorted({position[name] for name in listed if name in position} & eligible)
         if not present:
-            raise InputError(f"data list '{part}': none of the {len(listed)} names in {path} is among the {len(names)} images")
+            raise InputError(
+                f"data list '{part}': none of the {len(listed)} names in {path} is among the {len(names)} images"
+            )
         split[part] = torch.tensor(present)
         for group in set(groups[split[part]].tolist()):
             if seen.setdefault(group, part) != part:

@@ -77,7 +77,9 @@ class ReinforcedLoss:
             losses = torch.stack([task_loss(teacher, batch.labels, multilabel=several) for teacher in teachers])
         states = self.selector.states(features, soft_targets(teachers, 1.0, multilabel=several), losses)
         actions = self._actions(states, batch.epoch)
-        divergence = weighted_divergence(logits, teachers, selection_weights(actions), self.temperature, self.multilabel)
+        divergence = weighted_divergence(
+            logits, teachers, selection_weights(actions), self.temperature, self.multilabel
+        )
         hard = task_loss(logits, batch.labels, multilabel=self.multilabel)
         soft = self.alpha * self.temperature**2 * divergence
         if batch.epoch > 0:

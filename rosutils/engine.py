@@ -26,8 +26,12 @@ def run_jobs(
     order = sorted(range(len(jobs)), key=lambda i: -costs[i])
     with tqdm(total=sum(costs), desc=description, disable=not jobs, bar_format=_BAR) as bar:
         calls = (joblib.delayed(_on_threads)(function, jobs[i], i, threads) for i in order)
-        options = {"n_jobs": 1} if backend == "inline" else {"n_jobs": min(workers, max(1, len(jobs))), "backend": "loky"}
-        for done, i in enumerate(joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **options)(calls), 1):
+        options = (
+            {"n_jobs": 1} if backend == "inline" else {"n_jobs": min(workers, max(1, len(jobs))), "backend": "loky"}
+        )
+        for done, i in enumerate(
+            joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **options)(calls), 1
+        ):
             bar.set_postfix_str(f"{done} of {len(jobs)} runs", refresh=False)
             bar.update(min(costs[i], bar.total - bar.n))  # rounding must not carry the bar past its end
 

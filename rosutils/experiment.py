@@ -1,18 +1,19 @@
 """The parameters of a study with the data they name, and each run's recipe, key, inputs and outputs."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rosutils import models
 from rosutils.augment import View
 from rosutils.bank import Bank
-from rosutils.data import Loader, Task, fingerprint, make_task
+from rosutils.data import Loader, Task, examples_by_class, fingerprint, make_task
 from rosutils.params import ROOT, Parameters
-from rosutils.sources import open_source
+from rosutils.sources import open_source, synthetic
 from rosutils.store import Run, Store, digest
 from rosutils.subsets import overlapping_subsets
 
@@ -76,7 +77,11 @@ class Experiment:
             section = data.sources[name]
             root = Path(data.root) if data.root is not None else None
             examples = open_source(
-                section, pixels=data.pixels, root=root, allow_missing=data.allow_missing, cache_root=self.folder / "cache"
+                section,
+                pixels=data.pixels,
+                root=root,
+                allow_missing=data.allow_missing,
+                cache_root=self.folder / "cache",
             )
             self._tasks[name] = make_task(
                 name, examples, fractions=data.fractions, noise=self.parameters.noise, lists=section.lists,
@@ -84,13 +89,28 @@ class Experiment:
             )  # fmt: skip
         return self._tasks[name]
 
+    def gallery(self, name: str, *, per_class: int, pixels: int | None = None) -> dict[str, np.ndarray]:
+        """Training images of each class, uint8 [n, channels, H, W]; with `pixels` synthetic scenes are drawn at that size."""
+        task, source = self.task(name), self.parameters.data.sources[name]
+        pixels = pixels or self.parameters.data.pixels
+        chosen = {label: index for label, index in examples_by_class(task, per_class).items() if len(index)}
+        if source.source != "synthetic" or pixels == self.parameters.data.pixels:
+            return {label: np.asarray(task.images[index.numpy()]) for label, index in chosen.items()}
+        draw = partial(synthetic.draw, source.modality, pixels=pixels, seed=source.seed)
+        return {label: np.stack([draw(number) for number in index.tolist()]) for label, index in chosen.items()}
+
     def subsets(self, name: str) -> list[Tensor]:
         """Section III-A: the example numbers of the k overlapping subsets of a task's training part."""
         task, section = self.task(name), self.parameters.subsets
         train = task.split["train"]
         generator = torch.Generator().manual_seed(self.parameters.seeds.data * 1009 + 2)
         chosen = overlapping_subsets(
-            len(train), section.count, section.overlap, scheme=section.scheme, groups=task.groups[train], generator=generator
+            len(train),
+            section.count,
+            section.overlap,
+            scheme=section.scheme,
+            groups=task.groups[train],
+            generator=generator,
         )
         return [train[index] for index in chosen]
 
@@ -115,7 +135,13 @@ class Experiment:
     def recipe(self, spec: RunSpec) -> dict:
         """Everything that decides a run's result, JSON-able; the key is its hash."""
         section = self.parameters.training
-        recipe = {"format": FORMAT, "role": spec.role, "task": spec.task, "architecture": spec.architecture, "seed": spec.seed}
+        recipe = {
+            "format": FORMAT,
+            "role": spec.role,
+            "task": spec.task,
+            "architecture": spec.architecture,
+            "seed": spec.seed,
+        }
         recipe |= {"data": self.task(spec.task).fingerprint, "examples": fingerprint(self.training_index(spec))}
         recipe |= {"pixels": self.parameters.data.pixels, "view_seed": self.parameters.seeds.data}
         if spec.role == "bank":

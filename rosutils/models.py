@@ -71,7 +71,9 @@ def _load_imagenet(backbone: nn.Module, architecture: str) -> None:
     """ImageNet weights for everything but the last layer, whose size differs."""
     path, weights = ARCHITECTURES[architecture]
     try:
-        state = torchvision.models.get_weight(weights).get_state_dict(progress=False, check_hash=False, weights_only=True)
+        state = torchvision.models.get_weight(weights).get_state_dict(
+            progress=False, check_hash=False, weights_only=True
+        )
     except OSError as error:
         raise InputError(
             f"training.pretraining is imagenet, but the weights of {architecture} could not be downloaded ({error}); "

@@ -214,9 +214,11 @@ def load(profile: str | Path, **sections: Any) -> Parameters:
         if name not in SECTIONS:
             raise InputError(_unknown(name, SECTIONS))
     try:
-        return Parameters.model_validate(_lay_over(base, {k: v for k, v in sections.items() if v not in ({}, [], None)}))
+        return Parameters.model_validate(
+            _lay_over(base, {k: v for k, v in sections.items() if v not in ({}, [], None)})
+        )
     except ValidationError as error:
-        raise InputError("; ".join(_sentence(e) for e in error.errors())) from None
+        raise InputError("; ".join(_sentences(error.errors()))) from None
 
 
 def _read(profile: str | Path, complete: bool) -> dict:
@@ -257,14 +259,29 @@ def _unknown(name: str, allowed) -> str:
     return f"{name}: unknown key{hint}; allowed here: {', '.join(allowed)}"
 
 
-def _sentence(error: Mapping) -> str:
-    where = ".".join(str(part) for part in error["loc"] if part not in ("constrained-int", "literal['auto']"))
+def _sentences(errors: list) -> list[str]:
+    """One for each key: a key that may be one of two kinds has an error of each kind."""
+    sentences: dict[tuple, list[str]] = {}
+    for error in errors:
+        place = tuple(part for part in error["loc"] if part not in ("constrained-int", "literal['auto']"))
+        sentences.setdefault(place, []).append(_sentence(error, ".".join(map(str, place))))
+    return [
+        first + "".join(" or " + other.split("is not allowed: ")[-1] for other in rest)
+        for first, *rest in sentences.values()
+    ]
+
+
+def _sentence(error: Mapping, where: str) -> str:
     if error["type"] == "extra_forbidden":
         return _unknown(where, _fields_at(error["loc"][:-1]))
     if error["type"] == "missing":
         return f"{where}: this key is missing and has no default"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {error['input']!r} is not allowed: {message}" if where and error["type"] != "value_error" else message
+    return (
+        f"{where}: {error['input']!r} is not allowed: {message}"
+        if where and error["type"] != "value_error"
+        else message
+    )
 
 
 def _fields_at(location: tuple) -> list[str]:
@@ -279,26 +296,3 @@ def _fields_at(location: tuple) -> list[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     return list(model.model_fields)
-
-
-# What Section IV states; every other value of params/paper.yaml is our choice.
-STATED = frozenset({
-    "data.fractions", "subsets.count", "subsets.overlap", "teachers.architectures", "training.epochs", "training.batch_size",
-    "training.learning_rate", "training.milestones", "training.momentum", "training.weight_decay", "distillation.student",
-    "distillation.single_teacher", "distillation.temperature", "distillation.alpha", "distillation.averaging_start",
-})  # fmt: skip
-
-
-def departures(parameters: Parameters, printed: Parameters) -> list[tuple[str, Any, Any]]:
-    """Every (key, Section IV-B's value, value here) in which a profile departs from the printed settings."""
-    ours, theirs = _flat(parameters.model_dump()), _flat(printed.model_dump())
-    skipped = ("profile", "engine.", "data.root", "data.allow_missing", "data.sources.")
-    keys = [key for key in theirs if not key.startswith(skipped)]
-    return [(key, theirs[key], ours.get(key)) for key in keys if ours.get(key) != theirs[key]]
-
-
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat

@@ -1,11 +1,41 @@
-"""What the paper leaves open: each a parameter with a named default, and what a profile chose."""
+"""What the paper leaves open and what a profile chose there; and where a profile departs from what the paper states."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from rosutils.params import Parameters
 
 
+# What Section IV states; every other value of params/paper.yaml is our choice.
+STATED = frozenset({
+    "data.fractions", "subsets.count", "subsets.overlap", "teachers.architectures", "training.epochs", "training.batch_size",
+    "training.learning_rate", "training.milestones", "training.momentum", "training.weight_decay", "distillation.student",
+    "distillation.single_teacher", "distillation.temperature", "distillation.alpha", "distillation.averaging_start",
+})  # fmt: skip
+
+
+def departures(parameters: Parameters, printed: Parameters) -> list[tuple[str, Any, Any]]:
+    """Every (key, Section IV-B's value, value here) in which a profile departs from the printed settings."""
+    ours, theirs = _flat(parameters.model_dump()), _flat(printed.model_dump())
+    skipped = ("profile", "engine.", "data.root", "data.allow_missing", "data.sources.")
+    keys = [key for key in theirs if not key.startswith(skipped)]
+    return [(key, theirs[key], ours.get(key)) for key in keys if ours.get(key) != theirs[key]]
+
+
+def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
 def readings(parameters: Parameters) -> list[tuple[str, str, str]]:
     """(open point, reading chosen by these parameters, alternatives) for each of them, in the order of the paper."""
-    p, d = parameters, parameters.distillation
+    return _of_the_method(parameters) + _of_the_evaluation(parameters)
+
+
+def _of_the_method(p: Parameters) -> list[tuple[str, str, str]]:
+    d = p.distillation
     return [
         (
             "overlap ratio (III-A)",
@@ -42,6 +72,11 @@ def readings(parameters: Parameters) -> list[tuple[str, str, str]]:
             "re-estimated on the training set" if d.refresh_batchnorm else "left as copied",
             "distillation.refresh_batchnorm: true or false",
         ),
+    ]
+
+
+def _of_the_evaluation(p: Parameters) -> list[tuple[str, str, str]]:
+    return [
         (
             "precision, recall, F1",
             "lesion weighted, chest micro (inferred from the printed numbers)",

@@ -87,7 +87,9 @@ class Store:
         folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
         try:
             for name, content in tensors.items():
-                save_file({k: v.detach().cpu().contiguous() for k, v in content.items()}, folder / f"{name}.safetensors")
+                save_file(
+                    {k: v.detach().cpu().contiguous() for k, v in content.items()}, folder / f"{name}.safetensors"
+                )
             for name, table in (tables or {}).items():
                 table.to_csv(folder / f"{name}.csv", index=False)
             checksums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}

@@ -16,6 +16,7 @@ from rosutils.engine import run_jobs
 from rosutils.experiment import Experiment, RunSpec, bank_of
 from rosutils.metrics import best_thresholds, evaluate
 from rosutils.params import ROOT
+from rosutils.readings import STATED, departures
 from rosutils.runs import make_job, versions
 
 
@@ -72,7 +73,9 @@ class Study(Experiment):
         data = self.parameters.data
         sources = " and ".join(dict.fromkeys(data.sources[name].source for name in self.parameters.tasks))
         kind = f"{sources} images"
-        text = f"profile {self.parameters.profile} · {kind} · {data.pixels} px · {self.parameters.training.epochs} epochs"
+        text = (
+            f"profile {self.parameters.profile} · {kind} · {data.pixels} px · {self.parameters.training.epochs} epochs"
+        )
         return text if self.parameters.profile == "paper" else f"{text} · not comparable with the paper"
 
     def tasks(self) -> dict[str, Task]:
@@ -82,7 +85,8 @@ class Study(Experiment):
     def about_tasks(self) -> dict[str, dict]:
         """What tables and figures need to know of each task."""
         return {
-            name: {"multilabel": task.multilabel, "class_names": task.class_names} for name, task in self.tasks().items()
+            name: {"multilabel": task.multilabel, "class_names": task.class_names}
+            for name, task in self.tasks().items()
         }
 
     def teachers(self, task: str, pool: str) -> tuple[RunSpec, ...]:
@@ -146,7 +150,9 @@ class Study(Experiment):
 
     def results(self) -> pd.DataFrame:
         """Every measurement of every finished run of this study, written to results.csv, the one source of numbers."""
-        rows = [row for spec in self.all_runs() if spec.role != "bank" and self.run(spec) for row in self._measure(spec)]
+        rows = [
+            row for spec in self.all_runs() if spec.role != "bank" and self.run(spec) for row in self._measure(spec)
+        ]
         if not rows:
             raise InputError(f"no run of profile '{self.parameters.profile}' is finished yet; run: make reproduce")
         frame = pd.concat(rows, ignore_index=True)
@@ -162,7 +168,11 @@ class Study(Experiment):
             if task.multilabel and self.parameters.evaluation.thresholds == "validation":
                 thresholds = best_thresholds(scores["validation"], labels["validation"])
             rows = evaluate(
-                scores["test"], labels["test"], multilabel=task.multilabel, class_names=task.class_names, thresholds=thresholds
+                scores["test"],
+                labels["test"],
+                multilabel=task.multilabel,
+                class_names=task.class_names,
+                thresholds=thresholds,
             )
             on_subsets = spec.subset is not None or any(teacher.subset is not None for teacher in spec.teachers)
             yield rows.assign(
@@ -182,8 +192,8 @@ class Study(Experiment):
 
     def departures(self) -> list[tuple[str, str, str]]:
         """(key, Section IV-B, here) wherever the profile departs from params/paper.yaml."""
-        rows = params.departures(self.parameters, params.load("paper"))
-        return [(key + ("" if key in params.STATED else " (not stated in the paper)"), str(a), str(b)) for key, a, b in rows]
+        rows = departures(self.parameters, params.load("paper"))
+        return [(key + ("" if key in STATED else " (not stated in the paper)"), str(a), str(b)) for key, a, b in rows]
 
     def provenance(self) -> dict:
         """Where the numbers come from: parameters, data, versions and every finished run; no path and no time of writing."""
@@ -194,7 +204,13 @@ class Study(Experiment):
             for name, task in self.tasks().items()
         }  # fmt: skip
         runs = {run.key: run.about()["record"] for spec in self.all_runs() if (run := self.run(spec))}
-        return {"profile": self.parameters.profile, "parameters": parameters, "data": data, "versions": versions(), "runs": runs}
+        return {
+            "profile": self.parameters.profile,
+            "parameters": parameters,
+            "data": data,
+            "versions": versions(),
+            "runs": runs,
+        }
 
     def status(self) -> pd.DataFrame:
         """Each run with its artefacts: done or missing, seconds it took or should take on one worker."""

@@ -49,7 +49,9 @@ def fit(
         loader.set_epoch(epoch)
         loss = _train_epoch(model, loader, loss_fn, optimizer, seed=seed * 100_003 + epoch)
         if not torch.isfinite(torch.tensor(loss)):
-            raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}: lower training.learning_rate ({learning_rate})")
+            raise FloatingPointError(
+                f"the loss is {loss} in epoch {epoch + 1}: lower training.learning_rate ({learning_rate})"
+            )
         columns = after_epoch(model, epoch) if after_epoch else None
         history.append({"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **(columns or {})})
         if checkpoint is not None:

@@ -28,7 +28,9 @@ TINY = {
 
 
 def lay_over(base: dict, changes: dict) -> dict:
-    both = {key for key in base.keys() & changes.keys() if isinstance(base[key], dict) and isinstance(changes[key], dict)}
+    both = {
+        key for key in base.keys() & changes.keys() if isinstance(base[key], dict) and isinstance(changes[key], dict)
+    }
     return {**base, **changes, **{key: lay_over(base[key], changes[key]) for key in both}}
 
 
@@ -56,7 +58,7 @@ def shared_folder(tmp_path_factory) -> Path:
 
 
 class Net(torch.nn.Module):
-    """A network of a few parameters with what tells train from eval mode apart: BatchNorm and, if asked for, dropout."""
+    """A few parameters, with what tells train from eval mode: BatchNorm and, if asked for, dropout."""
 
     def __init__(self, n_classes: int, *, seed: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -46,7 +46,9 @@ def test_without_augmentation_every_epoch_has_the_same_logits(small_task, make_n
 
 
 def batch_of(index, epoch):
-    return Batch(torch.zeros(len(index), 3, 8, 8), torch.zeros(len(index), dtype=torch.long), torch.tensor(index), epoch)
+    return Batch(
+        torch.zeros(len(index), 3, 8, 8), torch.zeros(len(index), dtype=torch.long), torch.tensor(index), epoch
+    )
 
 
 BANK_INDEX = torch.tensor([3, 5, 8])

@@ -211,9 +211,7 @@ def test_the_fingerprint_reads_all_images_whatever_their_memory_layout():
     assert cache.fingerprint(**content | {"images": transposed}) != cache.fingerprint(**content)
 
 
-@given(
-    value=st.integers(0, 255), width=st.integers(1, 70), height=st.integers(1, 70), pixels=st.integers(1, 40)
-)
+@given(value=st.integers(0, 255), width=st.integers(1, 70), height=st.integers(1, 70), pixels=st.integers(1, 40))
 @settings(max_examples=30, deadline=None)
 def test_a_constant_image_stays_constant_at_every_size(tmp_path_factory, value, width, height, pixels):
     path = saved(tmp_path_factory.mktemp("constant"), np.full((height, width), value, np.uint8))

@@ -24,7 +24,8 @@ def examples(n=600, *, multilabel=False, n_classes=4, group_size=3, fingerprint=
     return Examples(
         images=generator.integers(0, 256, (n, 3, pixels, pixels), dtype=np.uint8), labels=labels,
         groups=generator.permutation(n) // group_size, names=tuple(f"image{i:04d}" for i in range(n)),
-        class_names=tuple("abcdefgh"[:n_classes]), multilabel=multilabel, fingerprint=fingerprint, card={"source": "test"},
+        class_names=tuple("abcdefgh"[:n_classes]), multilabel=multilabel,
+        fingerprint=fingerprint, card={"source": "test"},
     )  # fmt: skip
 
 
@@ -87,7 +88,9 @@ def test_images_without_any_finding_are_kept_or_dropped_as_asked():
     found = examples(multilabel=True)
     empty = set(np.flatnonzero(found.labels.sum(1) == 0).tolist())
     assert empty
-    in_a_part = [set(torch.cat(list(task(found, keep_unlabelled=keep).split.values())).tolist()) for keep in (True, False)]
+    in_a_part = [
+        set(torch.cat(list(task(found, keep_unlabelled=keep).split.values())).tolist()) for keep in (True, False)
+    ]
     assert in_a_part[0] == set(range(600)) and in_a_part[1] == set(range(600)) - empty
 
 
@@ -108,7 +111,11 @@ def test_lists_decide_the_parts_and_names_that_are_not_present_are_left_out(tmp_
     found = examples(12, group_size=1)
     paths = lists(tmp_path, train=[*named(5, 1, 9), "absent", ""], validation=named(0), test=named(7, 2))
     split = task(found, lists=paths).split
-    assert {part: index.tolist() for part, index in split.items()} == {"train": [1, 5, 9], "validation": [0], "test": [2, 7]}
+    assert {part: index.tolist() for part, index in split.items()} == {
+        "train": [1, 5, 9],
+        "validation": [0],
+        "test": [2, 7],
+    }
 
 
 def test_a_list_file_that_does_not_exist_is_named(tmp_path):
@@ -255,7 +262,9 @@ def test_without_shuffling_every_example_comes_in_the_order_given():
     loader = Loader(made, index, batch_size=50)
     found = batches(loader)
     assert torch.cat([batch.index for batch in found]).equal(index)
-    assert [len(batch.index) for batch in found] == [50] * (len(index) // 50) + [len(index) % 50] * (len(index) % 50 > 0)
+    assert [len(batch.index) for batch in found] == [50] * (len(index) // 50) + [len(index) % 50] * (
+        len(index) % 50 > 0
+    )
     assert len(found) == len(loader)
 
 

@@ -34,7 +34,9 @@ def on_the_fly(teachers, batch):
 
 
 @pytest.mark.parametrize("per_example", [False, True])
-def test_the_loss_is_eq_4_with_the_teachers_on_the_fly_for_whole_epochs(bank_and_teachers, small_task, make_net, per_example):
+def test_the_loss_is_eq_4_with_the_teachers_on_the_fly_for_whole_epochs(
+    bank_and_teachers, small_task, make_net, per_example
+):
     bank, teachers, loader = bank_and_teachers
     options = {**OPTIONS, "multilabel": small_task.multilabel}
     loss = DistillationLoss(bank, ExponentialWeights(3, seed=4, per_example=per_example), **options)
@@ -175,7 +177,9 @@ def test_later_epochs_are_eq_4_with_the_selected_teachers_alone(reinforced, smal
         )
         torch.testing.assert_close(value, (0.9 * 0.5**2 * soft + 0.1 * hard).mean(), rtol=0, atol=1e-5)
         rewards = (-hard - (soft if reward == "r2" else 0)).detach()
-        torch.testing.assert_close(selector.episode[-1][2], (rewards - rewards.mean()) / rewards.std(), rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            selector.episode[-1][2], (rewards - rewards.mean()) / rewards.std(), rtol=0, atol=1e-4
+        )
         assert selector.episode[-1][1].equal(picked)
         none_selected += int((picked.sum(0) == 0).sum())
     assert none_selected > 0  # the case in which the task loss counts alone has been there

@@ -105,10 +105,10 @@ def overlapping(texts, renderer):
 def test_no_words_of_fig1_lie_on_others_or_outside_the_page(scheme, tmp_path):
     drawn = schematic(subsets=subsets(scheme), scheme=scheme)
     figures.write_figure(drawn, tmp_path, "fig1", WATERMARK)
-    clashes, boxes = overlapping(
-        [*drawn.axes[0].texts, *drawn.axes[0].get_legend().get_texts(), *drawn.texts],
-        FigureCanvasAgg(drawn).get_renderer(),
-    )
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    words = [*drawn.axes[0].texts, *drawn.axes[0].get_legend().get_texts(), *drawn.texts]
+    clashes, boxes = overlapping(words, canvas.get_renderer())
     assert clashes == []
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= drawn.bbox.x1 and box.y1 <= drawn.bbox.y1 for _, box in boxes)
 

@@ -22,9 +22,7 @@ ROWS = [
 
 
 def truth_line(name, *classes):
-    return ",".join(
-        [name, *("1.0" if column in classes else "0.0" for column in (*isic2019.CLASS_NAMES, "UNK"))]
-    )
+    return ",".join([name, *("1.0" if column in classes else "0.0" for column in (*isic2019.CLASS_NAMES, "UNK"))])
 
 
 def write(root, rows=ROWS, images=INPUT, lines=None):
@@ -44,9 +42,7 @@ def write(root, rows=ROWS, images=INPUT, lines=None):
 
 def load(root, allow_missing=False, pixels=16):
     section = SimpleNamespace(source="isic2019", modality=None, examples=None, seed=0)
-    return open_source(
-        section, pixels=pixels, root=root, allow_missing=allow_missing, cache_root=root / "cache"
-    )
+    return open_source(section, pixels=pixels, root=root, allow_missing=allow_missing, cache_root=root / "cache")
 
 
 @pytest.mark.parametrize("images", [INPUT, f"{INPUT}/{INPUT}"])
@@ -78,9 +74,7 @@ def test_the_card_counts_classes_and_images(tmp_path):
     write(tmp_path)
     card = load(tmp_path, pixels=64).card
     assert card["counts"] == {"MEL": 1, "NV": 2, "BCC": 1, "AK": 0, "BKL": 0, "DF": 0, "VASC": 0, "SCC": 1}
-    assert (
-        card["raw"]["images_named"] == 5 and card["raw"]["missing"] == 0 and card["raw"]["without_row"] == 0
-    )
+    assert card["raw"]["images_named"] == 5 and card["raw"]["missing"] == 0 and card["raw"]["without_row"] == 0
     assert card["raw"]["shorter_side"] == {"smallest": 30, "largest": 30} and card["raw"]["enlarged"] == 5
     assert set(card["raw"]["label_files"]) == {TRUTH, METADATA}
 

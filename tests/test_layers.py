@@ -50,7 +50,9 @@ def imported_modules(text: str) -> set[str]:
 
 
 def test_imports_are_found_wherever_they_stand():
-    text = "from rosutils import InputError, models\nimport rosutils.store\ndef f():\n    from rosutils.data import Task\n"
+    text = (
+        "from rosutils import InputError, models\nimport rosutils.store\ndef f():\n    from rosutils.data import Task\n"
+    )
     assert imported_modules(text) == {"models", "store", "data"}
     assert imported_modules("import rosutils\nfrom rosutils import InputError, __version__\nimport torch\n") == set()
 

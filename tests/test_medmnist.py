@@ -20,7 +20,9 @@ def write(folder, name, *, labels, grey, pixels=28):
     rng = np.random.default_rng(0)
     arrays = {}
     for part, n in {"train": 14, "val": 4, "test": 6}.items():
-        arrays[f"{part}_images"] = rng.integers(0, 256, (n, pixels, pixels) if grey else (n, pixels, pixels, 3), dtype=np.uint8)
+        arrays[f"{part}_images"] = rng.integers(
+            0, 256, (n, pixels, pixels) if grey else (n, pixels, pixels, 3), dtype=np.uint8
+        )
         arrays[f"{part}_labels"] = labels(rng, n)
     (folder / "medmnist").mkdir(parents=True, exist_ok=True)
     np.savez(folder / "medmnist" / f"{name}.npz", **arrays)
@@ -36,7 +38,9 @@ def fourteen_labels(rng, n):
 
 
 def opened(tmp_path, dataset, pixels=28):
-    return open_source(section(dataset), pixels=pixels, root=tmp_path, allow_missing=False, cache_root=tmp_path / "cache")
+    return open_source(
+        section(dataset), pixels=pixels, root=tmp_path, allow_missing=False, cache_root=tmp_path / "cache"
+    )
 
 
 def test_dermamnist_keeps_images_labels_and_the_official_split(tmp_path):

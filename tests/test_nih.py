@@ -46,9 +46,7 @@ def load(root, allow_missing=False):
     return open_source(section, pixels=8, root=root, allow_missing=allow_missing, cache_root=root / "cache")
 
 
-@pytest.mark.parametrize(
-    "folders", [("images_001/images", "images_012/images"), ("images",), ("images_003",)]
-)
+@pytest.mark.parametrize("folders", [("images_001/images", "images_012/images"), ("images",), ("images_003",)])
 def test_images_labels_and_patients_are_read_in_the_order_of_names(tmp_path, folders):
     write(tmp_path, folders=folders)
     found = load(tmp_path)
@@ -67,9 +65,7 @@ def test_findings_are_matched_by_their_whole_name(tmp_path):
     write(tmp_path)
     found = load(tmp_path)
     for name, row in zip(found.names, found.labels, strict=True):
-        assert {finding for finding, there in zip(found.class_names, row, strict=True) if there} == EXPECTED[
-            name
-        ]
+        assert {finding for finding, there in zip(found.class_names, row, strict=True) if there} == EXPECTED[name]
 
 
 def test_images_without_any_of_the_eight_are_kept_and_counted(tmp_path):
@@ -124,9 +120,7 @@ def test_a_partial_download_is_counted_and_refused_unless_allowed(tmp_path):
     raw = write(tmp_path)
     for path in (raw / "images_001").rglob("*.png"):
         path.unlink()
-    with pytest.raises(
-        InputError, match=r"3 of 5 images .*first: 00000001_001.png.*--allow-missing.*the 2 present"
-    ):
+    with pytest.raises(InputError, match=r"3 of 5 images .*first: 00000001_001.png.*--allow-missing.*the 2 present"):
         load(tmp_path)
     found = load(tmp_path, allow_missing=True)
     assert found.names == ("00000001_000.png", "00000003_000.png")
@@ -139,9 +133,7 @@ def test_images_without_a_row_are_left_out_counted_and_told(tmp_path, caplog):
     (raw / "images" / "._00000001_000.png").write_bytes(b"left by macOS")
     found = load(tmp_path)
     assert len(found.names) == 5
-    assert found.card["raw"]["without_row"] == 1 and found.card["raw"]["first_without_row"] == [
-        "00000009_000.png"
-    ]
+    assert found.card["raw"]["without_row"] == 1 and found.card["raw"]["first_without_row"] == ["00000009_000.png"]
     assert "1 images have no row" in caplog.text
 
 

@@ -51,7 +51,9 @@ def test_a_notebook_is_thin(notebook):
     assert len(code(notebook)) <= 12
     for cell in code(notebook):
         assert len(cell.source.splitlines()) <= 12, cell.source
-        assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        assert not [
+            node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        ]
         assert not any(word in cell.source for word in ("torch.optim", "open(", "plt.", ".backward("))
 
 
@@ -94,7 +96,16 @@ def rosutils(*arguments):
 
 
 def papermill(notebook, output, *arguments):
-    command = [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb", str(output), "--cwd", "notebooks", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        f"notebooks/{notebook}.ipynb",
+        str(output),
+        "--cwd",
+        "notebooks",
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
@@ -127,7 +138,9 @@ def test_the_chain_leaves_executed_notebooks_with_something_to_see_after_every_s
     for path in NOTEBOOKS:
         executed = read(chain[0] / "smoke" / "notebooks" / path.name)
         outputs = [output for cell in code(executed) for output in cell.outputs]
-        assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"], outputs
+        assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"], (
+            outputs
+        )
         assert len(outputs) >= 4
 
 
@@ -148,12 +161,20 @@ def test_results_hold_every_setting_for_both_tasks_and_all_seeds(chain):
 
 def test_a_second_run_trains_nothing_and_gives_the_same_bytes(chain):
     folder, printed = chain
-    before = contents(folder, below="figures/smoke"), contents(folder, below="store"), (folder / "smoke/results.csv").read_bytes()
+    before = (
+        contents(folder, below="figures/smoke"),
+        contents(folder, below="store"),
+        (folder / "smoke/results.csv").read_bytes(),
+    )
     again = rosutils("reproduce", "smoke", "-y", engine(folder))
     assert again.returncode == 0, again.stderr
     assert "; 0 to make" in again.stdout
     assert again.stdout.split("Table I")[1] == printed.split("Table I")[1]
-    after = contents(folder, below="figures/smoke"), contents(folder, below="store"), (folder / "smoke/results.csv").read_bytes()
+    after = (
+        contents(folder, below="figures/smoke"),
+        contents(folder, below="store"),
+        (folder / "smoke/results.csv").read_bytes(),
+    )
     assert after == before
 
 

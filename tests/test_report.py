@@ -20,7 +20,8 @@ def measured(offsets, seeds=(0, 1, 2), spread=0.001):
     """RoS-KD at 0.5; each other setting below it by its offset, give or take `spread` with the seed."""
     rows = [
         {"task": task, "setting": setting, "student": "resnet18", "seed": seed, "overlap": 0.4, "noise": 0.2,
-         "attack": "", "eps": math.nan, "norm": "", "class": "", "average": PRINTED_AVERAGE[about["multilabel"]], "metric": metric,
+         "attack": "", "eps": math.nan, "norm": "", "class": "",
+         "average": PRINTED_AVERAGE[about["multilabel"]], "metric": metric,
          "value": 0.5 - offsets.get(setting, 0.0) + (spread * (seed - 1) if setting != "RoS-KD" else 0),
          "run": f"student-{setting.replace(' ', '')}-{seed}"}
         for task, about in TASKS.items() for setting in SETTINGS for seed in seeds

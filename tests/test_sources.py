@@ -175,12 +175,7 @@ def test_a_label_file_that_is_not_text_is_named(raw):
 
 
 def test_a_byte_order_mark_and_spaces_are_no_part_of_names(raw):
-    text = (
-        (raw / ENTRIES)
-        .read_text()
-        .replace(",No Finding,", ", No Finding ,")
-        .replace("_000.png,", "_000.png ,")
-    )
+    text = (raw / ENTRIES).read_text().replace(",No Finding,", ", No Finding ,").replace("_000.png,", "_000.png ,")
     (raw / ENTRIES).write_text("\ufeff" + text, encoding="utf-8")
     assert load(raw).card["counts"]["Mass"] == 2
 

@@ -113,6 +113,12 @@ def test_what_was_put_is_what_is_got_bit_for_bit(store):
     assert store.verify() == []
 
 
+def test_every_digit_of_a_table_survives(store):
+    values = np.exp(np.random.default_rng(0).uniform(-300, 300, 5000))
+    run = put(store, tables={"history": pd.DataFrame({"loss": values})})
+    assert (run.table("history")["loss"].to_numpy() == values).all()
+
+
 def test_tensors_that_record_gradients_are_stored_without_them(store):
     weight = torch.nn.Parameter(torch.ones(3))
     run = put(store, tensors={"weights": {"w": weight, "view": torch.arange(6.0).view(2, 3).T}})

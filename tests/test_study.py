@@ -213,7 +213,9 @@ def interrupt_at(epoch: int, monkeypatch):
 
 @pytest.mark.parametrize("setting", INTERRUPTED)
 @pytest.mark.parametrize("where", ["in the third epoch", "after the last epoch"])
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(unbroken, without_students, setting, where, monkeypatch):
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
+    unbroken, without_students, setting, where, monkeypatch
+):
     study = Study.load("smoke", **without_students)
     spec = study.student("lesion", setting, 0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

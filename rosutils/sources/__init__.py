@@ -35,9 +35,7 @@ class Examples:
     card: dict
 
 
-def open_source(
-    section, *, pixels: int, root: Path | None, allow_missing: bool, cache_root: Path
-) -> Examples:
+def open_source(section, *, pixels: int, root: Path | None, allow_missing: bool, cache_root: Path) -> Examples:
     """The examples that one entry of `data.sources` describes, prepared now or found in `cache_root`.
 
     `section` has the attributes source ("synthetic", "isic2019", "nih" or "medmnist") and, for synthetic images,

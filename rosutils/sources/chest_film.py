@@ -10,7 +10,14 @@ import numpy as np
 
 
 CLASSES = (
-    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
 )
 CHANNELS, GROUP, STREAM = 1, "patient", 20
 MOST_VIEWS = 4
@@ -24,7 +31,8 @@ COURSES = (
     (3, "Cardiomegaly Effusion"),
     (1, "Cardiomegaly"),
     (4, "Infiltration Pneumonia"),
-    (1, "Infiltration Atelectasis"), (1, "Infiltration Effusion"),
+    (1, "Infiltration Atelectasis"),
+    (1, "Infiltration Effusion"),
     (1, "Pneumonia"),
     (2, "Mass Nodule"),
     (1, "Mass Effusion"),

@@ -214,8 +214,14 @@ def _squamous_cell(canvas, lesion, rng):
 
 
 STRUCTURES = {
-    "MEL": _melanoma, "NV": _nevus, "BCC": _basal_cell, "AK": _keratosis_actinic,
-    "BKL": _keratosis_benign, "DF": _dermatofibroma, "VASC": _vascular, "SCC": _squamous_cell,
+    "MEL": _melanoma,
+    "NV": _nevus,
+    "BCC": _basal_cell,
+    "AK": _keratosis_actinic,
+    "BKL": _keratosis_benign,
+    "DF": _dermatofibroma,
+    "VASC": _vascular,
+    "SCC": _squamous_cell,
 }
 
 

@@ -69,4 +69,9 @@ def read(path: Path, dataset: str) -> tuple[dict, dict]:
         "groups": np.arange(len(labels)), "names": tuple(f"{dataset}-{number:06d}" for number in range(len(labels))),
         "class_names": class_names, "multilabel": multilabel,
     }  # fmt: skip
-    return content, {"source": "medmnist", "options": {"dataset": dataset}, "split": split, "note": NOTES.get(dataset, "")}
+    return content, {
+        "source": "medmnist",
+        "options": {"dataset": dataset},
+        "split": split,
+        "note": NOTES.get(dataset, ""),
+    }
