@@ -58,8 +58,10 @@ def _sections(parameters: str, data: str | None) -> dict:
         sections = yaml.safe_load(parameters)
     except yaml.YAMLError as error:
         raise InputError(f"-y is not valid YAML: {error}") from None
-    if not isinstance(sections, dict):
+    if not isinstance(sections, dict) or not all(isinstance(name, str) for name in sections):
         raise InputError(f"-y must be YAML sections such as '{{distillation: {{alpha: 0.5}}}}', found {parameters!r}")
+    if "profile" in sections:
+        raise InputError("-y holds the key 'profile', which is the command's own argument; leave it out")
     if data is not None:
         sections["data"] = {**(sections.get("data") or {}), "root": str(Path(data).resolve())}
     return sections

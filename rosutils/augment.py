@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rosutils import InputError
+
 
 _SALTS = {"down": 1, "right": 2, "vertical": 3, "horizontal": 4}
 
@@ -18,7 +20,11 @@ class View:
     flips: tuple[str, ...] = ()
 
     def __call__(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
-        """The views [B, channels, H, W] of `images` [B, channels, H, W] whose example numbers are `index` [B]."""
+        """The views [B, channels, H, W] of `images` [B, channels, H, W] whose example numbers are `index` [B].
+
+        Raises InputError for more padding than the image can reflect, or an unknown flip.
+        """
+        self._check(min(images.shape[2:]))
         if self.pad == 0 and not self.flips:
             return images
         index = index.to(images.device)
@@ -26,6 +32,14 @@ class View:
         columns = self._positions(images.shape[3], index, epoch, shift="right", flip="horizontal")
         batch = torch.arange(len(images), device=images.device)[:, None, None]
         return images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def _check(self, side: int) -> None:
+        if not 0 <= self.pad < side:
+            raise InputError(
+                f"training.augmentation.pad is {self.pad}; allowed for images of {side} px: 0 to {side - 1}"
+            )
+        if unknown := set(self.flips) - {"horizontal", "vertical"}:
+            raise InputError(f"training.augmentation.flips: {min(unknown)!r} is unknown; allowed: horizontal, vertical")
 
     def _positions(self, length: int, index: Tensor, epoch: int, *, shift: str, flip: str) -> Tensor:
         """Which source row (or column) [B, length] each row of the view shows; the edge is reflected."""

@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @torch.no_grad()
@@ -14,7 +14,27 @@ def update_average(average: nn.Module, model: nn.Module, n_averaged: int) -> Non
         smooth.copy_(current)
 
 
+@torch.no_grad()
 def refresh_batchnorm(model: nn.Module, loader) -> None:
-    """BatchNorm's running statistics re-estimated on the images of `loader` (Izmailov et al. 2018, section 3.2)."""
-    # A last batch of one image has no variance to estimate.
-    update_bn((batch.images for batch in loader if len(batch.images) > 1), model)
+    """BatchNorm's running statistics re-estimated on the images of `loader` (Izmailov et al. 2018, section 3.2).
+
+    Unlike torch's `update_bn` each batch counts by its size, and no other layer is put into training mode.
+    """
+    layers = {layer: layer.momentum for layer in model.modules() if isinstance(layer, _BatchNorm)}
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.train()
+    seen = 0
+    for batch in loader:
+        if len(batch.images) == 1:  # a last batch of one image has no variance to estimate
+            continue
+        seen += len(batch.images)
+        for layer in layers:
+            layer.momentum = len(batch.images) / seen
+        model(batch.images)
+    for layer, momentum in layers.items():
+        layer.momentum = momentum
+    for module, mode in modes.items():
+        module.training = mode

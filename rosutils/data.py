@@ -79,7 +79,7 @@ def make_task(
     return Task(
         name=name, images=examples.images, labels=given, clean_labels=labels, groups=groups, names=examples.names,
         class_names=examples.class_names, multilabel=examples.multilabel, split=split, card=examples.card,
-        fingerprint=fingerprint(examples.fingerprint, given, *(split[part] for part in PARTS)),
+        fingerprint=fingerprint(examples.fingerprint, given, *(part for name in PARTS for part in (name, split[name]))),
         noise_rate=float(noise_rate(given[split["train"]], labels[split["train"]])),
     )  # fmt: skip
 

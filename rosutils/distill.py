@@ -99,7 +99,7 @@ class ReinforcedLoss:
         return actions
 
     def after_epoch(self) -> dict:
-        """The policy pass at the end of an episode; columns for the history: share of teachers selected, share of images with none."""
+        """The policy pass at the end of an episode; history: shares of teachers selected and of images with none."""
         self.selector.learn()
         images = self.considered / max(1, len(self.bank.logits))
         row = {"selected": self.selected / max(1.0, self.considered), "unselected": self.unselected / max(1.0, images)}

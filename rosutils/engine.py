@@ -6,6 +6,11 @@ import joblib
 import torch
 from tqdm.auto import tqdm
 
+from rosutils import InputError
+
+
+BACKENDS = ("inline", "loky")
+
 
 def run_jobs(
     function: Callable,
@@ -20,8 +25,10 @@ def run_jobs(
     """Call `function(job)` for every job, the costliest first, with a progress bar in units of cost.
 
     Each job runs on `threads` CPU threads whatever the backend, so the bits of its result do not depend on it.
-    The first exception of a job is raised.
+    The first exception of a job is raised, and InputError for an unknown backend.
     """
+    if backend not in BACKENDS:
+        raise InputError(f"engine.backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
     costs = list(costs) if costs is not None else [1.0] * len(jobs)
     order = sorted(range(len(jobs)), key=lambda i: -costs[i])
     with tqdm(total=sum(costs), desc=description, disable=not jobs, bar_format=_BAR) as bar:

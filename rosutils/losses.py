@@ -60,4 +60,4 @@ def weighted_divergence(
 ) -> Tensor:
     """The inner sum of Eq. 4, sum_m w_m KL(q_m || p), for each example, [B]; weights [K] or [K, B]."""
     divergences = teacher_divergences(student_logits, teacher_logits, temperature, multilabel=multilabel)
-    return (weights.view(len(divergences), -1) * divergences).sum(0)
+    return ((weights[:, None] if weights.ndim == 1 else weights) * divergences).sum(0)

@@ -7,14 +7,10 @@ from torch import Tensor, nn
 from rosutils import InputError
 
 
-# Attribute path of the last linear layer, and the weights that pretraining "imagenet" names.
+# Attribute path of each network's last linear layer.
 ARCHITECTURES = {
-    "resnet18": ("fc", "ResNet18_Weights.IMAGENET1K_V1"),
-    "resnet34": ("fc", "ResNet34_Weights.IMAGENET1K_V1"),
-    "resnet50": ("fc", "ResNet50_Weights.IMAGENET1K_V1"),
-    "mobilenet_v2": ("classifier.1", "MobileNet_V2_Weights.IMAGENET1K_V1"),
-    "densenet121": ("classifier", "DenseNet121_Weights.IMAGENET1K_V1"),
-}
+    "resnet18": "fc", "resnet34": "fc", "resnet50": "fc", "mobilenet_v2": "classifier.1", "densenet121": "classifier",
+}  # fmt: skip
 
 # Training time of an image relative to ResNet-18, measured on one CPU thread at 32 px; orders the queue, longest first.
 RELATIVE_COST = {"resnet18": 1.0, "mobilenet_v2": 0.65, "resnet34": 1.8, "resnet50": 2.9, "densenet121": 2.1}
@@ -36,6 +32,8 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled penultimate features [B, F] of images [B, 1 or 3, H, W] in [0, 1]."""
+        if images.shape[1] not in (1, 3):
+            raise InputError(f"images have {images.shape[1]} channels; allowed are 1 (grey) and 3 (colour)")
         images = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
         lacking = [max(0, SMALLEST_SIDE - side) for side in images.shape[-2:]]
         if any(lacking):
@@ -55,10 +53,12 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
     """
     if architecture not in ARCHITECTURES:
         raise InputError(f"architecture '{architecture}' is unknown; allowed: {', '.join(ARCHITECTURES)}")
-    path = ARCHITECTURES[architecture][0]
+    path = ARCHITECTURES[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
+    if pretraining not in ("none", "imagenet"):
+        raise InputError(f"pretraining is {pretraining!r}; allowed: none, imagenet")
     if pretraining == "imagenet":
         _load_imagenet(backbone, architecture)
     head = backbone.get_submodule(path)
@@ -69,18 +69,17 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
 
 def _load_imagenet(backbone: nn.Module, architecture: str) -> None:
     """ImageNet weights for everything but the last layer, whose size differs."""
-    path, weights = ARCHITECTURES[architecture]
     try:
-        state = torchvision.models.get_weight(weights).get_state_dict(
-            progress=False, check_hash=False, weights_only=True
-        )
-    except OSError as error:
+        with torch.random.fork_rng(devices=[]):
+            published = torchvision.models.get_model(architecture, weights="IMAGENET1K_V1", progress=False)
+    except (OSError, RuntimeError) as error:  # no network; a file with another hash, or without a layer
         raise InputError(
-            f"training.pretraining is imagenet, but the weights of {architecture} could not be downloaded ({error}); "
+            f"training.pretraining is imagenet, but the weights of {architecture} could not be loaded ({error}); "
             f"put the file into {torch.hub.get_dir()}/checkpoints, or set training.pretraining: none"
         ) from None
     own = backbone.state_dict()
-    own.update({name: value for name, value in state.items() if not name.startswith(f"{path}.")})
+    head = f"{ARCHITECTURES[architecture]}."
+    own.update({name: value for name, value in published.state_dict().items() if not name.startswith(head)})
     backbone.load_state_dict(own)
 
 

@@ -47,7 +47,10 @@ class Run:
 
     def problems(self) -> list[str]:
         """What is wrong with the run's files, one sentence each; empty when all is well."""
-        expected = self.about()["checksums"]
+        try:
+            expected = self.about()["checksums"]
+        except (ValueError, KeyError, TypeError):
+            return [f"{self.key}/run.json is damaged"]
         return [f"{self.key}/{name} is {state}" for name in expected if (state := self._state(name, expected[name]))]
 
     def _state(self, name: str, checksum: str) -> str:
@@ -57,7 +60,10 @@ class Run:
         return "" if _checksum(path) == checksum else "damaged (its checksum differs)"
 
     def _checked(self, name: str) -> Path:
-        state = self._state(name, self.about()["checksums"][name])
+        checksums = self.about()["checksums"]
+        if name not in checksums:
+            raise InputError(f"the run {self.key} holds no {name}; it holds {', '.join(checksums)}")
+        state = self._state(name, checksums[name])
         if state:
             raise InputError(f"{self.path / name} is {state}: delete the folder {self.path} and it will be made again")
         return self.path / name
@@ -95,13 +101,20 @@ class Store:
             checksums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
             about = {"recipe": recipe, "record": record, "checksums": checksums}
             (folder / "run.json").write_text(json.dumps(about, indent=1, sort_keys=True))
-            if self.get(key) is None:
-                folder.chmod(0o755)
-                folder.rename(self.root / key)
+            self._move_into_place(folder, key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self.checkpoint(key).unlink(missing_ok=True)
         return Run(self.root / key)
+
+    def _move_into_place(self, folder: Path, key: str) -> None:
+        folder.chmod(0o755)
+        try:
+            if self.get(key) is None:
+                folder.rename(self.root / key)
+        except OSError:  # another process was faster: its run stays
+            if self.get(key) is None:
+                raise
 
     def keys(self) -> list[str]:
         """The keys of all finished runs, sorted."""

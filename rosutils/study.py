@@ -131,6 +131,10 @@ class Study(Experiment):
     def ensure(self, runs: Sequence[RunSpec]) -> None:
         """Make the missing ones of the runs and what they need: teachers, then banks, then students, longest first."""
         missing = self.missing(dict.fromkeys(_with_prerequisites(runs)))
+        for spec in missing:
+            self.loader(
+                spec, self.training_index(spec), shuffled=True
+            )  # a batch too large is told before hours of training
         engine, parameters = self.parameters.engine, self.parameters.model_dump_json()
         for stage in STAGES:
             here = [spec for spec in missing if spec.role == stage]

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+
+from rosutils import InputError
 
 
 def fit(
@@ -36,7 +38,7 @@ def fit(
     learning rate falls by `decay` after each of the `milestones` (in finished epochs). `after_epoch(model, epoch)` may return
     columns for the history. With a `checkpoint` path the state of `model`, the optimiser and every module in `stateful`
     is kept after each epoch, and training resumes from it with the same bits. Raises FloatingPointError where the loss
-    is not finite.
+    is not finite, and InputError for a damaged checkpoint.
     """
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
     modules = {"model": model, **(stateful or {})}
@@ -80,10 +82,13 @@ def _train_epoch(model: nn.Module, loader, loss_fn: Callable, optimizer: torch.o
 @torch.inference_mode()
 def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
     """Logits [N, C] and labels of every example of `loader`, on the CPU; eval mode, the model's mode is restored."""
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
-    pairs = [(model(batch.images).cpu(), batch.labels.cpu()) for batch in loader]
-    model.train(was_training)
+    try:
+        pairs = [(model(batch.images).cpu(), batch.labels.cpu()) for batch in loader]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     logits, labels = zip(*pairs, strict=True)
     return torch.cat(logits), torch.cat(labels)
 
@@ -116,9 +121,12 @@ def _save(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.O
 def _resume(path: Path | None, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> list[dict]:
     if path is None or not path.is_file():
         return []
-    with safe_open(path, framework="pt") as file:
-        history = json.loads(file.metadata()["history"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            history = json.loads(file.metadata()["history"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the checkpoint {path} is damaged ({error}); delete it, and the run starts anew") from None
     for name, module in modules.items():
         prefix = f"{name}/"
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

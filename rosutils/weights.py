@@ -1,4 +1,4 @@
-"""How much each teacher counts: one alone, all equally, exponential draws (Section III-B), or reinforced selection (Baseline IV)."""
+"""How much each teacher counts: one alone, all equally, exponential draws (Section III-B), or reinforced selection."""
 
 import torch
 from torch import Tensor, nn
@@ -28,18 +28,19 @@ class ReinforcedSelector(nn.Module):
     """Baseline IV: a logistic policy that selects teachers for each example, trained by policy gradient.
 
     Our adaptation of Yuan et al. (AAAI 2021), since the paper gives no details: state [student features (layer-normed);
-    teacher probabilities; teacher loss], one Bernoulli action per teacher and example, REINFORCE with a running-mean
-    baseline and an entropy bonus, one pass over the episode (an epoch) with plain SGD.
+    teacher probabilities; teacher loss], one Bernoulli action per teacher and example, REINFORCE with rewards
+    standardised over the batch (its mean is the baseline) and an entropy bonus, one pass over the episode (an epoch) with
+    plain SGD.
     """
 
     def __init__(
         self, n_features: int, n_classes: int, *, learning_rate: float = 0.1, entropy_bonus: float = 1e-3
     ) -> None:
         super().__init__()
-        self.policy = nn.Linear(n_features + n_classes + 1, 1)
+        with torch.random.fork_rng(devices=[]):  # a Linear draws its weights before we set them to zero
+            self.policy = nn.Linear(n_features + n_classes + 1, 1)
         nn.init.zeros_(self.policy.weight)
         nn.init.zeros_(self.policy.bias)
-        self.register_buffer("mean_reward", torch.zeros(()))
         self.learning_rate = learning_rate
         self.entropy_bonus = entropy_bonus
         self.episode: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -47,9 +48,7 @@ class ReinforcedSelector(nn.Module):
     def states(self, features: Tensor, probabilities: Tensor, losses: Tensor) -> Tensor:
         """F(s) [K, B, D] from student features [B, F], teacher probabilities [K, B, C], teacher losses [K, B]."""
         representation = F.layer_norm(features.detach(), features.shape[1:]).expand(len(losses), -1, -1)
-        clipped = losses.clamp(max=10)
-        standardised = (clipped - clipped.mean()) / clipped.std().clamp(min=1e-6)
-        return torch.cat([representation, probabilities, standardised[..., None]], dim=-1)
+        return torch.cat([representation, probabilities, _standardised(losses.clamp(max=10))[..., None]], dim=-1)
 
     def forward(self, states: Tensor) -> Tensor:
         """The probability of selecting each teacher for each example, [K, B], kept in [0.05, 0.95]."""
@@ -63,14 +62,12 @@ class ReinforcedSelector(nn.Module):
 
     def remember(self, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
         """Keep a batch of the episode: states [K, B, D], actions [K, B], rewards [B] (standardised over the batch)."""
-        standardised = (rewards - rewards.mean()) / rewards.std().clamp(min=1e-6)
-        self.episode.append((states, actions, standardised))
+        self.episode.append((states, actions, _standardised(rewards)))
 
     def learn(self) -> None:
         """One policy-gradient pass over the episode, which is then forgotten."""
         for states, actions, rewards in self.episode:
-            self._step(states, actions, rewards - self.mean_reward)
-            self.mean_reward.lerp_(rewards.mean(), 0.1)
+            self._step(states, actions, rewards)
         self.episode = []
 
     def _step(self, states: Tensor, actions: Tensor, advantages: Tensor) -> None:
@@ -84,6 +81,13 @@ class ReinforcedSelector(nn.Module):
         with torch.no_grad():
             for parameter, gradient in zip(self.policy.parameters(), gradients, strict=True):
                 parameter.add_(gradient * (self.learning_rate / norm.clamp(min=1)))
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """Mean 0, standard deviation 1; of equal values only rounding is left, which must not be blown up."""
+    centred = values - values.mean()
+    deviation = (centred.square().sum() / max(1, values.numel() - 1)).sqrt()
+    return centred / deviation.clamp(min=1e-3)
 
 
 def selection_weights(actions: Tensor) -> Tensor:

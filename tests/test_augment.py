@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from rosutils import InputError
 from rosutils.augment import View
 
 
@@ -150,3 +151,15 @@ def test_the_images_and_the_global_generators_are_untouched():
 def test_the_gpu_shows_the_same_pixels():
     images, index, view = pixels(50), torch.arange(50), View(9, 3, BOTH)
     assert torch.equal(view(images.cuda(), index, 7).cpu(), view(images, index, 7))
+
+
+@pytest.mark.parametrize("pad", [4, 5, 9])
+def test_more_padding_than_the_image_can_reflect_is_an_input_error(pad):
+    """pad = side wraps around to wrong pixels without a word, a larger one is an IndexError."""
+    with pytest.raises(InputError, match="pad"):
+        View(0, pad)(torch.arange(16.0).view(1, 1, 4, 4).repeat(50, 1, 1, 1), torch.arange(50), 0)
+
+
+def test_an_unknown_flip_is_an_input_error():
+    with pytest.raises(InputError, match="horisontal"):
+        View(0, 0, ("horisontal",))(torch.rand(1, 1, 4, 4), torch.tensor([0]), 0)

@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from rosutils.averaging import refresh_batchnorm, update_average
 from rosutils.data import Batch
+from rosutils.models import create
 
 
 def network(seed=0, dtype=torch.float64):
@@ -171,3 +172,20 @@ def test_a_last_batch_of_one_image_does_not_stop_the_refreshing():
     images, model = data(5)[:, :, :1, :1], nn.BatchNorm2d(3).double()
     refresh_batchnorm(model, batches(images, 4))
     assert model.running_mean.isfinite().all() and model.running_var.isfinite().all()
+
+
+def test_every_image_counts_equally_also_in_a_smaller_last_batch():
+    """The loader keeps the last smaller batch, so `update_bn` gives its images up to 128 times the weight of the others."""
+    images = torch.cat([torch.zeros(8, 1, 2, 2), torch.ones(2, 1, 2, 2)]).double()
+    layer = nn.BatchNorm2d(1).double()
+    refresh_batchnorm(layer, batches(images, 8))
+    assert torch.allclose(layer.running_mean, images.mean((0, 2, 3)))  # 0.2; found 0.5
+
+
+def test_refreshing_leaves_the_global_generator_alone():
+    """`update_bn` is in train mode, so MobileNet-v2's dropout draws from the global generator."""
+    model = create("mobilenet_v2", 2, seed=0)
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = torch.get_rng_state()
+    refresh_batchnorm(model, batches(images, 4))
+    assert torch.equal(before, torch.get_rng_state())

@@ -145,3 +145,8 @@ def test_the_bits_of_a_result_do_not_depend_on_the_backend(tmp_path):
     run_jobs(train, [(tmp_path, "inline")])
     run_jobs(train, [(tmp_path, "loky")], backend="loky", workers=2)
     assert (tmp_path / "inline").read_bytes() == (tmp_path / "loky").read_bytes()
+
+
+def test_an_unknown_backend_is_refused_and_not_taken_for_loky():
+    with pytest.raises(ValueError, match="ray"):
+        run_jobs(print, ["x"], backend="ray")

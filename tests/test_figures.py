@@ -113,6 +113,10 @@ def test_no_words_of_fig1_lie_on_others_or_outside_the_page(scheme, tmp_path):
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= drawn.bbox.x1 and box.y1 <= drawn.bbox.y1 for _, box in boxes)
 
 
+def test_fig1_counts_the_training_examples_whatever_their_numbers_in_the_task():
+    assert membership([np.array([10, 30]), np.array([30, 50])]).tolist() == [[True, True, False], [True, False, True]]
+
+
 @pytest.mark.parametrize("scheme", ["shared-core", "own-shard", "sliding-window"])
 @pytest.mark.parametrize("overlap", [0.0, 0.4, 1.0])
 def test_membership_keeps_sizes_and_intersections(scheme, overlap):

@@ -340,3 +340,9 @@ def test_the_literal_softmax_reading_takes_float_labels_of_several_classes():
     found = distillation_loss(student, teachers, labels, weights, temperature=0.5, alpha=0.9)
     soft = weighted_divergence(student, teachers, weights, 0.5, False)
     assert torch.allclose(found, (0.9 * 0.25 * soft + 0.1 * hard).mean(), atol=1e-12)
+
+
+def test_weights_of_the_wrong_shape_are_refused_not_rearranged():
+    """[B, K] instead of [K, B] is silently cut into other teachers' and examples' weights by `view`."""
+    with pytest.raises((ValueError, RuntimeError)):
+        weighted_divergence(torch.randn(4, 5), torch.randn(3, 4, 5), torch.rand(4, 3), 1.0, False)

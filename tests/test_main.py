@@ -92,6 +92,11 @@ def test_wrong_parameters_are_refused(tmp_path, command, changes, named):
     assert left_behind(tmp_path / "runs" / "store") == []
 
 
+@pytest.mark.parametrize("text", ["{profile: other, subsets: {overlap: 0.2}}", "{1: 2}", "{on: 2}"])
+def test_keys_that_are_no_sections_are_refused(text):
+    assert_refused(run("status", "smoke", "-y", text), "-y")
+
+
 @pytest.mark.parametrize(
     "text, named", [("[1", "not valid YAML"), ("3", "must be YAML sections"), ("- a", "must be YAML")]
 )

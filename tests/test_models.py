@@ -1,6 +1,7 @@
 """The five architectures: shapes, normalisation, seeds and pre-training."""
 
 import copy
+import re
 import urllib.error
 import urllib.request
 from functools import cache
@@ -37,7 +38,7 @@ def images(n=2, *, pixels=32, channels=3, seed=0):
 
 def torchvisions(model, architecture):
     """torchvision's own network with the same weights."""
-    path = ARCHITECTURES[architecture][0]
+    path = ARCHITECTURES[architecture]
     state = model.backbone.state_dict() | {f"{path}.{name}": value for name, value in model.head.state_dict().items()}
     network = torchvision.models.get_model(architecture, num_classes=model.head.out_features)
     network.load_state_dict(state)
@@ -164,7 +165,7 @@ def write_weights(folder, architecture, rename=lambda name: name):
         name: torch.full((), number + 1, dtype=value.dtype).expand(value.shape)
         for number, (name, value) in enumerate(state.items())
     }
-    file = torchvision.models.get_weight(ARCHITECTURES[architecture][1]).url.rpartition("/")[2]
+    file = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url.rpartition("/")[2]
     torch.save({rename(name): value for name, value in filled.items()}, folder / file)
     return filled
 
@@ -175,7 +176,7 @@ def test_imagenet_weights_are_loaded_everywhere_but_in_the_head(architecture, hu
     before = torch.get_rng_state()
     model = create(architecture, C, seed=0, pretraining="imagenet")
     assert torch.equal(before, torch.get_rng_state())
-    path = ARCHITECTURES[architecture][0]
+    path = ARCHITECTURES[architecture]
     loaded = model.backbone.state_dict()
     assert set(loaded) == {name for name in filled if not name.startswith(f"{path}.")}
     for name, value in loaded.items():
@@ -185,7 +186,7 @@ def test_imagenet_weights_are_loaded_everywhere_but_in_the_head(architecture, hu
 
 
 def test_without_the_file_and_the_network_it_is_an_input_error_that_says_what_to_do(hub):
-    with pytest.raises(InputError, match="weights of resnet18 could not be downloaded.*no network in tests") as error:
+    with pytest.raises(InputError, match="weights of resnet18 could not be loaded.*no network in tests") as error:
         create("resnet18", C, seed=0, pretraining="imagenet")
     assert str(hub) in str(error.value)
     assert "pretraining: none" in str(error.value)
@@ -194,3 +195,51 @@ def test_without_the_file_and_the_network_it_is_an_input_error_that_says_what_to
 def test_without_pretraining_nothing_is_downloaded(hub):
     assert isinstance(create("resnet18", C, seed=0), nn.Module)
     assert not list(hub.iterdir())
+
+
+def write_published_densenet(folder):
+    """As the published densenet121-a639ec97.pth: 'denselayer1.norm.1.weight' for 'norm1', and no batch counters."""
+    filled = write_weights(folder, "densenet121")
+    (file,) = folder.iterdir()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): value for name, value in filled.items()}
+    torch.save({name: value for name, value in old.items() if not name.endswith("num_batches_tracked")}, file)
+    return {name: value for name, value in filled.items() if not name.endswith("num_batches_tracked")}
+
+
+def test_imagenet_weights_of_densenet_are_loaded_under_the_old_names_of_the_published_file(hub):
+    filled = write_published_densenet(hub)
+    loaded = create("densenet121", C, seed=0, pretraining="imagenet").backbone.state_dict()
+    for name, value in filled.items():
+        assert name.startswith("classifier.") or torch.equal(loaded[name], value), name
+
+
+def test_a_file_that_lacks_a_layer_is_refused_and_does_not_leave_random_weights(hub):
+    write_weights(hub, "resnet18")
+    (file,) = hub.iterdir()
+    state = {name: value for name, value in torch.load(file).items() if not name.startswith("layer4")}
+    torch.save(state, file)
+    with pytest.raises((InputError, RuntimeError)):
+        create("resnet18", C, seed=0, pretraining="imagenet")
+
+
+def test_a_download_is_checked_against_its_hash(hub, monkeypatch):
+    asked = []
+
+    def download(url, destination, hash_prefix=None, progress=True):
+        asked.append(hash_prefix)
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with pytest.raises(InputError):
+        create("resnet18", C, seed=0, pretraining="imagenet")
+    assert asked == ["f37072fd"]
+
+
+def test_an_unknown_pretraining_is_an_input_error_and_no_silent_random_start():
+    with pytest.raises(InputError, match="ImageNet"):
+        create("resnet18", C, seed=0, pretraining="ImageNet")
+
+
+def test_two_channels_are_an_input_error():
+    with pytest.raises(InputError, match="channels"):
+        create("resnet18", C, seed=0)(torch.rand(2, 2, 32, 32))

@@ -1,11 +1,13 @@
 """Parameters: every profile loads, Section IV-B is as printed, and whatever is wrong is named in one line."""
 
+import re
 import shutil
 
 import pytest
 import yaml
 
 from rosutils import InputError, params
+from rosutils.readings import departures
 
 
 FILES = sorted(path for path in params.FOLDER.glob("*.yaml") if path.stem != "published")
@@ -187,18 +189,32 @@ def test_parameters_cannot_be_changed_after_they_were_checked():
 
 def test_departures_are_what_differs_from_section_iv_b_and_nothing_else():
     paper = params.load("paper")
-    assert params.departures(paper, paper) == []
+    assert departures(paper, paper) == []
     changed = params.load(
         "paper", training={"learning_rate": 0.02}, data={"pixels": 64, "root": "elsewhere"}, engine={"threads": 2}
     )
-    assert params.departures(changed, paper) == [("data.pixels", 224, 64), ("training.learning_rate", 0.1, 0.02)]
+    assert departures(changed, paper) == [("data.pixels", 224, 64), ("training.learning_rate", 0.1, 0.02)]
 
 
 @pytest.mark.parametrize("profile", params.profiles())
 def test_no_profile_departs_in_what_makes_the_method(profile):
-    departing = {key for key, _, _ in params.departures(params.load(profile), params.load("paper"))}
+    departing = {key for key, _, _ in departures(params.load(profile), params.load("paper"))}
     method = (
         "subsets.count", "subsets.overlap", "subsets.scheme", "teachers.architectures", "data.fractions",
         "distillation.temperature", "distillation.alpha", "distillation.student", "distillation.weights.normalize",
     )  # fmt: skip
     assert departing.isdisjoint(method)
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"training": {"augmentation": {"pad": 32}}}, "training.augmentation.pad is 32, but data.pixels is 32"),
+        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: inf is not allowed"),
+        ({"training": {"learning_rate": "1e-4"}}, "write 1.0e-4"),
+        ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, "data.sources.lesion: lists needs all three"),
+    ],
+)
+def test_what_the_testers_found_is_refused_with_a_sentence(sections, says):
+    with pytest.raises(InputError, match=re.escape(says)):
+        params.load("smoke", **sections)

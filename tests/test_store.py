@@ -334,3 +334,37 @@ def test_the_lock_of_a_run_keeps_others_out_and_no_other_run(store):
     with store.lock(KEY).acquire(timeout=1):
         pass
     assert store.keys() == []
+
+
+TENSORS = {"w": {"x": torch.ones(2)}}
+
+
+def test_a_put_overtaken_by_another_process_keeps_the_first_and_does_not_fail(tmp_path, monkeypatch):
+    """Between `get` and `rename` another put may land: OSError 39, Directory not empty."""
+    store = Store(tmp_path)
+    first = store.put("a", recipe={"n": 1}, record={}, tensors=TENSORS)
+    real, calls = Store.get, []
+
+    def blind_at_first(self, key):
+        calls.append(key)
+        return None if len(calls) == 1 else real(self, key)
+
+    monkeypatch.setattr(Store, "get", blind_at_first)
+    assert store.put("a", recipe={"n": 2}, record={}, tensors=TENSORS).about() == first.about()
+    assert first.about()["recipe"] == {"n": 1}
+
+
+@pytest.mark.parametrize("text", ["{", "", "[]", "{}"])
+def test_verify_reports_a_damaged_run_json_and_goes_on(tmp_path, text):
+    store = Store(tmp_path)
+    for key in "abc":
+        store.put(key, recipe={}, record={}, tensors=TENSORS)
+    (tmp_path / "a" / "run.json").write_text(text)
+    (tmp_path / "c" / "w.safetensors").write_bytes(b"x")
+    assert [problem.split(" ")[0] for problem in store.verify()] == ["a/run.json", "c/w.safetensors"]
+
+
+def test_what_a_run_does_not_hold_is_an_input_error(tmp_path):
+    run = Store(tmp_path).put("a", recipe={}, record={}, tensors=TENSORS)
+    with pytest.raises(InputError, match="averaged"):
+        run.tensors("averaged")

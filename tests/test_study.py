@@ -462,3 +462,10 @@ def test_histories_have_a_row_per_epoch(trained):
     }
     assert frame["learning_rate"].tolist() == pytest.approx([0.02, 0.002] * 3)  # falls after the first epoch
     assert {"loss", "validation_loss", "validation_f1"} <= set(frame.columns)
+
+
+def test_a_batch_larger_than_the_smallest_subset_is_refused_before_any_training(tmp_path):
+    study = Study.load("smoke", training={"batch_size": 64}, engine={"store": str(tmp_path), "backend": "inline"})
+    with pytest.raises(InputError, match="training.batch_size is 64"):
+        study.ensure(study.runs("table1"))
+    assert not study.store.keys()

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from rosutils import training
+from rosutils import InputError, training
 from rosutils.averaging import update_average
 from rosutils.data import Batch
 from rosutils.losses import task_loss
@@ -166,6 +166,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_other_dropout():
     other, _ = trained(seed=2)
     assert same_state(one, again) and first == second
     assert not same_state(one, other)
+
+
+def test_dropout_is_drawn_anew_in_each_batch_and_each_epoch():
+    seen = []
+
+    def masks(model, batch):
+        seen.append(nn.functional.dropout(torch.ones(64), 0.5))
+        return loss_fn(model, batch)
+
+    trained(loss=masks)
+    assert len({tuple(mask.tolist()) for mask in seen}) == 9
 
 
 def test_training_leaves_the_global_generator_as_it_was():
@@ -422,3 +433,33 @@ def test_the_best_model_survives_an_interruption(tmp_path):
     assert resumed.score.item() == pytest.approx(0.9)
     assert same_state(resumed, run(None))
     assert same_state(resumed.model, trained(epochs=2)[0])
+
+
+class Once(list):
+    def set_epoch(self, epoch):
+        pass
+
+
+def test_a_damaged_checkpoint_is_an_input_error_that_names_the_file(tmp_path):
+    """SafetensorError: header too small; the run can never be made until someone finds the hidden file."""
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(b"\0" * 7)
+    with pytest.raises(InputError, match="run.safetensors"):
+        fit(
+            nn.Linear(1, 1), Once([1]), lambda m, b: m(torch.ones(1, 1)).sum(), epochs=1, learning_rate=0.1,
+            checkpoint=path, progress=False,
+        )  # fmt: skip
+
+
+def test_predict_restores_the_mode_after_an_error():
+    model = nn.Sequential(nn.Linear(2, 2)).train()
+    with pytest.raises(RuntimeError):
+        predict(model, [Batch(torch.ones(1, 3), torch.ones(1), torch.arange(1), 0)])
+    assert model.training
+
+
+def test_predict_leaves_a_frozen_layer_in_eval_mode():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2)).train()
+    model[0].eval()
+    predict(model, [Batch(torch.ones(2, 2), torch.ones(2), torch.arange(2), 0)])
+    assert not model[0].training and model[1].training

@@ -349,3 +349,24 @@ def test_a_selector_restored_from_its_state_continues_with_the_same_bits():
     assert taught(unbroken, classroom, episodes=3) == taught(restored, other, episodes=3)
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, restored.state_dict()[name]), name
+
+
+@given(reward=st.floats(-5, 0, width=32), b=st.integers(2, 64))
+def test_a_constant_reward_whatever_it_is_has_no_advantage(reward, b):
+    """Rounding of the mean (1e-7) is divided by the floor of the deviation (1e-6): advantages of 0.1 and more."""
+    policy = ReinforcedSelector(3, 2)
+    policy.remember(torch.zeros(2, b, 6), torch.ones(2, b), torch.full((b,), reward))
+    assert policy.episode[0][2].abs().max() < 1e-2
+
+
+def test_making_a_selector_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    ReinforcedSelector(3, 2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_batch_of_one_example_does_not_poison_the_policy():
+    policy = ReinforcedSelector(3, 2)
+    policy.remember(torch.ones(2, 1, 6), torch.ones(2, 1), torch.tensor([1.0]))
+    policy.learn()
+    assert policy.policy.weight.isfinite().all()

@@ -59,11 +59,9 @@ def fig1_schematic(
 
 
 def membership(subsets) -> np.ndarray:
-    """Which subsets each example is in, bool [K, N], ordered so that examples in the same subsets lie together."""
-    n = 1 + max(int(np.asarray(subset).max()) for subset in subsets)
-    member = np.zeros((len(subsets), n), dtype=bool)
-    for row, subset in zip(member, subsets, strict=True):
-        row[np.asarray(subset)] = True
+    """Which subsets each of the N examples of their union is in, bool [K, N]; examples in the same subsets lie together."""
+    union = np.unique(np.concatenate([np.asarray(subset) for subset in subsets]))
+    member = np.stack([np.isin(union, np.asarray(subset)) for subset in subsets])
     # The core first, then round the circle of teachers: shards lie in turn, and windows in one piece. Where chance
     # has made many kinds of overlap, what one teacher alone has comes last instead of lying scattered.
     angle = 2 * np.pi * (np.arange(len(member)) + 0.5) / len(member)

@@ -1,18 +1,9 @@
-"""The sections of a parameter file, validated: an unknown key, a wrong type or a value out of range is an error that names it."""
+"""The sections of a parameter file: names, types, ranges and defaults."""
 
-import difflib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rosutils import InputError
-
-
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "params"
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,7 +14,7 @@ Seed = Annotated[int, Field(ge=0)]
 class Section(BaseModel):
     """A section of a parameter file: frozen, strict about types, closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Source(Section):
@@ -193,106 +184,14 @@ class Parameters(Section):
                 f"distillation.single_teacher is '{self.distillation.single_teacher}' (Baseline II's teacher), "
                 f"which must be one of teachers.architectures {self.teachers.architectures}"
             )
+        if self.training.augmentation.pad >= self.data.pixels:
+            raise ValueError(
+                f"training.augmentation.pad is {self.training.augmentation.pad}, but data.pixels is {self.data.pixels}: "
+                "padding reflects the image and must be smaller than it"
+            )
         if self.distillation.averaging_start >= self.training.epochs:
             raise ValueError(
                 f"distillation.averaging_start is {self.distillation.averaging_start}, but training.epochs is "
                 f"{self.training.epochs}: nothing would be averaged; it must be smaller"
             )
         return self
-
-
-SECTIONS = tuple(Parameters.model_fields)
-
-
-def load(profile: str | Path, **sections: Any) -> Parameters:
-    """The parameters of a profile (a name in params/ or a YAML file) with sections laid over them.
-
-    Raises InputError naming the key, the value and what is allowed.
-    """
-    base = _read(profile, complete="data" in sections and "training" in sections)
-    for name in sections:
-        if name not in SECTIONS:
-            raise InputError(_unknown(name, SECTIONS))
-    try:
-        return Parameters.model_validate(
-            _lay_over(base, {k: v for k, v in sections.items() if v not in ({}, [], None)})
-        )
-    except ValidationError as error:
-        raise InputError("; ".join(_sentences(error.errors()))) from None
-
-
-def _read(profile: str | Path, complete: bool) -> dict:
-    path = Path(profile)
-    if path.suffix not in (".yaml", ".yml"):
-        path = FOLDER / f"{profile}.yaml"
-    if not path.is_file():
-        if complete and Path(profile).suffix == "":
-            return {"profile": str(profile)}
-        raise InputError(
-            f"profile '{profile}': no file {path.name} found; allowed: {', '.join(profiles())}, or the path of a YAML file"
-        )
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold sections ({', '.join(SECTIONS)}), found {type(content).__name__}")
-    return content
-
-
-def profiles() -> list[str]:
-    """The names of the profiles that come with the kit."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "published")
-
-
-def _lay_over(base: Mapping, changes: Mapping) -> dict:
-    merged = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _lay_over(merged[key], value) if both else value
-    return merged
-
-
-def _unknown(name: str, allowed) -> str:
-    near = difflib.get_close_matches(name.split(".")[-1], list(allowed), n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
-    return f"{name}: unknown key{hint}; allowed here: {', '.join(allowed)}"
-
-
-def _sentences(errors: list) -> list[str]:
-    """One for each key: a key that may be one of two kinds has an error of each kind."""
-    sentences: dict[tuple, list[str]] = {}
-    for error in errors:
-        place = tuple(part for part in error["loc"] if part not in ("constrained-int", "literal['auto']"))
-        sentences.setdefault(place, []).append(_sentence(error, ".".join(map(str, place))))
-    return [
-        first + "".join(" or " + other.split("is not allowed: ")[-1] for other in rest)
-        for first, *rest in sentences.values()
-    ]
-
-
-def _sentence(error: Mapping, where: str) -> str:
-    if error["type"] == "extra_forbidden":
-        return _unknown(where, _fields_at(error["loc"][:-1]))
-    if error["type"] == "missing":
-        return f"{where}: this key is missing and has no default"
-    message = error["msg"].removeprefix("Value error, ")
-    return (
-        f"{where}: {error['input']!r} is not allowed: {message}"
-        if where and error["type"] != "value_error"
-        else message
-    )
-
-
-def _fields_at(location: tuple) -> list[str]:
-    """The keys allowed in the section that a pydantic error location points to."""
-    model: type[BaseModel] = Parameters
-    for part in location:
-        if isinstance(part, int) or part not in model.model_fields:
-            if issubclass(model, Data):
-                model = Source
-            continue
-        annotation = model.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return list(model.model_fields)
