@@ -72,7 +72,11 @@ def _flip_rates(clean: np.ndarray, noisy: np.ndarray, class_names) -> Figure:
     fig, [[ax]] = subplots(size=(WIDTH / 2, 3.0))
     rates.plot.barh(ax=ax, color=[BLUE, RED], width=0.75)
     ax.invert_yaxis()
-    ax.set(xlabel="share", title=f"{np.mean(clean != noisy):.1%} of {clean.size:,} labels differ")
+    ax.set(
+        xlim=(0, max(0.05, 1.05 * rates.to_numpy().max())),
+        xlabel="share",
+        title=f"{np.mean(clean != noisy):.1%} of {clean.size:,} labels differ",
+    )
     ax.get_legend().remove()
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=1)
     return fig

@@ -65,6 +65,15 @@ def _share_height(axes: np.ndarray, period: int) -> None:
     """The same scale in every panel of one kind, so that runs can be compared by eye."""
     for kind in range(period):
         panels = [ax for ax in axes[kind::period].flat if ax.get_visible()]
+        values = np.concatenate(
+            [line.get_ydata() for ax in panels for line in ax.get_lines() if len(line.get_ydata()) > 2]
+        )
+        values = values[np.isfinite(values) & (values > 0)]
+        if (
+            kind == 0 and len(values) and values.max() > 10 * np.median(values)
+        ):  # one run's outlier would flatten all others
+            for ax in panels:
+                ax.set_yscale("log")
         low, high = min(ax.get_ylim()[0] for ax in panels), max(ax.get_ylim()[1] for ax in panels)
         for ax in panels:
             ax.set_ylim(low, high)
