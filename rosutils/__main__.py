@@ -99,7 +99,7 @@ def _run_notebooks(folder: Path, parameters: dict) -> None:
             try:
                 papermill.execute_notebook(
                     notebook, folder / notebook.name, parameters=parameters, cwd=NOTEBOOKS, kernel_name="python3",
-                    progress_bar=False, extra_arguments=["--log-level=40"],
+                    progress_bar=False, extra_arguments=["--log-level=50"],
                 )  # fmt: skip
             except papermill.PapermillExecutionError as error:
                 bar.close()

@@ -196,6 +196,15 @@ def test_learning_rate_steps_are_marked_between_the_epochs_they_separate():
     assert [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1] == [3.5]
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+@pytest.mark.parametrize(("factor", "scale"), [(1, "linear"), (100, "log")])
+def test_a_loss_far_above_the_others_makes_the_scale_of_all_losses_logarithmic(epochs, factor, scale):
+    table = history(runs=list("abcde"), epochs=epochs)
+    table.loc[0, "validation_loss"] *= factor
+    axes = figures.training_curves(table).axes
+    assert [ax.get_yscale() for ax in axes] == [scale] * 5 + ["linear"] * 5
+
+
 def test_table1_plot_puts_the_mean_beside_the_printed_value():
     ax = figures.table1_plot(measured(), tasks=TASKS).axes[0]
     paper, seeds, ours = ax.lines[0], ax.lines[1], ax.lines[2]

@@ -40,6 +40,9 @@ def training_curves(history: pd.DataFrame) -> Figure:
             ax.tick_params(labelleft=place % across == 0)
             ax.set_ylabel(("loss" if names[0] == "loss" else "validation F1") if place % across == 0 else "")
             ax.set_xlabel("epoch" if kind == len(kinds) - 1 else "")
+    if "loss" in kinds[0] and _has_outlier(history[kinds[0]].to_numpy()):
+        for ax in axes[:: len(kinds)].flat:
+            ax.set_yscale("log")
     _share_height(axes, len(kinds))
     lines = [
         Line2D([], [], color=BLUE, label="training"),
@@ -61,19 +64,16 @@ def _curve(ax, rows: pd.DataFrame, names: list[str]) -> None:
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
 
 
+def _has_outlier(losses: np.ndarray) -> bool:
+    """Whether one loss is so far above the others that a linear scale would flatten all curves."""
+    losses = losses[np.isfinite(losses)]
+    return len(losses) > 0 and losses.min() > 0 and losses.max() > 10 * np.median(losses)
+
+
 def _share_height(axes: np.ndarray, period: int) -> None:
     """The same scale in every panel of one kind, so that runs can be compared by eye."""
     for kind in range(period):
         panels = [ax for ax in axes[kind::period].flat if ax.get_visible()]
-        values = np.concatenate(
-            [line.get_ydata() for ax in panels for line in ax.get_lines() if len(line.get_ydata()) > 2]
-        )
-        values = values[np.isfinite(values) & (values > 0)]
-        if (
-            kind == 0 and len(values) and values.max() > 10 * np.median(values)
-        ):  # one run's outlier would flatten all others
-            for ax in panels:
-                ax.set_yscale("log")
         low, high = min(ax.get_ylim()[0] for ax in panels), max(ax.get_ylim()[1] for ax in panels)
         for ax in panels:
             ax.set_ylim(low, high)
