@@ -114,7 +114,7 @@ def main() -> None:
         ]
         for slow, fast, case, arguments in cases:
             first, second, times = case(folder, *arguments)
-            lines.append(f"| {slow} | {fast} | {first:.3f} | {second:.3f} | {times:.2f} |")
+            lines.append(f"| {slow} | {fast} | {first:.3g} | {second:.3g} | {times:.2f} |")
             print(lines[-1], flush=True)
     head = f"Made by `make bench`: {platform.machine()} CPU, 1 thread, torch {torch.__version__}, 32 px, medians of 3."
     table = ["| this | against | s | s | ratio |", "|---|---|---|---|---|", *lines]
