@@ -215,6 +215,6 @@ def test_no_profile_departs_in_what_makes_the_method(profile):
         ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, "data.sources.lesion: lists needs all three"),
     ],
 )
-def test_what_the_testers_found_is_refused_with_a_sentence(sections, says):
+def test_values_that_would_only_fail_late_are_refused_at_once(sections, says):
     with pytest.raises(InputError, match=re.escape(says)):
         params.load("smoke", **sections)
