@@ -169,5 +169,5 @@ def averaging_path(history: pd.DataFrame) -> Figure:
         )
     ax.set(xlabel="epoch", ylabel="validation F1")
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
-    ax.legend(loc="lower right")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return fig
