@@ -54,7 +54,8 @@ def write_report(
     which = {"student": student, "overlap": overlap, "noise": noise}
     rows, table = table1_rows(results, **which), table1(results, tasks=tasks, **which)
     page = _template().render(
-        profile=profile, watermark=watermark, comparable=profile == "paper", student=student, paper=published(),
+        profile=profile, watermark=watermark, student=student, paper=published(),
+        comparable=profile == "paper" and "not comparable" not in watermark,
         tables=[_table(table[task], rows, task, about) for task, about in tasks.items()],
         verdicts=[verdict(results, task, about["multilabel"], **which) for task, about in tasks.items()],
         claims=[judge(claim, results, tasks, **which) for claim in published()["claims"]],

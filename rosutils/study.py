@@ -76,7 +76,12 @@ class Study(Experiment):
         text = (
             f"profile {self.parameters.profile} · {kind} · {data.pixels} px · {self.parameters.training.epochs} epochs"
         )
-        return text if self.parameters.profile == "paper" else f"{text} · not comparable with the paper"
+        return text if self._as_printed() else f"{text} · not comparable with the paper"
+
+    def _as_printed(self) -> bool:
+        """Whether these are params/paper.yaml's parameters, laid-over sections included; where it runs does not matter."""
+        elsewhere = {"engine": True, "data": {"root"}}
+        return self.parameters.model_dump(exclude=elsewhere) == params.load("paper").model_dump(exclude=elsewhere)
 
     def tasks(self) -> dict[str, Task]:
         """Every task of the profile by name."""
@@ -131,10 +136,8 @@ class Study(Experiment):
     def ensure(self, runs: Sequence[RunSpec]) -> None:
         """Make the missing ones of the runs and what they need: teachers, then banks, then students, longest first."""
         missing = self.missing(dict.fromkeys(_with_prerequisites(runs)))
-        for spec in missing:
-            self.loader(
-                spec, self.training_index(spec), shuffled=True
-            )  # a batch too large is told before hours of training
+        for spec in missing:  # a batch too large is told before hours of training
+            self.loader(spec, self.training_index(spec), shuffled=True)
         engine, parameters = self.parameters.engine, self.parameters.model_dump_json()
         for stage in STAGES:
             here = [spec for spec in missing if spec.role == stage]

@@ -128,6 +128,13 @@ def test_an_unknown_artefact_is_refused(paper):
 def test_every_artefact_that_is_not_the_papers_says_so():
     assert "not comparable with the paper" in Study.load("smoke").watermark()
     assert "not comparable" not in Study.load("paper").watermark()
+    assert "not comparable" not in Study.load("paper", data={"root": "x"}, engine={"workers": 3}).watermark()
+    for sections in (
+        {"training": {"learning_rate": 0.02}},
+        {"data": {"allow_missing": True}},
+        {"seeds": {"students": [0]}},
+    ):
+        assert "not comparable" in Study.load("paper", **sections).watermark()
     altered = Study.load("real").watermark()
     assert all(part in altered for part in ("profile real", "isic2019", "nih", "px", "epochs", "not comparable"))
 
