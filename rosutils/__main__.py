@@ -1,4 +1,4 @@
-"""The command line: reproduce, prepare, status. Exit status 0; 1: it ran and failed; 2: the input is wrong."""
+"""The command line: reproduce, prepare, status, verify. Exit status 0; 1: it ran and failed; 2: the input is wrong."""
 
 import os
 import sys
@@ -137,6 +137,31 @@ def status(profile: str, parameters: str, data: str | None) -> None:
     click.echo(
         f"{len(frame) - len(missing)} of {len(frame)} runs of profile {study.parameters.profile} are done, {len(missing)} missing: "
         f"about {seconds / 60:.1f} minutes on {study.workers()} workers"
+    )
+
+
+@main.command()
+@_study_options
+@_plain_errors
+def verify(profile: str, parameters: str, data: str | None) -> None:
+    """Check runs, results.csv, tables and figures against what was computed; name everything that differs."""
+    from rosutils import verification
+    from rosutils.study import Study
+
+    study = Study.load(profile, **_sections(parameters, data))
+    found = list(verification.problems(study))
+    for problem in found:
+        click.echo(problem)
+    if found:
+        _stop(
+            1, f"{len(found)} things differ from what was computed; make reproduce PROFILE={profile} makes them again"
+        )
+    runs = study.unique(study.all_runs())
+    missing = len(study.missing(runs))
+    click.echo(
+        f"profile {study.parameters.profile}: {len(runs) - missing} runs, results.csv and "
+        f"{len(verification.checksums(study.figures))} tables and figures are as computed"
+        + (f"; {missing} runs are not in the store, so what they gave was not measured again" if missing else "")
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rosutils import InputError
 from rosutils.augment import View
-from rosutils.noise import flip_labels, label_flip_rates, noise_rate, transition_matrix
+from rosutils.noise import flip_labels, label_flip_rates, move_labels, noise_rate, transition_matrix
 
 
 PARTS = ("train", "validation", "test")
@@ -52,9 +52,19 @@ class Task:
 
 
 def make_task(
-    name: str, examples, *, fractions: Sequence[float], noise, seed: int, lists=None, keep_unlabelled=True
+    name: str,
+    examples,
+    *,
+    fractions: Sequence[float],
+    noise,
+    seed: int,
+    lists=None,
+    keep_unlabelled=True,
+    sample: int | None = None,
 ) -> Task:
     """A task from a source's examples: split 70/10/20 by group (or by list files), noise on the training part.
+
+    `sample` takes about that many images of whole groups before the split.
 
     Raises InputError for lists that do not fit, and AssertionError should a group ever be in two parts.
     """
@@ -63,6 +73,8 @@ def make_task(
     eligible = torch.arange(len(labels))
     if examples.multilabel and not keep_unlabelled:
         eligible = eligible[labels.sum(1) > 0]
+    if sample is not None:
+        eligible = _whole_groups(groups, eligible, sample, generator=_generator(seed, 3))
     if lists:
         split = _split_by_lists(lists, examples.names, groups, set(eligible.tolist()))
     elif "split" in examples.card:  # the publisher's own parts, as ranges of examples
@@ -74,8 +86,7 @@ def make_task(
         split = split_by_group(groups, fractions, eligible=eligible, generator=_generator(seed, 0))
     assert_groups_apart(split, groups)
     given = labels.clone()
-    matrix = _noise_matrix(noise, examples)
-    given[split["train"]] = flip_labels(labels[split["train"]], matrix, generator=_generator(seed, 1))
+    given[split["train"]] = _noisy(labels[split["train"]], noise, examples, generator=_generator(seed, 1))
     return Task(
         name=name, images=examples.images, labels=given, clean_labels=labels, groups=groups, names=examples.names,
         class_names=examples.class_names, multilabel=examples.multilabel, split=split, card=examples.card,
@@ -84,10 +95,21 @@ def make_task(
     )  # fmt: skip
 
 
-def _noise_matrix(noise, examples) -> Tensor:
-    if examples.multilabel:
-        return label_flip_rates(noise.false_negatives, noise.false_positives, len(examples.class_names))
-    return transition_matrix(noise.kind, noise.rate, len(examples.class_names))
+def _noisy(labels: Tensor, noise, examples, *, generator: torch.Generator) -> Tensor:
+    n_classes, entries = len(examples.class_names), (noise.false_negatives, noise.false_positives)
+    if examples.multilabel and entries != (None, None):
+        return flip_labels(labels, label_flip_rates(*(rate or 0.0 for rate in entries), n_classes), generator=generator)
+    move = move_labels if examples.multilabel else flip_labels
+    return move(labels, transition_matrix(noise.kind, noise.rate, n_classes), generator=generator)
+
+
+def _whole_groups(groups: Tensor, eligible: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
+    """About `count` of the eligible examples, as whole groups in random order until their middle is past it."""
+    unique, member, counts = groups[eligible].unique(return_inverse=True, return_counts=True)
+    order = torch.randperm(len(unique), generator=generator)
+    taken = torch.zeros(len(unique), dtype=torch.bool)
+    taken[order] = counts[order].cumsum(0) - counts[order] / 2 <= count
+    return eligible[taken[member]]
 
 
 def _generator(seed: int, stream: int) -> torch.Generator:

@@ -13,7 +13,7 @@ from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.data import Loader, Task, examples_by_class, fingerprint, make_task
 from rosutils.params import ROOT, Parameters
-from rosutils.sources import open_source, synthetic
+from rosutils.sources import Examples, open_source, synthetic
 from rosutils.store import Run, Store, digest
 from rosutils.subsets import overlapping_subsets
 
@@ -23,9 +23,16 @@ FORMAT = 1
 EVALUATION_BATCH = 256
 
 
+# Which weights of a student a probe looks at: the last ones, M_smooth of Eq. 1, or M_smooth with the last BatchNorm statistics.
+STATES = ("weights", "averaged", "averaged, BatchNorm as copied")
+
+
 @dataclass(frozen=True)
 class RunSpec:
-    """What a run is: a teacher (on a subset, or on the full set), the bank of one teacher, or a student."""
+    """What a run is: a teacher (on a subset, or on the full set), a teacher's bank, a student, or a probe of a student.
+
+    `variant` names the parameters it runs under: "" for the profile's own, else one of `sweeps.variants`.
+    """
 
     role: str
     task: str
@@ -34,25 +41,36 @@ class RunSpec:
     subset: int | None = None
     weighting: str = "none"
     teachers: tuple["RunSpec", ...] = ()
+    variant: str = ""
+    of: "RunSpec | None" = None
+    state: str = "weights"
 
     def __str__(self) -> str:
-        of = "" if self.subset is None else f" on subset {self.subset + 1}"
+        on = "" if self.subset is None else f" on subset {self.subset + 1}"
         how = "" if self.weighting == "none" else f", {self.weighting} weights"
-        return f"{self.task}: {self.role} {self.architecture}{of}{how}, seed {self.seed}"
+        of = (
+            f" of the {self.of.weighting if self.of.teachers else 'undistilled'} student, {self.state}"
+            if self.of
+            else ""
+        )
+        where = f" ({self.variant})" if self.variant else ""
+        return f"{self.task}: {self.role} {self.architecture}{on}{how}{of}, seed {self.seed}{where}"
 
 
 class Experiment:
     """The parameters of a study with the data they name and the store of its runs."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, opened: dict[str, Examples] | None = None) -> None:
+        """`opened` holds the sources that are open already, for experiments that differ in other parameters only."""
         self.parameters = parameters
         self._tasks: dict[str, Task] = {}
+        self._opened = {} if opened is None else opened
 
     @staticmethod
-    @lru_cache(maxsize=8)
-    def of(parameters: str) -> "Experiment":
-        """The experiment of parameters given as JSON, opened once in each process."""
-        return Experiment(Parameters.model_validate_json(parameters))
+    @lru_cache(maxsize=128)
+    def from_json(parameters: str) -> "Experiment":
+        """The experiment of parameters given as JSON, made once in each process, its sources opened once for all."""
+        return Experiment(Parameters.model_validate_json(parameters), _opened_here())
 
     @cached_property
     def folder(self) -> Path:
@@ -75,19 +93,21 @@ class Experiment:
         if name not in self._tasks:
             data = self.parameters.data
             section = data.sources[name]
-            root = Path(data.root) if data.root is not None else None
-            examples = open_source(
-                section,
-                pixels=data.pixels,
-                root=root,
-                allow_missing=data.allow_missing,
-                cache_root=self.folder / "cache",
-            )
             self._tasks[name] = make_task(
-                name, examples, fractions=data.fractions, noise=self.parameters.noise, lists=section.lists,
-                seed=self.parameters.seeds.data, keep_unlabelled=section.keep_unlabelled,
+                name, self._source(name), fractions=data.fractions, noise=self.parameters.noise, lists=section.lists,
+                seed=self.parameters.seeds.data, keep_unlabelled=section.keep_unlabelled, sample=data.examples,
             )  # fmt: skip
         return self._tasks[name]
+
+    def _source(self, name: str) -> Examples:
+        data = self.parameters.data
+        section = data.sources[name]
+        root = Path(data.root) if data.root is not None else None
+        options = {"pixels": data.pixels, "root": root, "allow_missing": data.allow_missing}
+        which = f"{section.model_dump_json(exclude={'lists', 'keep_unlabelled'})} {options} {self.folder}"
+        if which not in self._opened:
+            self._opened[which] = open_source(section, **options, cache_root=self.folder / "cache")
+        return self._opened[which]
 
     def gallery(self, name: str, *, per_class: int, pixels: int | None = None) -> dict[str, np.ndarray]:
         """Training images of each class, uint8 [n, channels, H, W]; with `pixels` synthetic scenes are drawn at that size."""
@@ -144,6 +164,8 @@ class Experiment:
         }
         recipe |= {"data": self.task(spec.task).fingerprint, "examples": fingerprint(self.training_index(spec))}
         recipe |= {"pixels": self.parameters.data.pixels, "view_seed": self.parameters.seeds.data}
+        if spec.of is not None:
+            return recipe | self._probe(spec)
         if spec.role == "bank":
             recipe |= {"epochs": section.epochs, "augmentation": section.augmentation.model_dump()}
         else:
@@ -153,6 +175,19 @@ class Experiment:
         if spec.role == "student" and spec.weighting != "none":
             recipe["distillation"] = self._distillation(spec)
         return recipe
+
+    def _probe(self, spec: RunSpec) -> dict:
+        """What a probe looks at, and the parameters that decide what it sees."""
+        p = self.parameters
+        sections = {
+            "attack": p.attacks.model_dump(exclude={"curve_norm", "curve_multiples"}),
+            "curve": p.attacks.model_dump(exclude={"norms"}),
+            "surface": p.landscape.model_dump(include={"span", "points", "examples"}),
+            "curvature": p.landscape.model_dump(
+                include={"examples", "sharpness_radius", "hessian_iterations", "hessian_samples"}
+            ),
+        }
+        return {"model": self.key(spec.of), "state": spec.state, "parameters": sections.get(spec.role, {})}
 
     def _distillation(self, spec: RunSpec) -> dict:
         """The parameters of the distillation that this weighting uses, and no other."""
@@ -178,9 +213,16 @@ class Experiment:
         return self.store.get(self.key(spec))
 
     def model(self, spec: RunSpec, *, averaged: bool = False) -> models.Classifier:
-        """The trained network of a finished run; `averaged` for the M_smooth of Eq. 1."""
+        """The trained network of a finished run, in eval mode; `averaged` for the M_smooth of Eq. 1."""
+        return self.model_in_state(spec, "averaged" if averaged else "weights")
+
+    def model_in_state(self, spec: RunSpec, state: str) -> models.Classifier:
+        """The trained network of a finished run in one of STATES, in eval mode."""
         model = models.create(spec.architecture, self.task(spec.task).n_classes, seed=spec.seed)
-        model.load_state_dict(self.run(spec).tensors("averaged" if averaged else "weights"))
+        model.load_state_dict(self.run(spec).tensors("weights" if state == "weights" else "averaged"))
+        if state == "averaged, BatchNorm as copied":  # Eq. 1 leaves the average the statistics of the last weights
+            last = self.run(spec).tensors("weights")
+            model.load_state_dict({name: last[name] for name, _ in model.named_buffers()}, strict=False)
         return model.to(self.device).eval()
 
     def bank(self, spec: RunSpec) -> Bank:
@@ -189,13 +231,42 @@ class Experiment:
         logits = torch.stack([self.run(bank).tensors("logits")["train"] for bank in banks])
         return Bank(logits, self.task(spec.task).split["train"])
 
+    def sample(self, name: str, count: int | None) -> Tensor:
+        """A seeded sample of a task's test part, the same for all probes of all models; all of it without a count."""
+        test = self.task(name).split["test"]
+        if count is None or count >= len(test):
+            return test
+        generator = torch.Generator().manual_seed(self.parameters.seeds.data * 1009 + 4)
+        return test[torch.randperm(len(test), generator=generator)[:count]].sort().values
+
     def work(self, spec: RunSpec) -> float:
-        """The run's expected cost in images, weighted by the relative cost of the architecture."""
+        """The run's expected cost in images passed forward and back, weighted by the relative cost of the architecture."""
+        if spec.of is not None:
+            return self._probe_work(spec) * models.RELATIVE_COST[spec.architecture]
         images = len(self.training_index(spec)) * self.parameters.training.epochs
         cost = models.RELATIVE_COST[spec.architecture]
         return images * cost * (0.3 if spec.role == "bank" else 1.0)
 
+    def _probe_work(self, spec: RunSpec) -> float:
+        attacks, landscape = self.parameters.attacks, self.parameters.landscape
+        test = len(self.task(spec.task).split["test"])
+        attacked, seen = min(attacks.examples or test, test), min(landscape.examples, test)
+        return {
+            "attack": 0.8 * attacked * len(attacks.norms) * (2 + attacks.steps),
+            "curve": 0.8 * attacked * len(attacks.curve_multiples) * (1 + attacks.steps),
+            "surface": 0.3 * seen * landscape.points**2,
+            "curvature": 3.0 * seen * (landscape.hessian_iterations + landscape.hessian_samples),
+            "agreement": 0.3 * len(self.task(spec.task).split["train"]),
+        }[spec.role]
+
+
+@lru_cache(maxsize=1)
+def _opened_here() -> dict[str, Examples]:
+    return {}
+
 
 def bank_of(teacher: RunSpec) -> RunSpec:
     """The bank of one teacher: its logits for every view of the whole training part."""
-    return RunSpec("bank", teacher.task, teacher.architecture, teacher.seed, teachers=(teacher,))
+    return RunSpec(
+        "bank", teacher.task, teacher.architecture, teacher.seed, teachers=(teacher,), variant=teacher.variant
+    )

@@ -125,8 +125,9 @@ def evaluate(
     multilabel: bool,
     class_names: Sequence[str],
     thresholds: Array | float | None = None,
+    per_class: bool = True,
 ) -> pd.DataFrame:
-    """Every number of one evaluation as rows `class, average, metric, value`.
+    """Every number of one evaluation as rows `class, average, metric, value`; without `per_class` the averages only.
 
     Precision, recall and F1 in every averaging (class ""), the same and AUROC per class (average ""), the
     mean AUROC over classes that have one (average "macro"), and for single-label tasks the accuracy (class
@@ -139,14 +140,39 @@ def evaluate(
     for average in averagings(multilabel):
         numbers = precision_recall_f1(scores, labels, average=average, **options)
         rows += [("", average, metric, value) for metric, value in zip(METRICS, numbers, strict=True)]
-    auroc = auroc_per_class(scores, labels)
-    rows.append(("", "macro", "auroc", auroc.nanmean().item()))
     if not multilabel:
         rows.append(("", "", "accuracy", accuracy_score(_array(labels), _array(scores).argmax(axis=1))))
-    per_class = (*precision_recall_f1(scores, labels, average=None, **options), auroc.numpy())
-    for name, *values in zip(class_names, *per_class, strict=True):
-        rows += [(name, "", metric, value) for metric, value in zip((*METRICS, "auroc"), values, strict=True)]
+    if per_class:
+        rows += _per_class(scores, labels, class_names, options)
     return pd.DataFrame(rows, columns=["class", "average", "metric", "value"]).astype({"value": float})
+
+
+def _per_class(scores: Array, labels: Array, class_names: Sequence[str], options: dict) -> list[tuple]:
+    auroc = auroc_per_class(scores, labels)
+    rows = [("", "macro", "auroc", auroc.nanmean().item())]
+    numbers = (*precision_recall_f1(scores, labels, average=None, **options), auroc.numpy())
+    for name, *values in zip(class_names, *numbers, strict=True):
+        rows += [(name, "", metric, value) for metric, value in zip((*METRICS, "auroc"), values, strict=True)]
+    return rows
+
+
+def agreement(
+    scores: Array, clean: Array, given: Array, *, multilabel: bool, thresholds: Array | float | None = None
+) -> pd.DataFrame:
+    """How often predictions on noisily labelled examples agree with the clean and with the given labels, as rows
+    `average, metric, value`: over "all" labels, and over the "changed" ones alone (nan where none was).
+
+    Labels are classes [N] or 0/1 entries [N, C]; raises InputError for scores and labels that do not fit.
+    """
+    _, clean = _checked(scores, clean, multilabel)
+    scores, given = _checked(scores, given, multilabel)
+    predicted, changed = _predict(scores, multilabel, thresholds), clean != given
+    rows = []
+    for average, where in (("all", np.ones_like(changed)), ("changed", changed)):
+        for name, labels in (("clean", clean), ("given", given)):
+            value = (predicted == labels)[where].mean() if where.any() else float("nan")
+            rows.append((average, f"agreement_{name}", value))
+    return pd.DataFrame(rows, columns=["average", "metric", "value"]).astype({"value": float})
 
 
 def mean_and_std(values: Sequence[float]) -> MeanAndStd:

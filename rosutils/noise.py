@@ -73,6 +73,20 @@ def flip_labels(labels: Tensor, matrix: Tensor, *, generator: torch.Generator) -
     )
 
 
+def move_labels(labels: Tensor, matrix: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Noisy copy of multi-label 0/1 floats [N, C]: every label an image has moves by its row of `matrix` [C, C].
+
+    What `flip_labels` does to the one label of a single-label image, done to each of several: an image without
+    labels stays without, and two labels that move to the same place become one. Raises InputError as `flip_labels` does.
+    """
+    if labels.ndim != 2 or not labels.is_floating_point():
+        raise InputError(f"labels are {labels.dtype} with shape {tuple(labels.shape)}; give floats [N, C]")
+    present = _indicator(labels, labels.shape[1])
+    classes = torch.arange(labels.shape[1]).expand(labels.shape)
+    moved = _flip_classes(classes.flatten(), matrix.to(torch.float64), generator).view(labels.shape)
+    return torch.zeros_like(labels).scatter_reduce_(1, moved, present.to(labels.dtype), reduce="amax")
+
+
 def noise_rate(noisy: Tensor, clean: Tensor) -> float:
     """Measured share of changed labels [N] or entries [N, C]; raises InputError where the shapes differ."""
     _check_same_shape(noisy, clean)

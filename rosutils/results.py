@@ -14,8 +14,8 @@ from rosutils import InputError
 
 
 COLUMNS = {
-    "task": "str", "setting": "str", "student": "str", "seed": "int64", "overlap": "float64", "noise": "float64",
-    "attack": "str", "eps": "float64", "norm": "str", "class": "str", "average": "str", "metric": "str",
+    "task": "str", "setting": "str", "student": "str", "variant": "str", "seed": "int64", "overlap": "float64",
+    "noise": "float64", "attack": "str", "eps": "float64", "norm": "str", "class": "str", "average": "str", "metric": "str",
     "value": "float64", "run": "str",
 }  # fmt: skip
 KEYS = [name for name in COLUMNS if name not in ("value", "run")]

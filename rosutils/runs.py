@@ -15,12 +15,13 @@ from rosutils.bank import view_logits
 from rosutils.experiment import Experiment, RunSpec
 from rosutils.losses import task_loss
 from rosutils.metrics import best_thresholds, precision_recall_f1
+from rosutils.probes import probe
 from rosutils.store import Run
 
 
 def make_job(job: tuple[str, RunSpec]) -> None:
     """Make the run of a (parameters as JSON, spec) pair; what the engine calls in its workers."""
-    make(Experiment.of(job[0]), job[1])
+    make(Experiment.from_json(job[0]), job[1])
 
 
 def make(experiment: Experiment, spec: RunSpec, *, progress: bool = False) -> Run:
@@ -30,10 +31,16 @@ def make(experiment: Experiment, spec: RunSpec, *, progress: bool = False) -> Ru
         if (run := store.get(key)) is not None:
             return run
         start = time.perf_counter()
-        tensors, tables = _bank(experiment, spec) if spec.role == "bank" else _train(experiment, spec, progress)
+        tensors, tables = _made(experiment, spec, progress)
         record = {"run": str(spec), "seconds": round(time.perf_counter() - start, 2), "work": experiment.work(spec)}
         record |= {"device": device_name(experiment.device), "threads": torch.get_num_threads(), **versions()}
         return store.put(key, recipe=experiment.recipe(spec), record=record, tensors=tensors, tables=tables)
+
+
+def _made(experiment: Experiment, spec: RunSpec, progress: bool) -> tuple[dict, dict]:
+    if spec.of is not None:
+        return probe(experiment, spec)
+    return _bank(experiment, spec) if spec.role == "bank" else _train(experiment, spec, progress)
 
 
 def _bank(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:

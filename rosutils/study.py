@@ -2,22 +2,27 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
-from rosutils import InputError, models, params, results, training
+from rosutils import InputError, models, params, results, sweeps, training
+from rosutils.artefacts import ARTEFACTS, with_prerequisites
 from rosutils.data import Task
 from rosutils.distill import supervised_loss
 from rosutils.engine import run_jobs
-from rosutils.experiment import Experiment, RunSpec, bank_of
-from rosutils.metrics import best_thresholds, evaluate
-from rosutils.params import ROOT
+from rosutils.experiment import FORMAT, Experiment, RunSpec
+from rosutils.measurements import LABEL_NOISE, is_current, mark_current, rows_of
+from rosutils.params import ROOT, Parameters
 from rosutils.readings import STATED, departures
 from rosutils.runs import make_job, versions
+from rosutils.store import digest
+from rosutils.verification import checksums
 
 
 class Setting(NamedTuple):
@@ -39,17 +44,32 @@ SETTINGS = (
     Setting("Baseline V", "all", "subset", "exponential"),
     Setting("RoS-KD", "all", "subset", "exponential", averaged=True),
 )
-STAGES = ("teacher", "bank", "student")
-ARTEFACTS = ("teachers", "table1")
+STAGES = (("teacher",), ("bank",), ("student",), ("attack", "curve", "surface", "curvature", "agreement"))
 
 
 class Study(Experiment):
     """An experiment and its artefacts: which runs they need, which are missing, and the results of those that exist."""
 
+    def __init__(self, parameters: Parameters, name: str = "", opened: dict | None = None) -> None:
+        """`name` is the variant that the parameters are: "" for a profile's own."""
+        super().__init__(parameters, opened)
+        self.name = name
+
     @classmethod
     def load(cls, profile: str | Path, **overrides: Any) -> "Study":
         """The study of a profile (a name or a YAML file), with sections laid over it; raises InputError for wrong input."""
-        return cls(params.load(profile, **overrides))
+        study = cls(params.load(profile, **overrides))
+        assert study.variants  # a sweep that is out of range is told before anything is trained
+        return study
+
+    @cached_property
+    def variants(self) -> dict[str, "Study"]:
+        """The studies of the sweeps by name: the same data under other parameters."""
+        return {name: Study(there, name, self._opened) for name, there in sweeps.variants(self.parameters).items()}
+
+    def of(self, spec: RunSpec) -> "Study":
+        """The study with the parameters that a run is made under."""
+        return self if spec.variant == self.name else self.variants[spec.variant]
 
     @property
     def figures(self) -> Path:
@@ -98,53 +118,63 @@ class Study(Experiment):
         """The k teachers of a pool: each on its own subset, or all on the full set (Section IV-B)."""
         first = 1000 * (self.parameters.seeds.teachers + 1)
         return tuple(
-            RunSpec("teacher", task, architecture, first + number, subset=number if pool == "subset" else None)
+            RunSpec(
+                "teacher", task, architecture, first + number, subset=number if pool == "subset" else None,
+                variant=self.name,
+            )
             for number, architecture in enumerate(self.parameters.teachers.architectures)
-        )
+        )  # fmt: skip
 
-    def student(self, task: str, setting: str, seed: int) -> RunSpec:
-        """The student of a row of Table I; Baseline V and RoS-KD are the same run."""
+    def student(self, task: str, setting: str, seed: int, architecture: str | None = None) -> RunSpec:
+        """The student of a row of Table I, or one of another architecture; Baseline V and RoS-KD are the same run."""
         knobs = next(knobs for knobs in SETTINGS if knobs.name == setting)
         section = self.parameters.distillation
         pool = section.reinforced.teacher_pool if knobs.weighting == "reinforced" else knobs.pool
         teachers = {"none": (), "all": self.teachers(task, pool)}.get(
             knobs.teachers, tuple(t for t in self.teachers(task, pool) if t.architecture == section.single_teacher)[:1]
         )
-        return RunSpec("student", task, section.student, seed, weighting=knobs.weighting, teachers=teachers)
+        return RunSpec(
+            "student", task, architecture or section.student, seed, weighting=knobs.weighting, teachers=teachers,
+            variant=self.name,
+        )  # fmt: skip
 
     def runs(self, artefact: str) -> list[RunSpec]:
         """The runs an artefact needs, prerequisites first, each once."""
         if artefact not in ARTEFACTS:
             raise InputError(f"artefact '{artefact}' is unknown; allowed: {', '.join(ARTEFACTS)}")
-        tasks = self.parameters.tasks
-        if artefact == "teachers":
-            return [t for task in tasks for pool in ("full", "subset") for t in self.teachers(task, pool)]
-        students = [
-            self.student(task, setting.name, seed)
-            for task in tasks for seed in self.parameters.seeds.students for setting in SETTINGS
-        ]  # fmt: skip
-        return list(dict.fromkeys([*self.runs("teachers"), *_with_prerequisites(students)]))
+        return with_prerequisites(ARTEFACTS[artefact](self))
 
     def all_runs(self) -> list[RunSpec]:
-        """The runs of every artefact, each once."""
+        """The runs of every artefact; those that two variants share are named once for each."""
         return list(dict.fromkeys(spec for artefact in ARTEFACTS for spec in self.runs(artefact)))
 
+    def unique(self, runs: Iterable[RunSpec]) -> list[RunSpec]:
+        """The runs with every key once, in their order."""
+        return list({self.of(spec).key(spec): spec for spec in reversed(list(runs))}.values())[::-1]
+
     def missing(self, runs: Iterable[RunSpec]) -> list[RunSpec]:
-        """Those of the runs that the store does not hold."""
-        return [spec for spec in runs if self.run(spec) is None]
+        """Those of the runs that the store does not hold, each once."""
+        return [spec for spec in self.unique(runs) if self.of(spec).run(spec) is None]
 
     def ensure(self, runs: Sequence[RunSpec]) -> None:
-        """Make the missing ones of the runs and what they need: teachers, then banks, then students, longest first."""
-        missing = self.missing(dict.fromkeys(_with_prerequisites(runs)))
+        """Make the missing ones of the runs and what they need: teachers, banks, students, probes; longest first."""
+        missing = self.missing(with_prerequisites(runs))
         for spec in missing:  # a batch too large is told before hours of training
-            self.loader(spec, self.training_index(spec), shuffled=True)
-        engine, parameters = self.parameters.engine, self.parameters.model_dump_json()
-        for stage in STAGES:
-            here = [spec for spec in missing if spec.role == stage]
+            if spec.role in ("teacher", "student"):
+                self.of(spec).loader(spec, self.of(spec).training_index(spec), shuffled=True)
+        engine = self.parameters.engine
+        for roles in STAGES:
+            here = [spec for spec in missing if spec.role in roles]
             run_jobs(
-                make_job, [(parameters, spec) for spec in here], backend=engine.backend, workers=self.workers(),
-                threads=engine.threads, description=f"{stage}s", costs=[self.work(spec) for spec in here],
+                make_job, [(self.of(spec).json, spec) for spec in here], backend=engine.backend, workers=self.workers(),
+                threads=engine.threads, description="probes" if len(roles) > 1 else f"{roles[0]}s",
+                costs=[self.of(spec).work(spec) for spec in here],
             )  # fmt: skip
+
+    @cached_property
+    def json(self) -> str:
+        """The parameters as workers get them."""
+        return self.parameters.model_dump_json()
 
     def history(self, runs: Iterable[RunSpec]) -> pd.DataFrame:
         """The training histories of finished runs, one row per run and epoch."""
@@ -156,46 +186,48 @@ class Study(Experiment):
         return pd.concat(tables, ignore_index=True)
 
     def results(self) -> pd.DataFrame:
-        """Every measurement of every finished run of this study, written to results.csv, the one source of numbers."""
-        rows = [
-            row for spec in self.all_runs() if spec.role != "bank" and self.run(spec) for row in self._measure(spec)
-        ]
+        """Every measurement of every finished run of this study: results.csv, the one source of numbers.
+
+        The file is written anew where runs have come, or where it is not what was written last.
+        """
+        path, made_from = self.output / "results.csv", self._finished()
+        if not is_current(path, made_from):
+            mark_current(results.write(self.measure(), path), made_from)
+        return results.read(path)
+
+    def measure(self) -> pd.DataFrame:
+        """The same from the runs themselves, whatever results.csv says."""
+        runs = tqdm(self._measured(), desc="measuring", leave=False)
+        rows = [row for spec in runs for row in rows_of(self.of(spec), spec, self._settings_of(spec))]
         if not rows:
             raise InputError(f"no run of profile '{self.parameters.profile}' is finished yet; run: make reproduce")
-        frame = pd.concat(rows, ignore_index=True)
-        results.write(frame, self.output / "results.csv")
-        return results.read(self.output / "results.csv")
+        return results.validate(pd.concat(rows, ignore_index=True))
 
-    def _measure(self, spec: RunSpec) -> Iterator[pd.DataFrame]:
-        """The rows of one run on the test part, for each setting that it stands for."""
-        for setting, logits in self._settings_of(spec):
-            scores, task = self.run(spec).tensors(logits), self.task(spec.task)
-            labels = {part: task.labels[task.split[part]] for part in ("validation", "test")}
-            thresholds = None
-            if task.multilabel and self.parameters.evaluation.thresholds == "validation":
-                thresholds = best_thresholds(scores["validation"], labels["validation"])
-            rows = evaluate(
-                scores["test"],
-                labels["test"],
-                multilabel=task.multilabel,
-                class_names=task.class_names,
-                thresholds=thresholds,
-            )
-            on_subsets = spec.subset is not None or any(teacher.subset is not None for teacher in spec.teachers)
-            yield rows.assign(
-                task=spec.task, setting=setting, student=spec.architecture, seed=spec.seed, noise=task.noise_rate,
-                overlap=self.parameters.subsets.overlap if on_subsets else float("nan"), attack="", eps=float("nan"), norm="",
-                run=self.key(spec),
-            )  # fmt: skip
+    def _measured(self) -> list[RunSpec]:
+        """The finished runs that results are about: teachers of the profile itself, every student and probe, the
+        banks of the noise study for what their teachers say of the labels."""
+        wanted = [spec for spec in self.all_runs() if spec.role != "teacher" or spec.variant == ""]
+        wanted = [spec for spec in wanted if spec.role != "bank" or spec.variant.startswith(LABEL_NOISE)]
+        return [spec for spec in wanted if self.of(spec).run(spec) is not None]
+
+    def _finished(self) -> str:
+        """A digest of all that decides the results: the finished runs with their variants, and how they are evaluated."""
+        runs = [(spec.variant, self.of(spec).key(spec), spec.state) for spec in self._measured()]
+        sections = self.parameters.model_dump(include={"evaluation", "landscape"})
+        return digest([FORMAT, list(results.COLUMNS), runs, sections])
 
     def _settings_of(self, spec: RunSpec) -> list[tuple[str, str]]:
-        """(setting, name of its logits) for a run: a teacher is one, the run of Baseline V and RoS-KD is two."""
+        """(setting, state of the weights) for a run: a teacher is one, the run of Baseline V and RoS-KD is two."""
         if spec.role == "teacher":
-            return [("teacher, full set" if spec.subset is None else "teacher, subset", "logits")]
-        return [
-            (setting.name, "averaged_logits" if setting.averaged else "logits")
-            for setting in SETTINGS if self.student(spec.task, setting.name, spec.seed) == spec
+            return [("teacher, full set" if spec.subset is None else "teacher, subset", "weights")]
+        if spec.role == "bank":
+            return []
+        student, there = spec.of or spec, self.of(spec)
+        found = [
+            (setting.name, "averaged" if setting.averaged else "weights") for setting in SETTINGS
+            if there.student(student.task, setting.name, student.seed, student.architecture) == student
         ]  # fmt: skip
+        return found if spec.of is None else [pair for pair in found if spec.state.startswith(pair[1])]
 
     def departures(self) -> list[tuple[str, str, str]]:
         """(key, Section IV-B, here) wherever the profile departs from params/paper.yaml."""
@@ -210,23 +242,26 @@ class Study(Experiment):
                    "fingerprint": task.fingerprint, "source": task.card.get("source"), "raw": task.card.get("raw")}
             for name, task in self.tasks().items()
         }  # fmt: skip
-        runs = {run.key: run.about()["record"] for spec in self.all_runs() if (run := self.run(spec))}
+        found = [run for spec in self.unique(self.all_runs()) if (run := self.of(spec).run(spec))]
+        runs = {run.key: run.about() for run in found}
         return {
             "profile": self.parameters.profile,
             "parameters": parameters,
             "data": data,
             "versions": versions(),
-            "runs": runs,
+            "runs": {key: about["record"] for key, about in runs.items()},
+            "recipes": {key: about["recipe"] for key, about in runs.items()},
+            "files": checksums(self.figures),
         }
 
     def status(self) -> pd.DataFrame:
         """Each run with its artefacts: done or missing, seconds it took or should take on one worker."""
-        needed = {artefact: set(_with_prerequisites(self.runs(artefact))) for artefact in ARTEFACTS}
+        needed = {artefact: {self.of(spec).key(spec) for spec in self.runs(artefact)} for artefact in ARTEFACTS}
         rows = [
-            {"artefacts": " ".join(a for a in ARTEFACTS if spec in needed[a]), "role": spec.role, "run": str(spec),
-             "key": self.key(spec), "done": (run := self.run(spec)) is not None,
-             "seconds": run.about()["record"]["seconds"] if run else float("nan"), "work": self.work(spec)}
-            for spec in self.all_runs()
+            {"artefacts": " ".join(a for a in ARTEFACTS if key in needed[a]), "role": spec.role, "run": str(spec),
+             "key": key, "done": (run := self.of(spec).run(spec)) is not None,
+             "seconds": run.about()["record"]["seconds"] if run else float("nan"), "work": self.of(spec).work(spec)}
+            for spec in self.unique(self.all_runs()) for key in [self.of(spec).key(spec)]
         ]  # fmt: skip
         frame = pd.DataFrame(rows)
         rate = self._seconds_per_work(frame)
@@ -234,7 +269,7 @@ class Study(Experiment):
 
     def _seconds_per_work(self, frame: pd.DataFrame) -> float:
         """From finished training runs, or else from a few steps of a ResNet-18 timed now."""
-        done = frame[frame["done"] & (frame["role"] != "bank")]
+        done = frame[frame["done"] & frame["role"].isin(["teacher", "student"])]
         if len(done):
             return float(done["seconds"].sum() / done["work"].sum())
         if frame["done"].all():
@@ -250,12 +285,3 @@ class Study(Experiment):
         training.fit(model, loader, supervised_loss, **options)
         torch.set_num_threads(threads)
         return (time.perf_counter() - start) / (len(loader) * loader.batch_size)
-
-
-def _with_prerequisites(runs: Iterable[RunSpec]) -> list[RunSpec]:
-    """The runs and what they need before them: a student its teachers' banks, a bank its teacher."""
-    ordered: list[RunSpec] = []
-    for spec in runs:
-        needed = map(bank_of, spec.teachers) if spec.role == "student" else spec.teachers
-        ordered += [*_with_prerequisites(needed), spec]
-    return list(dict.fromkeys(ordered))

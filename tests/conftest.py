@@ -24,6 +24,7 @@ TINY = {
     "training": {"batch_size": 8},
     "distillation": {"single_teacher": "mobilenet_v2"},
     "seeds": {"students": [0]},
+    "sweeps": {"scale": {"training": {"epochs": 3}}, "runs": 1},
 }
 
 

@@ -181,6 +181,36 @@ def test_findings_are_lost_and_gained_at_their_own_rates():
     assert given[~clean].double().mean().item() == pytest.approx(0.05, abs=0.01)
 
 
+def test_a_rate_alone_moves_the_labels_of_images_with_several():
+    made = task(examples(6000, multilabel=True), noise=Noise(kind="pairflip", rate=0.3))
+    train = made.split["train"]
+    clean, given = made.clean_labels[train], made.labels[train]
+    one = clean.sum(1) == 1
+    moved = (clean[one] != given[one]).any(1)
+    assert moved.double().mean().item() == pytest.approx(0.3, abs=0.04)
+    assert given[one][moved].equal(clean[one][moved].roll(1, dims=1))
+
+
+# A sample of the images
+
+
+@pytest.mark.parametrize("count", [30, 60, 10_000])
+def test_a_sample_takes_whole_groups_of_about_that_many_images(count):
+    found = examples(200, group_size=5)
+    whole, made = task(found), task(found, sample=count)
+    taken = torch.cat(list(made.split.values()))
+    assert abs(len(taken) - min(count, 200)) <= 5
+    for group in made.groups[taken].unique():
+        assert (made.groups == group).sum() == (made.groups[taken] == group).sum()
+    assert (made.fingerprint == whole.fingerprint) == (count == 10_000)
+
+
+def test_samples_of_two_seeds_differ_and_of_one_agree():
+    found = examples(200, group_size=5)
+    [first, again, other] = [task(found, sample=50, seed=seed).split["train"] for seed in (0, 0, 1)]
+    assert first.equal(again) and not first.equal(other)
+
+
 @pytest.mark.parametrize("multilabel", [False, True])
 def test_without_noise_the_labels_are_the_sources(multilabel):
     made = task(examples(multilabel=multilabel))

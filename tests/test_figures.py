@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from rosutils import InputError, figures, losses
-from rosutils.figures.look import colours
+from rosutils.figures.look import SETTING_STYLES, colours
 from rosutils.figures.schematic import membership
+from rosutils.figures.scores import over_seeds
 from rosutils.results import PRINTED_AVERAGE, SETTINGS, TEACHERS, validate
 from rosutils.subsets import overlapping_subsets
 
@@ -25,14 +26,17 @@ TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
 
 def measured(seeds=(0, 1, 2)):
     rows = [
-        {"task": task, "setting": setting, "student": student, "seed": seed, "overlap": 0.4, "noise": 0.2, "attack": "",
-         "eps": np.nan, "norm": "", "class": "", "average": PRINTED_AVERAGE[about["multilabel"]], "metric": "f1",
+        {"task": task, "setting": setting, "student": student, "variant": "", "seed": seed, "overlap": 0.4, "noise": 0.2,
+         "attack": "", "eps": np.nan, "norm": "", "class": "", "average": PRINTED_AVERAGE[about["multilabel"]], "metric": "f1",
          "value": 0.3 + place / 20 + seed / 100, "run": "run"}
         for task, about in TASKS.items() for place, setting in enumerate((*SETTINGS, *TEACHERS))
         for student in (ARCHITECTURES if setting in TEACHERS else ["resnet18"])
         for seed in (seeds if setting in SETTINGS else (0,))
     ]  # fmt: skip
-    return validate(pd.DataFrame(rows))
+    rows = pd.DataFrame(rows)
+    # what the same settings scored elsewhere must stay out of Table I
+    elsewhere = [rows.assign(variant="students", value=0.9), rows.assign(attack="pgd", eps=0.005, norm="l2", value=0.0)]
+    return validate(pd.concat([rows, *elsewhere]))
 
 
 def history(runs=("ResNet-18, subset", "ResNet-34, subset"), epochs=6):
@@ -207,10 +211,45 @@ def test_a_loss_far_above_the_others_makes_the_scale_of_all_losses_logarithmic(e
 
 def test_table1_plot_puts_the_mean_beside_the_printed_value():
     ax = figures.table1_plot(measured(), tasks=TASKS).axes[0]
-    paper, seeds, ours = ax.lines[0], ax.lines[1], ax.lines[2]
-    assert paper.get_xdata()[-1] == 0.716 and len(paper.get_xdata()) == 6
-    assert len(seeds.get_xdata()) == 3 * len(SETTINGS)
-    assert sorted(ours.get_xdata()) == pytest.approx([0.31 + place / 20 for place in range(len(SETTINGS))])
+    assert ax.lines[0].get_xdata()[-1] == 0.716 and len(ax.lines[0].get_xdata()) == 6
+    drawn = {bars.lines[0].get_color(): bars for bars in ax.containers}
+    dots = {line.get_color(): line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 3}
+    for place, setting in enumerate(SETTINGS):
+        points, _, [bar] = drawn[SETTING_STYLES[setting]["color"]].lines
+        assert points.get_xydata().tolist() == [[pytest.approx(0.31 + place / 20), place]]
+        assert bar.get_segments()[0][:, 0] == pytest.approx([0.30 + place / 20, 0.32 + place / 20])
+        assert sorted(dots[SETTING_STYLES[setting]["color"]]) == pytest.approx(
+            [0.3 + place / 20 + s / 100 for s in range(3)]
+        )
+
+
+def test_one_seed_has_no_error_bar_and_the_legend_says_so():
+    drawn = figures.table1_plot(measured((0,)), tasks=TASKS)
+    assert all(not bars.has_xerr for ax in drawn.axes for bars in ax.containers)
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["paper", "ours, one seed"]
+
+
+@pytest.mark.parametrize("make", [figures.table1_plot, figures.teacher_scores])
+def test_a_task_without_measurements_gets_no_panel_and_none_at_all_is_an_error(make):
+    chest = measured().query("task == 'chest'")
+    assert [ax.get_title(loc="left") for ax in make(chest, tasks=TASKS).axes] == ["chest"]
+    with pytest.raises(InputError, match="lesion"):
+        make(chest, tasks={"lesion": {"multilabel": False}})
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [([1, 1], "one seed"), ([3, 3], "mean ± std over 3 seeds"), ([2, 5], "mean ± std over 2 to 5 seeds"),
+     ([1, 3], "mean ± std over 1 to 3 seeds (one seed: no bar)")],
+)  # fmt: skip
+def test_a_legend_tells_how_many_seeds_a_mean_is_over(counts, words):
+    assert over_seeds(counts) == words
+
+
+def test_settings_differ_in_colour_marker_and_line_and_all_have_a_style():
+    assert set(SETTING_STYLES) == {*SETTINGS, *TEACHERS}
+    for part in ("color", "marker", "ls"):
+        assert len({str(look[part]) for look in SETTING_STYLES.values()}) == len(SETTING_STYLES)
 
 
 def test_teacher_scores_join_full_set_and_subset():

@@ -10,13 +10,14 @@ import rosutils
 
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
-    0: "params noise subsets augment models losses weights averaging training metrics attacks landscape store engine",
-    1: "data sources bank readings",
+    0: "params noise subsets augment models losses weights averaging training metrics attacks landscape bootstrap store engine",
+    1: "data sources bank readings sweeps",
     2: "distill results",
     3: "experiment tables figures",
-    4: "runs",
-    5: "study report",
-    6: "__main__",
+    4: "artefacts probes",
+    5: "measurements runs verification",
+    6: "inspection study report",
+    7: "__main__",
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
 FILES = sorted(FOLDER.rglob("*.py"))

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rosutils import InputError
-from rosutils.noise import KINDS, flip_labels, label_flip_rates, noise_rate, noise_report, transition_matrix
+from rosutils.noise import (
+    KINDS,
+    flip_labels,
+    label_flip_rates,
+    move_labels,
+    noise_rate,
+    noise_report,
+    transition_matrix,
+)
 
 
 quick = settings(max_examples=40, deadline=None)
@@ -260,3 +268,41 @@ def test_the_report_of_classes_is_the_report_of_their_indicators(seed):
     assert by_class.equals(by_entry)
     assert by_class["false_negatives"].sum() == (noisy != clean).sum()
     assert (by_class["given"] == by_class["clean"] - by_class["false_negatives"] + by_class["false_positives"]).all()
+
+
+# Labels of multi-label images that move to other labels
+
+
+@quick
+@given(kind=st.sampled_from(KINDS), rate=rates, seed=seeds)
+def test_moved_labels_are_the_loop_over_every_label_that_an_image_has(kind, rate, seed):
+    labels, matrix = random_entries(12, 4, seed), transition_matrix(kind, rate, 4)
+    moved = move_labels(labels, matrix, generator=seeded(seed))
+    one_by_one = flip_labels(torch.arange(4).repeat(12), matrix, generator=seeded(seed)).view(12, 4)
+    expected = torch.zeros_like(labels)
+    for image, label in labels.nonzero().tolist():
+        expected[image, one_by_one[image, label]] = 1
+    assert moved.equal(expected) and moved.dtype == labels.dtype
+
+
+@quick
+@given(kind=st.sampled_from(KINDS), rate=rates, seed=seeds)
+def test_moving_adds_no_label_and_leaves_an_image_without_any_as_it_is(kind, rate, seed):
+    labels = random_entries(20, 5, seed)
+    moved = move_labels(labels, transition_matrix(kind, rate, 5), generator=seeded(seed))
+    assert (moved.sum(1) <= labels.sum(1)).all()
+    assert moved.sum(1).eq(0).equal(labels.sum(1).eq(0))
+
+
+def test_a_single_label_moves_at_the_rate_asked_for_and_a_pair_flip_moves_it_to_the_next():
+    labels = torch.nn.functional.one_hot(random_classes(4000, 8, 0), 8).float()
+    moved = move_labels(labels, transition_matrix("pairflip", 0.3, 8), generator=seeded())
+    assert is_plausible((moved != labels).any(1).double().mean().item(), 0.3, 4000)
+    changed = (moved != labels).any(1)
+    assert moved[changed].equal(labels[changed].roll(1, dims=1))
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(3, dtype=torch.int64), torch.zeros(3, 4, dtype=torch.int64)])
+def test_only_entries_of_several_labels_can_move(labels):
+    with pytest.raises(InputError, match="floats \\[N, C\\]"):
+        move_labels(labels, transition_matrix("symmetric", 0.1, 4), generator=seeded())

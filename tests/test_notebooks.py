@@ -21,6 +21,9 @@ ARTEFACTS = (
     "fig1.pdf", "fig1.png", "table1.csv", "table1.md", "table1.tex", "table1.pdf", "table1.png", "teachers.csv", "teachers.md",
     "teachers.tex", "teachers.png", "class_counts_lesion.pdf", "class_counts_chest.png", "noise_lesion.png", "overlap_chest.png",
     "teacher_curves_lesion.png", "soft_targets.png", "weights.png", "averaging.png", "report.html", "provenance.json",
+    *(f"{name}.{kind}" for name in ("table2", "table3", "comparisons", "landscape", "teachers") for kind in ("csv", "md", "tex")),
+    *(f"{name}.{kind}" for name in ("fig2", "fig3", "fig4_lesion", "fig4_surface_chest", "readings", "table2", "eps_curve",
+      "landscape", "path_lesion", "noise_f1", "noise_auroc", "agreement") for kind in ("pdf", "png")), "self_checks.csv",
 )  # fmt: skip
 
 
@@ -38,7 +41,10 @@ def notebook(request):
 
 
 def test_the_notebooks_of_the_issue_are_there():
-    assert [path.stem for path in NOTEBOOKS] == ["01_data", "02_teachers", "03_distillation", "04_tables", "09_report"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "01_data", "02_teachers", "03_distillation", "04_tables", "05_figures", "06_adversarial", "07_loss_landscape",
+        "08_label_noise", "09_report",
+    ]  # fmt: skip
 
 
 def test_a_notebook_is_valid_and_stripped(notebook):
@@ -50,7 +56,8 @@ def test_a_notebook_is_valid_and_stripped(notebook):
 def test_a_notebook_is_thin(notebook):
     assert len(code(notebook)) <= 12
     for cell in code(notebook):
-        assert len(cell.source.splitlines()) <= 12, cell.source
+        lines = 15 if "parameters" in cell.metadata.get("tags", []) else 12  # there, one for each section
+        assert len(cell.source.splitlines()) <= lines, cell.source
         assert not [
             node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.FunctionDef | ast.ClassDef)
         ]

@@ -15,22 +15,22 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 
-import rosutils.study
-from rosutils import InputError, results, training
+from rosutils import InputError, measurements, results, training
 from rosutils.experiment import bank_of
 from rosutils.metrics import best_thresholds
 from rosutils.params import ROOT
 from rosutils.runs import make
 from rosutils.store import Store
 from rosutils.study import ARTEFACTS, SETTINGS, Study
+from rosutils.verification import problems
 
 
 @pytest.fixture(scope="module")
 def trained(load_tiny, tmp_path_factory) -> Study:
-    """Every run of the lesion task, and for the chest task Baseline I and RoS-KD with what it needs."""
+    """Every run of Table I's lesion task, and for the chest task Baseline I and RoS-KD with what it needs."""
     study = load_tiny(tmp_path_factory.mktemp("trained"), tasks=["lesion", "chest"])
     chest = [study.student("chest", setting, 0) for setting in ("Baseline I", "RoS-KD")]
-    study.ensure([spec for spec in study.all_runs() if spec.task == "lesion"] + chest)
+    study.ensure([spec for spec in study.runs("table1") if spec.task == "lesion"] + chest)
     return study
 
 
@@ -120,6 +120,30 @@ def test_table1_needs_each_run_once_and_after_what_it_is_made_from(paper):
     assert set(paper.all_runs()) == {spec for artefact in ARTEFACTS for spec in paper.runs(artefact)}
 
 
+@pytest.mark.parametrize("profile", ["smoke", "demo"])
+def test_which_tasks_have_several_labels_is_known_before_their_images_are_opened(profile):
+    study = Study.load(profile)
+    for name, task in study.tasks().items():
+        assert study.parameters.data.sources[name].multilabel == task.multilabel
+
+
+def test_the_paper_needs_what_its_tables_and_figures_show(paper):
+    """Counted by hand from Section IV: two tasks, five teachers, three seeds."""
+    students = {name: [s for s in paper.runs(name) if s.role == "student"] for name in ARTEFACTS}
+    assert len(students["fig2"]) == 2 * 5 * 2 * 3 and len({s.architecture for s in students["fig2"]}) == 5
+    assert len(students["table3"]) == 3 and {s.architecture for s in students["table3"]} == {"densenet121"}
+    assert {s.task for s in students["table3"]} == {"chest"} and len({s.teachers[0].seed for s in students["table3"]}) == 3
+    assert len(students["fig3"]) == 2 * 3 * (6 + 1)
+    teachers = [s for s in paper.runs("fig3") if s.role == "teacher" and s.subset is not None]
+    assert len(teachers) == 2 * 5 * 6, "teachers are trained anew at every overlap"
+    attacks = [s for s in paper.runs("table2") if s.role == "attack"]
+    assert len(attacks) == 2 * 2 * 3 and {s.of.teachers[0].subset for s in attacks} == {0}, "exactly same teachers"
+    curves = [s for s in paper.runs("table2") if s.role == "curve"]
+    assert len(curves) == 2 * 7 * 3
+    surfaces = [s for s in paper.runs("fig4") if s.role == "surface"]
+    assert len(surfaces) == 2 * 3 * 3 and {s.of.seed for s in surfaces} == {0}
+
+
 def test_an_unknown_artefact_is_refused(paper):
     with pytest.raises(InputError, match="'table9' is unknown; allowed: .*table1"):
         paper.runs("table9")
@@ -143,7 +167,7 @@ def test_every_artefact_that_is_not_the_papers_says_so():
 
 
 def test_a_second_time_nothing_is_trained(trained, monkeypatch):
-    lesion = [spec for spec in trained.all_runs() if spec.task == "lesion"]
+    lesion = [spec for spec in trained.runs("table1") if spec.task == "lesion"]
     before = files(trained)
     assert len(before) >= 3 * len(lesion) and trained.missing(lesion) == []
     monkeypatch.setattr(training, "_train_epoch", None)
@@ -154,7 +178,7 @@ def test_a_second_time_nothing_is_trained(trained, monkeypatch):
 def test_another_alpha_trains_students_alone(trained, monkeypatch):
     section = trained.parameters.distillation.model_copy(update={"alpha": 0.3})
     other = Study(trained.parameters.model_copy(update={"distillation": section}))
-    lesion = [spec for spec in other.all_runs() if spec.task == "lesion"]
+    lesion = [spec for spec in other.runs("table1") if spec.task == "lesion"]
     missing = other.missing(lesion)
     assert {spec.role for spec in missing} == {"student"} and len(missing) == 5
 
@@ -196,7 +220,7 @@ def unbroken(load_tiny, tmp_path_factory) -> Study:
 @pytest.fixture
 def without_students(unbroken, tiny_sections, tmp_path):
     """The sections of a study whose store has the teachers and banks of the unbroken one, and no student."""
-    shutil.copytree(unbroken.folder, tmp_path / "runs", ignore=shutil.ignore_patterns("student-*", "*.csv.lock"))
+    shutil.copytree(unbroken.folder, tmp_path / "runs", ignore=shutil.ignore_patterns("student-*", "results.*"))
     return tiny_sections(tmp_path, **LONGER)
 
 
@@ -393,7 +417,7 @@ def thresholds_of(study, monkeypatch, permuted: str | None) -> list[torch.Tensor
     labels = task.labels.clone()
     if permuted:
         labels[task.split[permuted]] = labels[task.split[permuted].roll(1)]
-    used, original = [], rosutils.study.evaluate
+    used, original = [], measurements.evaluate
 
     def evaluate(*args, **kwargs):
         used.append(kwargs["thresholds"])
@@ -405,9 +429,8 @@ def thresholds_of(study, monkeypatch, permuted: str | None) -> list[torch.Tensor
     altered._keys.update(study._keys)
     altered._tasks.update(lesion=study.task("lesion"), chest=dataclasses.replace(task, labels=labels))
     with monkeypatch.context() as patch:
-        patch.setattr(rosutils.study, "evaluate", evaluate)
-        patch.setattr(results, "write", lambda *args: None)
-        altered.results()
+        patch.setattr(measurements, "evaluate", evaluate)
+        altered.measure()
     return [thresholds for thresholds in used if thresholds is not None]
 
 
@@ -429,7 +452,7 @@ def test_fixed_thresholds_are_one_half(trained):
     study = Study(altered)
     spec = study.student("chest", "Baseline I", 0)
     task, scores = study.task("chest"), study.run(spec).tensors("logits")["test"]
-    (rows,) = study._measure(spec)
+    rows = results.select(study.measure(), task="chest", setting="Baseline I")
     expected = by_scikit_learn(scores, task.labels[task.split["test"]], task.class_names, 0.5)
     micro = rows[(rows["average"] == "micro") & (rows["metric"] == "f1")]["value"].item()
     assert micro == pytest.approx(expected["", "micro", "f1"])
@@ -440,12 +463,44 @@ def test_without_any_run_there_are_no_results(load_tiny, shared_folder):
         load_tiny(shared_folder, seeds={"teachers": 9, "students": [99]}).results()
 
 
+def test_results_are_written_anew_when_runs_have_come_or_somebody_changed_them(trained, measured):
+    path = trained.output / "results.csv"
+    before, written = path.read_bytes(), path.stat().st_mtime_ns
+    trained.results()
+    assert path.stat().st_mtime_ns == written, "nothing has changed, nothing is written"
+    text = before.decode().splitlines()
+    text[5] = text[5].replace(",f1,", ",f1,").replace(text[5].split(",")[-2], "0.123")
+    path.write_text("\n".join(text) + "\n")
+    pd.testing.assert_frame_equal(trained.results(), measured)
+    assert path.read_bytes() == before
+    fewer = Study(trained.parameters)
+    fewer.all_runs = lambda: [spec for spec in trained.all_runs() if spec.task == "lesion"]
+    assert set(fewer.results()["task"]) == {"lesion"}
+    assert path.read_bytes() != before
+    trained.results()
+    assert path.read_bytes() == before
+
+
+def test_a_number_changed_by_hand_is_named_by_verify(trained, measured):
+    path = trained.output / "results.csv"
+    before = path.read_text()
+    row = measured[(measured["setting"] == "RoS-KD") & (measured["metric"] == "f1") & (measured["average"] == "macro")].iloc[0]
+    runs_and_numbers = [problem for problem in problems(trained) if "provenance.json" not in problem]
+    assert runs_and_numbers == []
+    path.write_text(before.replace(f"macro,f1,{row['value']!r},{row['run']}", f"macro,f1,0.987,{row['run']}"))
+    assert path.read_text() != before
+    [problem] = [problem for problem in problems(trained) if "provenance.json" not in problem]
+    assert "0.987" in problem and row["run"] in problem and "RoS-KD" in problem
+    path.write_text(before)
+
+
 # Status
 
 
 def test_status_tells_what_is_done_what_is_missing_and_how_long_it_takes(trained):
-    frame = trained.status().set_index("key")
-    assert len(frame) == len(trained.all_runs())
+    whole = trained.status().set_index("key")
+    assert whole.index.is_unique and len(whole) == len(trained.unique(trained.all_runs()))
+    frame = whole[whole["artefacts"].str.split().map(lambda names: "table1" in names)]
     chest_missing = frame[~frame["done"]]
     assert frame.loc[~frame["run"].str.startswith("chest"), "done"].all()
     # Missing: the two full-set teachers of the chest task, their banks, and Baselines II, III, III-subset and IV.

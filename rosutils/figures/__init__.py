@@ -3,12 +3,15 @@
 from rosutils.figures.inputs import class_counts, montage, noise_matrix, overlap_heatmap
 from rosutils.figures.learning import averaging_path, soft_targets, training_curves, weight_draws
 from rosutils.figures.look import architecture_name, style, write_figure
+from rosutils.figures.noise import agreement, noise_scores
+from rosutils.figures.robustness import eps_curve, table2_plot
 from rosutils.figures.schematic import fig1_schematic
 from rosutils.figures.scores import table1_plot, teacher_scores
+from rosutils.figures.sweeps import fig2_students, fig3_overlap, readings_tornado
 
 
 __all__ = [
-    "architecture_name", "averaging_path", "class_counts", "fig1_schematic", "montage", "noise_matrix",
-    "overlap_heatmap", "soft_targets", "style", "table1_plot", "teacher_scores", "training_curves", "weight_draws",
-    "write_figure",
+    "agreement", "architecture_name", "averaging_path", "class_counts", "eps_curve", "fig1_schematic", "fig2_students",
+    "fig3_overlap", "montage", "noise_matrix", "noise_scores", "overlap_heatmap", "readings_tornado", "soft_targets",
+    "style", "table1_plot", "table2_plot", "teacher_scores", "training_curves", "weight_draws", "write_figure",
 ]  # fmt: skip

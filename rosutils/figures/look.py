@@ -14,6 +14,18 @@ BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
 # Okabe and Ito's colours, ordered so that neighbours differ in lightness too; their yellow is too pale for lines.
 OKABE_ITO = (BLUE, "#E69F00", GREEN, "#CC79A7", RED, "#56B4E9")
 WIDTH = 7.16  # inches, the two-column width of an IEEE page
+# One colour and marker per setting and kind of teacher in every figure; markers and lines differ where printed in grey.
+SETTING_STYLES = {
+    "Baseline I": {"color": GREY, "marker": "X", "ls": ":"},
+    "Baseline II": {"color": GREEN, "marker": "^", "ls": (0, (5, 1, 1, 1))},
+    "Baseline III": {"color": BLUE, "marker": "s", "ls": "--"},
+    "Baseline III, subset teachers": {"color": "#56B4E9", "marker": "D", "ls": (0, (3, 1))},
+    "Baseline IV": {"color": "#CC79A7", "marker": "v", "ls": (0, (1, 1))},
+    "Baseline V": {"color": "#E69F00", "marker": "P", "ls": "-."},
+    "RoS-KD": {"color": RED, "marker": "o", "ls": "-"},
+    "teacher, full set": {"color": INK, "marker": "p", "ls": (0, (6, 2))},
+    "teacher, subset": {"color": "#6A3D9A", "marker": "*", "ls": (0, (4, 1, 1, 1, 1, 1))},
+}
 _NAMES = {
     "resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50", "mobilenet_v2": "MobileNet-v2",
     "densenet121": "DenseNet-121",

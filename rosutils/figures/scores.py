@@ -1,38 +1,77 @@
 """What comes out: the scores of teachers and students, beside the paper's."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from rosutils.figures.look import BLUE, INK, PALE, RED, WIDTH, architecture_name, style, subplots
+from rosutils import InputError
+from rosutils.figures.look import GREY, INK, PALE, SETTING_STYLES, WIDTH, architecture_name, style, subplots
 from rosutils.results import PRINTED_AVERAGE, SETTINGS, TEACHERS, published, select, summary
+
+
+def measured_tasks(rows: pd.DataFrame, tasks: dict[str, dict], what: str) -> dict[str, dict]:
+    """The tasks that have rows; InputError that names `what` is missing if none has."""
+    measured = {task: about for task, about in tasks.items() if (rows["task"] == task).any()}
+    if not measured:
+        raise InputError(
+            f"the results hold nothing for {what} of {', '.join(tasks) or 'no task'}; run its notebook first"
+        )
+    return measured
+
+
+def printed_f1(rows: pd.DataFrame, task: str, about: dict) -> tuple[pd.DataFrame, str]:
+    """The F1 rows of one task in the averaging that the paper printed, and the label of their axis."""
+    average = PRINTED_AVERAGE[about["multilabel"]]
+    return select(rows, task=task, metric="f1", class_="", average=average), f"F1 ({average})"
+
+
+def over_seeds(counts) -> str:
+    """What a point and its bar are, for a legend, from how many seeds the points are means of."""
+    low, high = int(min(counts)), int(max(counts))
+    if high == 1:
+        return "one seed"
+    if low == high:
+        return f"mean ± std over {high} seeds"
+    return f"mean ± std over {low} to {high} seeds" + (" (one seed: no bar)" if low == 1 else "")
+
+
+def draw_means(ax, x, y, ours: pd.DataFrame, setting: str, *, across: bool = False, **options) -> None:
+    """Means at (x, y) as the setting's marker with one std (columns mean, std, n), or none where every n is 1."""
+    bars = {"xerr" if across else "yerr": ours["std"].to_numpy()} if (ours["n"] > 1).any() else {}
+    look = {"ms": 4.5, "mew": 0.8, "capsize": 2, "elinewidth": 0.8} | SETTING_STYLES[setting]
+    ax.errorbar(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **bars, **(look | options))
+
+
+def legend_above(fig: Figure, handles: dict, heading: str) -> None:
+    """The legend (label -> handle) over the panels, headed by what points and bars are."""
+    look = {"title": heading, "title_fontsize": 7, "alignment": "right", "ncols": 4}
+    fig.legend(handles.values(), handles, loc="outside upper right", **look)
+
+
+def known_first(names, known) -> list[str]:
+    """The names that are there, in the order of `known`, the others behind them by alphabet."""
+    known = list(known)
+    return sorted(set(names), key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 @style()
 def teacher_scores(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
-    """F1 on the test part of every teacher, trained on the full set and on its own subset."""
-    rows = select(results, setting=TEACHERS, attack="", class_="", metric="f1")
-    known = published()["section_4b"]["teachers"]
+    """F1 on the test part of every teacher, trained on the full set and on its own subset (Section IV-B)."""
+    rows = select(results, setting=TEACHERS, variant="", attack="", class_="", metric="f1")
+    tasks = measured_tasks(rows, tasks, "the teachers")
     fig, axes = subplots(1, len(tasks), size=(WIDTH, 0.9 + 0.24 * max(1, rows["student"].nunique())), sharey=True)
+    order = known_first(rows["student"], published()["section_4b"]["teachers"])
     for ax, (task, about) in zip(axes[0], tasks.items(), strict=True):
-        average = PRINTED_AVERAGE[about["multilabel"]]
-        here = summary(select(rows, task=task, average=average), by=["setting", "student"])
-        table = here.pivot(index="student", columns="setting", values="mean")
-        order = sorted(table.index, key=lambda name: (known.index(name) if name in known else len(known), name))
+        here, label = printed_f1(rows, task, about)
+        table = summary(here, by=["setting", "student"]).pivot(index="student", columns="setting", values="mean")
         table, y = table.reindex(index=order, columns=list(TEACHERS)), np.arange(len(order))
         ax.hlines(y, table.min(axis=1), table.max(axis=1), color=PALE, lw=2, zorder=0)
-        for setting, marker, colour in zip(TEACHERS, "os", (BLUE, RED), strict=True):
-            ax.plot(
-                table[setting],
-                y,
-                marker,
-                color=colour,
-                ms=5,
-                label=setting.removeprefix("teacher, ").replace("subset", "own subset"),
-            )
+        for setting in TEACHERS:
+            name = setting.removeprefix("teacher, ").replace("subset", "own subset")
+            ax.plot(table[setting], y, **SETTING_STYLES[setting] | {"ls": "", "ms": 5, "mew": 0}, label=name)
         ax.set_yticks(y, [architecture_name(name) for name in order])
-        ax.set(title=task, xlabel=f"F1 ({average})", ylim=(len(order) - 0.5, -0.5))
+        ax.set(title=task, xlabel=label, ylim=(len(order) - 0.5, -0.5))
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return fig
 
@@ -40,51 +79,34 @@ def teacher_scores(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
 @style()
 def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str = "resnet18") -> Figure:
     """Table I as dots: our F1 (each seed, and mean ± std) beside the printed F1 (hollow diamonds)."""
-    rows = select(results, setting=SETTINGS, student=student, attack="", class_="", metric="f1")
-    printed = published()["table1"]
+    rows = select(results, setting=SETTINGS, student=student, variant="", attack="", class_="", metric="f1")
+    tasks, printed = measured_tasks(rows, tasks, "Table I"), published()["table1"]
     fig, axes = subplots(1, len(tasks), size=(WIDTH, 2.5), sharey=True)
-    y = dict(zip(SETTINGS, range(len(SETTINGS)), strict=True))
+    y = {setting: place for place, setting in enumerate(SETTINGS)}
+    counts = []
     for ax, (task, about) in zip(axes[0], tasks.items(), strict=True):
-        average = PRINTED_AVERAGE[about["multilabel"]]
-        here = select(rows, task=task, average=average)
+        here, label = printed_f1(rows, task, about)
         paper = printed.get(task, {})
-        ax.plot(
-            [row["f1"] for row in paper.values()],
-            [y[name] for name in paper],
-            "D",
-            mfc="none",
-            mec=INK,
-            ms=5,
-            ls="",
-            label="paper",
-        )
-        ours = summary(here, by=["setting"])
-        several = bool((ours["n"] > 1).any())
-        if several:
-            ax.plot(
-                here["value"],
-                here["setting"].map(y) + 0.27,
-                "o",
-                color=BLUE,
-                alpha=0.5,
-                ms=2.5,
-                mew=0,
-                label="ours, each seed",
-            )
-        ax.errorbar(
-            ours["mean"],
-            ours["setting"].map(y),
-            xerr=ours["std"],
-            fmt="o",
-            color=BLUE,
-            ms=5,
-            capsize=2,
-            lw=1,
-            label="ours, mean ± std" if several else "ours, one seed",
-        )
-        ax.set(title=task, xlabel=f"F1 ({average})", ylim=(len(y) - 0.5, -0.5))
+        ax.plot([row["f1"] for row in paper.values()], [y[name] for name in paper], "D", mfc="none", mec=INK, ms=5)
+        for setting, ours in summary(here, by=["setting"]).groupby("setting"):
+            draw_means(ax, ours["mean"], [y[setting]], ours, setting, across=True)
+            values = select(here, setting=setting)["value"]
+            if len(values) > 1:
+                dots = {"color": SETTING_STYLES[setting]["color"], "alpha": 0.5, "ms": 2.5, "mew": 0}
+                ax.plot(values, np.full(len(values), y[setting] + 0.27), "o", **dots)
+            counts += ours["n"].tolist()
+        ax.set(title=task, xlabel=label, ylim=(len(y) - 0.5, -0.5))
         ax.set_yticks(list(y.values()), list(y))
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6))
+        ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", color=PALE, lw=0.4)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    fig.legend(handles=_table1_legend(counts), loc="outside upper right", ncols=3)
     return fig
+
+
+def _table1_legend(counts: list[int]) -> list[Line2D]:
+    handles = [
+        Line2D([], [], marker="D", mfc="none", mec=INK, ms=5, ls="", label="paper"),
+        Line2D([], [], marker="o", color=GREY, ms=2.5, mew=0, ls="", label="ours, each seed"),
+        Line2D([], [], marker="o", color=GREY, ms=4.5, mew=0, lw=0.8, label=f"ours, {over_seeds(counts)}"),
+    ]
+    return handles if max(counts) > 1 else [handles[0], handles[2]]

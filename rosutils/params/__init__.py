@@ -12,7 +12,7 @@ from rosutils.params.messages import sentences, unknown
 from rosutils.params.sections import Noise, Parameters, Source
 
 
-__all__ = ["FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "load", "profiles"]
+__all__ = ["FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "load", "profiles"]
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "params"
@@ -28,10 +28,17 @@ def load(profile: str | Path, **sections: Any) -> Parameters:
     for name in sections:
         if name not in SECTIONS:
             raise InputError(unknown(name, SECTIONS))
+    return _validated(_lay_over(base, {k: v for k, v in sections.items() if v not in ({}, [], None)}))
+
+
+def changed(parameters: Parameters, sections: Mapping[str, Any]) -> Parameters:
+    """These parameters with sections laid over them; raises InputError as `load` does."""
+    return _validated(_lay_over(parameters.model_dump(), sections))
+
+
+def _validated(content: Mapping) -> Parameters:
     try:
-        return Parameters.model_validate(
-            _lay_over(base, {k: v for k, v in sections.items() if v not in ({}, [], None)})
-        )
+        return Parameters.model_validate(content)
     except ValidationError as error:
         raise InputError("; ".join(sentences(error.errors()))) from None
 

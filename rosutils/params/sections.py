@@ -1,6 +1,6 @@
 """The sections of a parameter file: names, types, ranges and defaults."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +28,11 @@ class Source(Section):
     keep_unlabelled: bool = True
     lists: dict[Literal["train", "validation", "test"], str] | None = None
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether its images have several labels each, known before they are opened."""
+        return self.source == "nih" or self.modality == "chest-film" or (self.dataset or "").startswith("chestmnist")
+
     @model_validator(mode="after")
     def _complete(self) -> "Source":
         if self.source == "synthetic" and (self.modality is None or self.examples is None):
@@ -45,6 +50,7 @@ class Data(Section):
     pixels: Annotated[int, Field(ge=16, le=1024)]
     root: str | None = None
     allow_missing: bool = False
+    examples: Count | None = None  # a seeded sample of whole lesions or patients with about this many images
     fractions: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.7, 0.1, 0.2]
     sources: Annotated[dict[str, Source], Field(min_length=1)]
 
@@ -56,12 +62,15 @@ class Data(Section):
 
 
 class Noise(Section):
-    """Label noise put on the training part: one kind for single-label tasks, two rates for multi-label ones."""
+    """Label noise put on the training part: labels move to other classes, a share `rate` of them.
+
+    Where either of the last two is given, entries of multi-label tasks are lost and gained at those rates instead.
+    """
 
     kind: Literal["none", "symmetric", "pairflip"] = "none"
     rate: Share = 0.0
-    false_negatives: Share = 0.0
-    false_positives: Share = 0.0
+    false_negatives: Share | None = None
+    false_positives: Share | None = None
 
 
 class Subsets(Section):
@@ -135,6 +144,51 @@ class Evaluation(Section):
     thresholds: Literal["validation", "fixed"] = "validation"
 
 
+class Attacks(Section):
+    """Section IV-E: FGSM and PGD at a radius whose norm is read in three ways, and a curve of F1 against the radius."""
+
+    norms: Annotated[list[Literal["l2", "linf", "l2-scaled"]], Field(min_length=1)] = ["l2", "linf", "l2-scaled"]
+    eps: Annotated[float, Field(gt=0, le=1)] = 1.28 / 255
+    steps: Count = 10
+    step_factor: Annotated[float, Field(gt=0)] = 2.5
+    random_start: bool = True
+    examples: Count | None = None
+    curve_norm: Literal["l2", "linf", "l2-scaled"] = "linf"
+    curve_multiples: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.5, 1.0, 2.0, 4.0]
+
+
+class Landscape(Section):
+    """Section IV-F, Fig. 4: the plane around the trained weights, and the numbers beside its pictures."""
+
+    span: Annotated[float, Field(gt=0)] = 1.0
+    points: Annotated[int, Field(ge=3)] = 21
+    examples: Count = 256
+    directions: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2]
+    clamp: Annotated[float, Field(gt=0)] = 8.0
+    levels: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.5, 1.0, 2.0]
+    sharpness_radius: Annotated[float, Field(gt=0)] = 0.01
+    hessian_iterations: Count = 20
+    hessian_samples: Annotated[int, Field(ge=2)] = 10
+
+    @model_validator(mode="after")
+    def _has_a_centre(self) -> "Landscape":
+        if self.points % 2 == 0:
+            raise ValueError(f"landscape.points is {self.points}; it must be odd, so that the trained weights are the centre")
+        return self
+
+
+class Sweeps(Section):
+    """Figs. 2 and 3, Table III's runs and the studies beyond the paper: their points, and their scale."""
+
+    scale: dict[str, dict[str, Any]] = {}  # sections laid over the profile for Figs. 2 and 3, noise and readings
+    overlaps: list[Share] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    noise: dict[Literal["symmetric", "pairflip"], list[Share]] = {
+        "symmetric": [0.0, 0.2, 0.4, 0.6],
+        "pairflip": [0.0, 0.2, 0.4, 0.6],
+    }
+    runs: Count = 3
+
+
 class Seeds(Section):
     """Where the randomness starts: split, noise, subsets and views; the teachers; one student per seed."""
 
@@ -167,6 +221,9 @@ class Parameters(Section):
     distillation: Distillation = Distillation()
     evaluation: Evaluation = Evaluation()
     seeds: Seeds = Seeds()
+    attacks: Attacks = Attacks()
+    landscape: Landscape = Landscape()
+    sweeps: Sweeps = Sweeps()
     engine: Engine = Engine()
 
     @model_validator(mode="after")

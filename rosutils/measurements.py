@@ -1,0 +1,139 @@
+"""From finished runs to rows of results.csv: scores of students and teachers, attacks, surfaces, agreement with labels."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from rosutils.artefacts import NOISE_SETTINGS
+from rosutils.experiment import Experiment, RunSpec
+from rosutils.landscape import basin_area
+from rosutils.metrics import agreement, best_thresholds, evaluate
+from rosutils.sweeps import label
+
+
+NAN = float("nan")
+LABEL_NOISE = ("symmetric ", "pairflip ")
+
+
+def rows_of(there: Experiment, spec: RunSpec, settings: Iterable[tuple[str, str]]) -> Iterator[pd.DataFrame]:
+    """The rows of one finished run; `settings` are (setting, state of the weights) that the run or its student stands for.
+
+    `there` is the experiment with the parameters that the run was made under.
+    """
+    measure = {
+        "teacher": _scores, "student": _scores, "attack": _attacked, "curve": _attacked, "surface": _surface,
+        "curvature": _curvature, "agreement": _agreement, "bank": _teacher_agreement,
+    }[spec.role]  # fmt: skip
+    for rows in measure(there, spec, settings):
+        yield _complete(there, spec, rows)
+
+
+def is_current(path: Path, made_from: str) -> bool:
+    """Whether the table at `path` is, byte for byte, what was last written from these runs."""
+    note = path.with_suffix(".json")
+    return path.is_file() and note.is_file() and json.loads(note.read_text()) == _note(path, made_from)
+
+
+def mark_current(path: Path, made_from: str) -> None:
+    """Note beside the table at `path` what it was made from."""
+    path.with_suffix(".json").write_text(json.dumps(_note(path, made_from)))
+
+
+def _note(path: Path, made_from: str) -> dict:
+    return {"made_from": made_from, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _complete(there: Experiment, spec: RunSpec, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with every column of the results that the measurement itself does not decide."""
+    trained = spec.of or (spec.teachers[0] if spec.role == "bank" else spec)
+    on_subsets = trained.subset is not None or any(teacher.subset is not None for teacher in trained.teachers)
+    known = {
+        "task": spec.task, "student": spec.architecture, "variant": label(spec.variant), "seed": spec.seed,
+        "noise": there.task(spec.task).noise_rate, "overlap": there.parameters.subsets.overlap if on_subsets else NAN,
+        "attack": "", "eps": NAN, "norm": "", "class": "", "average": "", "run": there.key(spec),
+    }  # fmt: skip
+    return rows.assign(**{name: value for name, value in known.items() if name not in rows.columns})
+
+
+def _scores(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    for setting, state in settings:
+        logits, labels = logits_of(there, spec, state)["test"], _labels(there, spec.task, "test")
+        options = {"class_names": there.task(spec.task).class_names, "thresholds": thresholds_of(there, spec, state)}
+        yield evaluate(logits, labels, multilabel=there.task(spec.task).multilabel, **options).assign(setting=setting)
+
+
+def logits_of(there: Experiment, spec: RunSpec, state: str) -> dict[str, Tensor]:
+    """A run's logits on the validation and the test part, of its last or of its averaged weights."""
+    return there.run(spec).tensors("logits" if state == "weights" else "averaged_logits")
+
+
+def thresholds_of(there: Experiment, spec: RunSpec, state: str) -> Tensor | None:
+    """The decision thresholds of a run: best F1 per label on validation, or None (0.5, and for single-label tasks)."""
+    if not there.task(spec.task).multilabel or there.parameters.evaluation.thresholds == "fixed":
+        return None
+    return best_thresholds(logits_of(there, spec, state)["validation"], _labels(there, spec.task, "validation"))
+
+
+def _labels(there: Experiment, task: str, part: str) -> Tensor:
+    return there.task(task).labels[there.task(task).split[part]]
+
+
+def _attacked(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    """Before and after each attack, on the same images; before is an attack of radius 0, whatever attack and norm."""
+    section, task = there.parameters.attacks, there.task(spec.task)
+    labels = task.labels[there.sample(spec.task, section.examples)]
+    options = {"multilabel": task.multilabel, "class_names": task.class_names, "per_class": False}
+    options["thresholds"] = thresholds_of(there, spec.of, spec.state)
+    found = {name: evaluate(logits, labels, **options) for name, logits in there.run(spec).tensors("logits").items()}
+    before = found.pop("before")
+    for (setting, _), (name, after) in ((s, pair) for s in settings for pair in found.items()):
+        attack, norm, eps = name.split()
+        for rows, radius in ((before, 0.0), (after, float(eps))):
+            yield rows.assign(setting=setting, attack=attack, norm=norm, eps=radius)
+
+
+def _surface(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    loss = there.run(spec).tensors("surface")["loss"].numpy()
+    levels = there.parameters.landscape.levels
+    areas = [("basin_area", f"{level:g}", basin_area(loss, level)) for level in levels]
+    rows = pd.DataFrame(areas, columns=["metric", "average", "value"])
+    for setting, _ in settings:
+        yield rows.assign(setting=setting, variant=_landscape(spec))
+
+
+def _curvature(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    for setting, _ in settings:
+        yield there.run(spec).table("curvature").assign(setting=setting, variant=_landscape(spec))
+
+
+def _landscape(spec: RunSpec) -> str:
+    return "landscape, BatchNorm as copied" if spec.state.endswith("as copied") else "landscape"
+
+
+def _agreement(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    """How much a student's predictions on its training part agree with the clean and with the given labels."""
+    logits = there.run(spec).tensors("logits")["train"]
+    for setting, _ in settings:
+        if setting in NOISE_SETTINGS:
+            yield _agreeing(there, spec.task, logits, thresholds_of(there, spec.of, spec.state)).assign(setting=setting)
+
+
+def _teacher_agreement(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    """The same of a teacher, by the mean of its logits over the views that its bank holds; in the noise study only."""
+    teacher = spec.teachers[0]
+    if spec.variant.startswith(LABEL_NOISE):
+        logits = there.run(spec).tensors("logits")["train"].mean(dim=0)
+        rows = _agreeing(there, spec.task, logits, thresholds_of(there, teacher, "weights"))
+        yield rows.assign(setting="teacher, full set" if teacher.subset is None else "teacher, subset")
+
+
+def _agreeing(there: Experiment, name: str, logits: Tensor, thresholds: Tensor | None) -> pd.DataFrame:
+    task = there.task(name)
+    train = task.split["train"]
+    return agreement(
+        logits, task.clean_labels[train], task.labels[train], multilabel=task.multilabel, thresholds=thresholds
+    )

@@ -1,0 +1,612 @@
+"""FGSM and PGD against torchattacks and closed forms, and self-checks that notice a broken attack."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+import torchattacks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+from torch.nn import functional as F
+
+from rosutils import InputError, attacks
+from rosutils.attacks import (
+    NORMS,
+    SLACK,
+    classification_loss,
+    effective_radius,
+    fgsm,
+    pgd,
+    random_perturbation,
+    self_checks,
+)  # fmt: skip
+
+
+EPS = 1.28 / 255
+SHAPE = (3, 8, 8)
+norms = pytest.mark.parametrize("norm", NORMS)
+kinds = pytest.mark.parametrize("multilabel", [False, True], ids=["one label", "several labels"])
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def network(seed=0, classes=4):
+    """A small network with everything that behaves differently in training: BatchNorm and dropout."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.5)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 64, classes)).eval()
+
+
+def linear(classes=4, *, seed=0):
+    """Logits W x + b in float64."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(SHAPE), classes, dtype=torch.float64))
+
+
+def examples(n=6, classes=4, *, multilabel=False, seed=0, dtype=torch.float32, low=0.0, high=1.0):
+    generator = seeded(seed)
+    images = low + (high - low) * torch.rand(n, *SHAPE, generator=generator, dtype=dtype)
+    if multilabel:
+        return images, (torch.rand(n, classes, generator=generator) < 0.4).to(dtype)
+    return images, torch.randint(classes, (n,), generator=generator)
+
+
+def attack(name, model, images, labels, *, eps=EPS, norm="linf", loss_fn=classification_loss, **options):
+    if name == "fgsm":
+        return fgsm(model, images, labels, eps=eps, norm=norm, loss_fn=loss_fn)
+    options = {"steps": 5, "step_size": eps / 2, "random_start": False, "generator": None} | options
+    return pgd(model, images, labels, eps=eps, norm=norm, loss_fn=loss_fn, **options)
+
+
+def lengths(delta, norm):
+    return torch.linalg.vector_norm(delta.double().flatten(1), 2 if norm.startswith("l2") else math.inf, dim=1)
+
+
+# torchattacks 3.5.1. Coincide: FGSM (linf), PGD (linf, with and without a random start), PGDL2 without a random start,
+# and PGDL2 with one step of length eps for FGM, which it does not name. Differ: PGDL2 adds 1e-10 to the gradient's norm
+# (below 1e-5 unless the gradient all but vanishes), and starts at a radius uniform in [0, eps], ours uniformly in the ball.
+
+
+@pytest.mark.parametrize("eps", [EPS, 8 / 255])
+def test_fgsm_agrees_with_torchattacks(eps):
+    model, (images, labels) = network(), examples()
+    expected = torchattacks.FGSM(model, eps=eps)(images, labels)
+    assert_near(attack("fgsm", model, images, labels, eps=eps), expected, moved=eps / 2)
+
+
+@pytest.mark.parametrize("eps", [EPS, 0.5])
+def test_fgsm_in_l2_agrees_with_one_step_of_torchattacks_pgdl2(eps):
+    model, (images, labels) = network(), examples()
+    expected = torchattacks.PGDL2(model, eps=eps, alpha=eps, steps=1, random_start=False)(images, labels)
+    assert_near(attack("fgsm", model, images, labels, eps=eps, norm="l2"), expected, moved=eps / 50)
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+@pytest.mark.parametrize("eps", [EPS, 8 / 255])
+def test_pgd_agrees_with_torchattacks(eps, random_start):
+    model, (images, labels) = network(), examples()
+    options = {"steps": 10, "random_start": random_start}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        expected = torchattacks.PGD(model, eps=eps, alpha=eps / 4, **options)(images, labels)
+    ours = attack("pgd", model, images, labels, eps=eps, step_size=eps / 4, generator=seeded(3), **options)
+    assert_near(ours, expected, moved=eps / 2)
+
+
+@pytest.mark.parametrize("eps", [EPS, 0.5])
+def test_pgd_in_l2_agrees_with_torchattacks(eps):
+    model, (images, labels) = network(), examples()
+    expected = torchattacks.PGDL2(model, eps=eps, alpha=eps / 4, steps=10, random_start=False)(images, labels)
+    ours = attack("pgd", model, images, labels, eps=eps, norm="l2", steps=10, step_size=eps / 4)
+    assert_near(ours, expected, moved=eps / 50)
+
+
+def assert_near(ours, expected, *, moved):
+    """Within 1e-5, and not because nothing happened."""
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+    assert (expected - examples()[0]).abs().max() > moved
+
+
+# Linear models: the gradient is known.
+
+
+def linear_gradient(model, images, labels):
+    """W^T (p - y), p being the softmax or the sigmoids."""
+    logits = model(images).detach()
+    if labels.ndim == 1:
+        error = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
+    else:
+        error = logits.sigmoid() - labels
+    return (error @ model[1].weight.detach()).view_as(images)
+
+
+def closed_form(images, gradient, eps, norm):
+    _, radius = effective_radius(eps, norm, images.shape)
+    if norm == "linf":
+        return images + radius * gradient.sign()
+    return images + radius * gradient / lengths(gradient, norm).view(-1, 1, 1, 1)
+
+
+@norms
+@kinds
+def test_fgsm_on_a_linear_model_is_the_closed_form(norm, multilabel):
+    model, (images, labels) = linear(), examples(multilabel=multilabel, dtype=torch.float64, low=0.3, high=0.7)
+    expected = closed_form(images, linear_gradient(model, images, labels), 0.02, norm)
+    assert 0 < expected.min() and expected.max() < 1
+    torch.testing.assert_close(attack("fgsm", model, images, labels, eps=0.02, norm=norm), expected, atol=1e-12, rtol=0)
+
+
+@norms
+def test_fgsm_clips_after_the_step(norm):
+    model, (images, labels) = linear(), examples(dtype=torch.float64)
+    images = images.round()
+    expected = closed_form(images, linear_gradient(model, images, labels), 0.02, norm).clamp(0, 1)
+    torch.testing.assert_close(attack("fgsm", model, images, labels, eps=0.02, norm=norm), expected, atol=1e-12, rtol=0)
+
+
+@norms
+@pytest.mark.parametrize("multilabel, classes", [(False, 2), (True, 1)], ids=["two classes", "one label"])
+def test_pgd_on_a_linear_model_is_the_closed_form(norm, multilabel, classes):
+    # with two classes, or one label, the gradient changes its length only
+    model = linear(classes)
+    images, labels = examples(classes=classes, multilabel=multilabel, dtype=torch.float64, low=0.3, high=0.7)
+    expected = closed_form(images, linear_gradient(model, images, labels), 0.02, norm)
+    found = attack("pgd", model, images, labels, eps=0.02, norm=norm, step_size=0.02 / 3)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+def test_pgd_in_linf_finds_the_corner_for_several_labels_from_any_start():
+    # every pixel speaks for one label only, so that the sign of the gradient is known all over the cube
+    model, (images, labels) = linear(), examples(multilabel=True, dtype=torch.float64, low=0.3, high=0.7)
+    pixels = torch.arange(math.prod(SHAPE)) % 4
+    with torch.no_grad():
+        model[1].weight *= pixels == torch.arange(4)[:, None]
+    expected = closed_form(images, linear_gradient(model, images, labels), 0.02, "linf")
+    found = attack("pgd", model, images, labels, eps=0.02, step_size=0.01, random_start=True, generator=seeded(1))
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("steps, share", [(2, 0.956), (10, 0.980)])
+def test_a_random_start_in_l2_costs_what_the_comment_on_slack_says(steps, share):
+    # `along` the gradient and `across` it, in units of eps: a step adds to the one, the projection shrinks both
+    along, across = 0.0, 1.0
+    for _ in range(steps):
+        along += 2.5 / steps
+        length = max(1, math.hypot(along, across))
+        along, across = along / length, across / length
+    assert along == pytest.approx(share, abs=5e-4) and along > 1 - SLACK
+    model, (images, labels) = linear(2), examples(200, 2, dtype=torch.float64, low=0.3, high=0.7)
+    gradient = linear_gradient(model, images, labels)
+    options = {"steps": steps, "step_size": 0.05 / steps, "random_start": True, "generator": seeded(0)}
+    gained = (attack("pgd", model, images, labels, eps=0.02, norm="l2", **options) - images) * gradient
+    measured = gained.flatten(1).sum(1) / lengths(gradient, "l2") / 0.02
+    assert measured.mean().item() == pytest.approx(along, abs=0.005)
+
+
+# Radii, noise and random starts.
+
+
+def test_the_scaled_radius_is_that_of_a_change_of_eps_in_every_pixel():
+    changed = torch.full((2, *SHAPE), EPS)
+    assert effective_radius(EPS, "l2-scaled", changed.shape) == ("l2", pytest.approx(lengths(changed, "l2")[0].item()))
+    assert effective_radius(EPS, "l2-scaled", SHAPE) == effective_radius(EPS, "l2-scaled", changed.shape)
+    assert effective_radius(EPS, "l2", SHAPE) == ("l2", EPS) and effective_radius(EPS, "linf", SHAPE) == ("linf", EPS)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_l2_scaled_is_l2_with_the_scaled_radius(name):
+    model, (images, labels) = network(), examples()
+    radius = EPS * math.sqrt(math.prod(SHAPE))
+    scaled = attack(name, model, images, labels, norm="l2-scaled")
+    assert torch.equal(scaled, attack(name, model, images, labels, eps=radius, norm="l2"))
+
+
+@norms
+def test_random_perturbations_have_exactly_the_norm_and_no_preferred_direction(norm):
+    images = torch.full((500, *SHAPE), 0.5, dtype=torch.float64)
+    noise = random_perturbation(images, eps=EPS, norm=norm, generator=seeded(0)) - images
+    _, radius = effective_radius(EPS, norm, SHAPE)
+    torch.testing.assert_close(lengths(noise, norm), torch.full((500,), radius, dtype=torch.float64))
+    assert noise.mean().abs() < 5 * noise.std() / math.sqrt(noise.numel())
+    assert len(noise.flatten(1).unique(dim=0)) == 500
+    if norm == "linf":
+        torch.testing.assert_close(noise.abs(), torch.full_like(noise, EPS))
+
+
+@pytest.mark.parametrize("norm, shape", [("linf", SHAPE), ("l2", (3, 1, 1)), ("l2-scaled", (3, 1, 2))])
+def test_random_starts_are_uniform_in_the_ball(norm, shape):
+    # a constant model leaves the start where it is
+    images, labels = torch.full((1000, *shape), 0.5, dtype=torch.float64), torch.zeros(1000, dtype=torch.int64)
+    start = attack("pgd", Constant(), images, labels, norm=norm, random_start=True, generator=seeded(0)) - images
+    _, radius = effective_radius(EPS, norm, shape)
+    if norm == "linf":
+        uniform = (start.flatten() / radius + 1) / 2
+    else:
+        uniform = (lengths(start, norm) / radius) ** math.prod(shape)  # the share of the ball's volume
+        direction = start[:, 0].flatten() / lengths(start, norm).repeat_interleave(start[0, 0].numel())
+        assert direction.mean().abs() < 0.1
+    assert stats.kstest(uniform.numpy(), "uniform").pvalue > 0.01
+
+
+class Constant(nn.Module):
+    """Two logits that depend on the images with a gradient of exactly 0."""
+
+    def forward(self, images):
+        return images.flatten(1)[:, :2] * 0
+
+
+# What every attack keeps.
+
+MODEL = network()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    norm=st.sampled_from(NORMS),
+    eps=st.sampled_from([0.0, 1e-6, EPS, 0.1, 1.0, 10.0]),
+    multilabel=st.booleans(),
+    seed=st.integers(0, 2**32),
+    contrast=st.sampled_from([1.0, 100.0]),  # high contrast: most pixels are 0 or 1
+    random_start=st.booleans(),
+)
+def test_attacks_stay_in_the_ball_and_among_images(norm, eps, multilabel, seed, contrast, random_start):
+    images, labels = examples(3, multilabel=multilabel, seed=seed)
+    images = (0.5 + contrast * (images - 0.5)).clamp(0, 1)
+    _, radius = effective_radius(eps, norm, SHAPE)
+    options = {"step_size": eps / 2, "random_start": random_start, "generator": seeded(seed)}
+    for found in (
+        attack("fgsm", MODEL, images, labels, eps=eps, norm=norm),
+        attack("pgd", MODEL, images, labels, eps=eps, norm=norm, steps=3, **options),
+        random_perturbation(images, eps=eps, norm=norm, generator=seeded(seed)),
+    ):
+        assert 0 <= found.min() and found.max() <= 1
+        assert lengths(found - images, norm).max() <= radius * (1 + 1e-6) + 2e-7 * math.sqrt(math.prod(SHAPE))
+        assert torch.equal(found, images) == (eps == 0)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+@norms
+def test_the_batch_and_the_reduction_of_the_loss_do_not_matter(name, norm):
+    model, (images, labels) = network().double(), examples(dtype=torch.float64)
+    together = attack(name, model, images, labels, norm=norm)
+    alone = [attack(name, model, images[[i]], labels[[i]], norm=norm) for i in range(len(images))]
+    summed = attack(name, model, images, labels, norm=norm, loss_fn=lambda z, y: F.cross_entropy(z, y, reduction="sum"))
+    # so small that squares of its gradient are 0 in float64
+    faint = attack(name, model, images, labels, norm=norm, loss_fn=lambda z, y: 1e-200 * F.cross_entropy(z, y))
+    for other in (torch.cat(alone), summed, faint):
+        torch.testing.assert_close(other, together, atol=1e-9, rtol=0)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_other_ones():
+    model, (images, labels) = network(), examples()
+    for norm in NORMS:
+        options = {"norm": norm, "random_start": True, "steps": 2}
+        a, b, c = (attack("pgd", model, images, labels, generator=seeded(seed), **options) for seed in (1, 1, 2))
+        assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_the_model_is_left_as_it_was(name):
+    model, (images, labels) = network().train(), examples()
+    model[1].eval()  # a BatchNorm that its owner froze stays frozen
+    model[0].weight.requires_grad_(False)
+    model[5].bias.grad = torch.ones(4)
+    during = []
+    model[5].register_forward_pre_hook(
+        lambda *_: during.append([model.training, *(p.requires_grad for p in model.parameters())])
+    )
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    attack(name, model, images, labels)
+    with pytest.raises(ZeroDivisionError):
+        attack(name, model, images, labels, loss_fn=lambda z, y: 1 / 0)
+    assert not any(any(flags) for flags in during)
+    assert [module.training for module in model] == [True, False, True, True, True, True] and model.training
+    assert [p.requires_grad for p in model.parameters()] == [False, True, True, True, True, True]
+    assert [p.grad for p in model.parameters()][:-1] == [None] * 5 and model[5].bias.grad.tolist() == [1.0] * 4
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_batchnorm_and_dropout_are_in_eval_mode_whatever_the_caller_left(name):
+    images, labels = examples()
+    model = network().train()
+    assert torch.equal(attack(name, model, images, labels), attack(name, network(), images, labels))
+    assert model[1].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_attacks_work_under_any_grad_mode_and_come_back_detached(name, mode):
+    model, (images, labels) = network(), examples()
+    expected = attack(name, model, images, labels)
+    with mode():
+        found = attack(name, model, images.clone(), labels.clone())
+    assert torch.equal(found, expected) and not found.requires_grad
+    given = images.clone().requires_grad_()
+    found = attack(name, model, given, labels)
+    assert torch.equal(found, expected) and not found.requires_grad and given.grad is None
+    assert torch.equal(given, images)
+
+
+@norms
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_images_without_a_finite_gradient_stay_and_the_others_move(name, norm):
+    images, labels = examples()
+    images[2] = 0  # where the square root has no slope
+    found = attack(name, RootFirst(network()), images, labels, norm=norm)
+    assert torch.equal(found[2], images[2])
+    assert all(not torch.equal(found[i], images[i]) for i in (0, 1, 3, 4, 5)) and found.isfinite().all()
+    assert torch.equal(attack(name, Constant(), images, labels % 2, norm=norm), images)
+
+
+class RootFirst(nn.Module):
+    """A network behind a square root: 0 has an infinite gradient."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images.sqrt())
+
+
+# Inputs that are wrong.
+
+
+def test_the_loss_follows_the_labels():
+    logits = torch.tensor([[0.0, 2.0], [1.0, -1.0]])
+    single, several = torch.tensor([1, 1]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 2
+    assert classification_loss(logits, single).item() == pytest.approx(expected)
+    softplus = [math.log1p(math.exp(z)) for z in (0, 2, 1, 1)]
+    assert classification_loss(logits, several).item() == pytest.approx(sum(softplus) / 4)
+    for labels in (single.int(), several.long(), several[:, :1], single[:1], single.float()):
+        with pytest.raises(InputError, match=r"int64 \[B\]"):
+            classification_loss(logits, labels)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"eps": -EPS}, "eps is -0.005"),
+        ({"eps": math.nan}, "eps is nan"),
+        ({"eps": math.inf}, "eps is inf"),
+        ({"norm": "l1"}, "norm is 'l1'; allowed: l2, linf, l2-scaled"),
+        ({"images": examples()[0] * 2 - 1}, "images run from -0.99.* to 0.99"),
+        ({"images": examples()[0] * math.nan}, "images run from nan"),
+        ({"images": (examples()[0] * 255).byte()}, "images are torch.uint8"),
+        ({"images": examples()[0][0]}, r"images are torch.float32 \(3, 8, 8\)"),
+        ({"images": examples()[0][:0]}, r"images are torch.float32 \(0, 3, 8, 8\)"),
+    ],
+)
+def test_wrong_input_is_named(change, message):
+    images, labels = examples()
+    arguments = {"images": images, "eps": EPS, "norm": "linf"} | change
+    for name in ("fgsm", "pgd"):
+        with pytest.raises(InputError, match=message):
+            attack(name, network(), labels=labels, step_size=EPS, **arguments) if name == "pgd" else attack(
+                name, network(), labels=labels, **arguments
+            )
+    with pytest.raises(InputError, match=message):
+        random_perturbation(**arguments, generator=seeded(0))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"steps": True}, "steps is True"),
+        ({"step_size": 0.0}, "step_size is 0.0"),
+        ({"step_size": -EPS}, "step_size is -0.005"),
+        ({"step_size": math.nan}, "step_size is nan"),
+        ({"random_start": True}, "randomness needs a torch.Generator"),
+    ],
+)
+def test_wrong_pgd_options_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        attack("pgd", network(), *examples(), **options)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_a_model_that_hides_its_gradient_is_an_error_not_a_robust_model(name):
+    class Hidden(nn.Module):
+        def forward(self, images):
+            return MODEL(images.detach())
+
+    with pytest.raises(InputError, match="does not depend on the images"):
+        attack(name, Hidden(), *examples())
+
+
+# Self-checks.
+
+CHECKS = [
+    "eps 0 is the identity", "measured norms never exceed eps", "images stay in [0, 1]", "success grows with eps",
+    "success grows with steps", "PGD is at least as strong as FGSM", "random noise of the same norm is weaker",
+    "gradients do not vanish", "a transfer attack is not stronger than the white-box one",
+]  # fmt: skip
+
+
+def patterns(multilabel, n=40):
+    """Noise plus the patterns of the classes that an image shows; some pixels end at 0 and 1."""
+    images, labels = examples(n, multilabel=multilabel, seed=5)
+    shown = labels if multilabel else F.one_hot(labels, 4).float()
+    templates = torch.randn(4, *SHAPE, generator=seeded(6))
+    return (0.3 + 0.4 * images + 0.15 * torch.einsum("bc,cijk->bijk", shown, templates)).clamp(0, 1), labels
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["one label", "several labels"])
+def trained(request):
+    """Images, labels, and two networks that learned them from different starts."""
+    images, labels = patterns(request.param)
+    return images, labels, *(learned(network(seed), images, labels) for seed in (1, 2))
+
+
+def learned(model, images, labels):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # dropout
+        for _ in range(25):
+            optimizer.zero_grad()
+            classification_loss(model.train()(images), labels).backward()
+            optimizer.step()
+    return model.eval()
+
+
+def verdicts(model, images, labels, surrogate, *, norm="linf", eps=EPS, steps=10, **options):
+    options = {"norm": norm, "eps": eps, "steps": steps, "surrogate": surrogate, "generator": seeded(0)} | options
+    table = self_checks(model, images, labels, **options)
+    assert table["check"].tolist() == CHECKS and table.columns.tolist() == ["check", "passed", "detail"]
+    assert table["passed"].dtype == bool and table["detail"].str.len().gt(0).all()
+    return table.set_index("check")
+
+
+@norms
+def test_self_checks_pass_on_trained_networks(trained, norm):
+    images, labels, model, surrogate = trained
+    assert classification_loss(model(images), labels).item() < 0.5
+    for eps in (EPS, 8 / 255):
+        table = verdicts(model, images, labels, surrogate, norm=norm, eps=eps)
+        assert table["passed"].all(), table[~table["passed"]].to_string()
+
+
+@norms
+@kinds
+def test_self_checks_pass_on_untrained_networks(norm, multilabel):
+    images, labels = examples(multilabel=multilabel)
+    table = verdicts(network(1), images, labels, network(2), norm=norm)
+    assert table["passed"].all(), table[~table["passed"]].to_string()
+
+
+def test_self_checks_are_repeatable_and_leave_model_and_generators_alone(trained):
+    images, labels, model, surrogate = trained
+    state = torch.get_rng_state()
+    first, again = (verdicts(model.train(), images, labels, surrogate, steps=5) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    assert first["passed"].all()
+    assert torch.equal(state, torch.get_rng_state()) and model.training
+    model.eval()
+
+
+def test_a_model_is_its_own_equal_in_transfer(trained):
+    images, labels, model, _ = trained
+    assert verdicts(model, images, labels, model, steps=3)["passed"].all()
+
+
+def test_details_tell_the_losses_and_the_wrong_labels_at_the_given_thresholds():
+    images, labels = patterns(multilabel=True, n=10)
+    model = network()
+    options = {"steps": 2, "thresholds": torch.tensor([0.1, 0.4, 0.5, 0.9], dtype=torch.float64)}
+    detail = verdicts(model, images, labels, network(1), **options).detail["success grows with eps"]
+    loss = classification_loss(model(images), labels).item()
+    wrong = ((model(images).sigmoid() >= options["thresholds"]) != labels.bool()).double().mean().item()
+    assert detail.startswith(f"clean: loss {loss:.6g} ({wrong:.1%} wrong), PGD at eps / 2: loss ")
+    assert verdicts(model, images, labels, network(1), steps=2).detail["success grows with eps"] != detail
+
+
+def test_a_quantised_input_fails_the_checks(trained):
+    images, labels, model, _ = trained
+    quantised = nn.Sequential(Quantised(), model)
+    table = verdicts(quantised, images, labels, model, eps=16 / 255)
+    failed = ["success grows with steps", *CHECKS[-3:]]  # with eps it does grow: the random start is noise
+    assert not table.passed[failed].any(), table.to_string()
+    assert table.detail["gradients do not vanish"].startswith("0 of 40 images")
+    assert table.passed[CHECKS[:3]].all()
+
+
+class Quantised(nn.Module):
+    """Sixteen grey levels: robust-looking, because rounding has no slope."""
+
+    def forward(self, images):
+        return (images * 15).round() / 15
+
+
+def test_a_misleading_gradient_fails_the_checks(trained):
+    images, labels, model, surrogate = trained
+    table = verdicts(nn.Sequential(Misleading(), model), images, labels, surrogate)
+    assert table.passed.to_dict() == {check: check in (*CHECKS[:3], "gradients do not vanish") for check in CHECKS}
+
+
+class Misleading(nn.Module):
+    """The identity, with a gradient that points the other way."""
+
+    def forward(self, images):
+        return 2 * images.detach() - images
+
+
+def test_one_image_without_a_gradient_is_noticed():
+    images, labels = examples()
+    images[2] = 0
+    table = verdicts(RootFirst(network()), images, labels, RootFirst(network(1)), steps=3)
+    assert not table.passed["gradients do not vanish"]
+    assert table.detail["gradients do not vanish"].startswith("5 of 6 images")
+
+
+RIGHT = {"fgsm": fgsm, "pgd": pgd}
+
+
+def broken(name, **changes):
+    """An attack whose options are overruled."""
+    return lambda model, images, labels, **options: RIGHT[name](model, images, labels, **options | changes)
+
+
+def after(name, change):
+    """An attack whose images are changed afterwards."""
+    return lambda model, images, labels, **options: change(RIGHT[name](model, images, labels, **options))
+
+
+def too_far(model, images, labels, *, eps, **options):
+    return pgd(model, images, labels, eps=1.2 * eps, **options)
+
+
+def first_step_only(model, images, labels, **options):
+    return pgd(model, images, labels, **options | {"steps": 1})
+
+
+def downhill(model, images, labels, *, loss_fn, **options):
+    return pgd(model, images, labels, loss_fn=lambda z, y: -loss_fn(z, y), **options)
+
+
+def noise_only(model, images, labels, *, eps, norm, **_):
+    return random_perturbation(images, eps=eps, norm=norm, generator=seeded(9))
+
+
+@pytest.mark.parametrize(
+    "name, defect, check",
+    [
+        ("pgd", after("pgd", lambda found: (found * 255).round() / 255), "eps 0 is the identity"),
+        ("fgsm", after("fgsm", lambda found: (found * 255).round() / 255), "eps 0 is the identity"),
+        ("pgd", too_far, "measured norms never exceed eps"),
+        ("fgsm", broken("fgsm", eps=2 * EPS), "measured norms never exceed eps"),
+        ("fgsm", broken("fgsm", norm="l2-scaled"), "measured norms never exceed eps"),
+        ("pgd", after("pgd", lambda found: found + 1.0), "images stay in [0, 1]"),
+        ("pgd", broken("pgd", eps=EPS, step_size=EPS / 2), "success grows with eps"),
+        ("pgd", first_step_only, "success grows with steps"),
+        ("pgd", first_step_only, "PGD is at least as strong as FGSM"),
+        ("pgd", downhill, "PGD is at least as strong as FGSM"),
+        ("pgd", downhill, "success grows with eps"),
+        ("pgd", downhill, "success grows with steps"),
+        ("pgd", noise_only, "success grows with steps"),
+        ("fgsm", noise_only, "random noise of the same norm is weaker"),
+        ("pgd", noise_only, "random noise of the same norm is weaker"),
+    ],
+)
+def test_each_check_notices_the_defect_it_is_for(monkeypatch, trained, name, defect, check):
+    # the same call passes without the defect: the test on repeatability holds that
+    images, labels, model, surrogate = trained
+    monkeypatch.setattr(attacks, name, defect)
+    table = verdicts(model, images, labels, surrogate, steps=5)
+    assert not table.passed[check], table.to_string()
+
+
+def test_self_checks_need_a_radius():
+    images, labels = examples()
+    with pytest.raises(InputError, match="eps is 0; the checks need a positive radius"):
+        verdicts(network(), images, labels, network(1), eps=0)

@@ -1,0 +1,90 @@
+"""The sweeps' variants: one change at a time, at the sweep's scale, the profile's own point among them."""
+
+import pytest
+
+from rosutils import InputError, params, sweeps
+
+
+def load(**sections):
+    return params.load("smoke", sweeps={"scale": {"training": {"epochs": 3}}, **sections})
+
+
+def difference(a, b, prefix=""):
+    """The dotted names of what differs between two sections."""
+    found = set()
+    for key, value in a.items():
+        if isinstance(value, dict) and isinstance(b[key], dict):
+            found |= difference(value, b[key], f"{prefix}{key}.")
+        elif value != b[key]:
+            found.add(f"{prefix}{key}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def variants():
+    return sweeps.variants(load())
+
+
+def test_every_variant_changes_one_thing_at_the_sweeps_scale(variants):
+    small = variants["students"].model_dump()
+    assert small["training"]["epochs"] == 3
+    allowed = {
+        "overlap": {"subsets.overlap"}, "symmetric": {"noise.kind", "noise.rate"}, "pairflip": {"noise.kind", "noise.rate"},
+        "own-shard": {"subsets.scheme"}, "literal": {"distillation.multilabel"},
+    }  # fmt: skip
+    for name, there in variants.items():
+        changed = difference(there.model_dump(), small) - {"noise.false_negatives", "noise.false_positives"}
+        for word, keys in allowed.items():
+            if name.removeprefix("reading: ").startswith(word):
+                assert changed <= keys, name
+        if name.startswith("reading: ") and name != sweeps.AS_CHOSEN and "dropped" not in name:
+            assert len(changed) == 1, (name, changed)
+
+
+def test_what_a_profile_chose_is_no_alternative(variants):
+    labels = {label for label, _, _ in sweeps.READINGS}
+    offered = {name.removeprefix("reading: ") for name in variants if name.startswith("reading: ")}
+    assert {"shared core", "weights normalised", "last epoch", "sigmoid per label"} <= labels - offered
+    assert {"own-shard", "weights not normalised", "best epoch on validation", "literal softmax"} <= offered
+    other = sweeps.variants(params.load("smoke", sweeps={"scale": {"subsets": {"scheme": "own-shard"}}}))
+    assert "reading: shared core" in other and "reading: own-shard" not in other
+
+
+def test_the_profiles_own_overlap_is_a_point_of_fig_3():
+    found = sweeps.variants(params.load("smoke", subsets={"overlap": 0.25}, sweeps={"overlaps": [0.0, 1.0]}))
+    assert [name for name in found if name.startswith("overlap")] == ["overlap 0", "overlap 0.25", "overlap 1"]
+
+
+def test_runs_of_table_iii_have_teachers_and_students_of_their_own():
+    own = params.load("smoke", seeds={"students": [0, 1]}, sweeps={"runs": 4})
+    found = [sweeps.variants(own)[f"run {run}"] for run in (1, 2, 3, 4)]
+    assert len({there.seeds.teachers for there in found}) == 4
+    assert [there.seeds.students for there in found] == [[0], [1], [3], [4]]
+    assert all(there.training == own.training and there.data == own.data for there in found), (
+        "at the profile's own scale"
+    )
+
+
+def test_noise_variants_replace_the_noise_of_the_profile():
+    there = sweeps.variants(params.load("smoke", sweeps={"noise": {"pairflip": [0.3]}}))["pairflip 0.3"].noise
+    assert (there.kind, there.rate, there.false_negatives, there.false_positives) == ("pairflip", 0.3, None, None)
+
+
+def test_labels_and_tasks_of_variants():
+    assert sweeps.label("overlap 0.4") == "overlap" and sweeps.label("symmetric 0.3") == "symmetric 0.3"
+    assert sweeps.for_multilabel_only("run 1") and sweeps.for_multilabel_only("reading: threshold 0.5")
+    assert sweeps.for_multilabel_only("reading: images without findings dropped")
+    assert not sweeps.for_multilabel_only("reading: own-shard") and not sweeps.for_multilabel_only("students")
+
+
+@pytest.mark.parametrize(
+    "scale, word",
+    [
+        ({"training": {"epochs": 0}}, "epochs"),
+        ({"trainning": {"epochs": 2}}, "trainning"),
+        ({"data": {"examples": -1}}, "examples"),
+    ],
+)
+def test_a_scale_that_does_not_fit_is_named(scale, word):
+    with pytest.raises(InputError, match=word):
+        sweeps.variants(params.load("smoke", sweeps={"scale": scale}))
