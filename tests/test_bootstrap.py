@@ -1,0 +1,187 @@
+"""The bootstrap over groups: each resample is the metric of its images, and the interval holds the truth as often as it says."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from rosutils import InputError, bootstrap
+from rosutils.metrics import precision_recall_f1
+
+
+SKLEARN = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+KINDS = [
+    (metric, average, multilabel)
+    for multilabel, averages in ((False, "macro micro weighted"), (True, "macro micro weighted samples"))
+    for average in averages.split()
+    for metric in SKLEARN
+]
+
+
+def drawn(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def made_up(multilabel, n_seeds=2, seed=0, n=60, n_classes=4):
+    """Logits of two systems, labels and groups; class 3 and many a label are rare, so that resamples lack them."""
+    g = drawn(seed)
+    rates = torch.tensor([0.5, 0.3, 0.15, 0.02])
+    labels = (torch.rand(n, n_classes, generator=g) < rates).float()
+    labels = labels if multilabel else torch.multinomial(rates, n, replacement=True, generator=g)
+    systems = [[torch.randn(n, n_classes, generator=g) for _ in range(n_seeds)] for _ in range(2)]
+    groups = torch.randint(12, (n,), generator=g) * 7 - 3
+    thresholds = [
+        [torch.rand(n_classes, generator=g) for _ in range(n_seeds)] if multilabel else None for _ in range(2)
+    ]
+    return systems, labels, groups, {"thresholds_a": thresholds[0], "thresholds_b": thresholds[1]}
+
+
+def interval(systems, labels, groups, *, resamples=60, seed=5, average="weighted", **options):
+    options = {"multilabel": labels.ndim == 2, "average": average} | options
+    return bootstrap.difference_interval(
+        *systems, labels, groups, resamples=resamples, generator=drawn(seed), **options
+    )
+
+
+@pytest.mark.parametrize(("metric", "average", "multilabel"), KINDS)
+def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch, metric, average, multilabel):
+    systems, labels, groups, thresholds = made_up(multilabel)
+    monkeypatch.setattr(bootstrap, "percentile_interval", lambda values: values)
+    found = interval(systems, labels, groups, resamples=60, seed=5, average=average, metric=metric, **thresholds)
+
+    distinct = groups.unique()
+    members = [torch.nonzero(groups == group)[:, 0] for group in distinct]
+    draws = torch.randint(len(distinct), (60, len(distinct)), generator=drawn(5))
+    indices = [torch.cat([members[group] for group in draw]) for draw in draws]
+    sides = []
+    for scores, limits in zip(systems, thresholds.values(), strict=True):
+        guesses = [
+            (one.double().sigmoid() >= limit).int() if multilabel else one.argmax(1)
+            for one, limit in zip(scores, limits or [None] * 2, strict=True)
+        ]
+        options = {"average": average, "zero_division": 0, "labels": range(4)}
+        sides.append([[SKLEARN[metric](labels[i], guess[i], **options) for guess in guesses] for i in indices])
+    expected = np.mean(sides[0], axis=1) - np.mean(sides[1], axis=1)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
+    assert found.std() > 0
+
+
+def test_a_resample_agrees_with_the_kits_own_metrics(monkeypatch):
+    systems, labels, groups, thresholds = made_up(True, n_seeds=1)
+    monkeypatch.setattr(bootstrap, "percentile_interval", lambda values: values)
+    found = interval(systems, labels, groups, average="samples", resamples=40, **thresholds)
+    draw = torch.randint(12, (40, 12), generator=drawn(5))[39]
+    index = torch.cat([torch.nonzero(groups == groups.unique()[group])[:, 0] for group in draw])
+    a, b = (
+        precision_recall_f1(
+            scores[0][index], labels[index], average="samples", multilabel=True, thresholds=limits[0]
+        ).f1
+        for scores, limits in zip(systems, thresholds.values(), strict=True)
+    )
+    assert found[39].item() == pytest.approx(a - b, abs=1e-12)
+
+
+def test_a_probability_on_its_threshold_counts_as_in_metrics():
+    scores, labels = torch.tensor([[0.3, -1.2]]).repeat(4, 1), torch.ones(4, 2)
+    limits = torch.from_numpy(special.expit(scores[0].double().numpy()))
+    options = {"average": "micro", "multilabel": True}
+    assert precision_recall_f1(scores, labels, thresholds=limits, **options).recall == 1
+    certain = [torch.full((4, 2), 9.0)]
+    assert interval([[scores], certain], labels, torch.arange(4), thresholds_a=[limits], **options) == (0, 0)
+
+
+def test_it_is_the_middle_95_percent_of_the_resamples():
+    values = torch.arange(1001, dtype=torch.float64)[torch.randperm(1001, generator=drawn(0))]
+    assert bootstrap.percentile_interval(values) == pytest.approx((25, 975))
+
+
+def test_the_same_generator_gives_the_same_interval_and_another_a_near_one():
+    systems, labels, groups, _ = made_up(False)
+    one, same, other = (interval(systems, labels, groups, resamples=400, seed=seed) for seed in (1, 1, 2))
+    assert one == same and one != other
+    assert one == pytest.approx(other, abs=0.1)
+
+
+def test_no_randomness_comes_from_elsewhere():
+    systems, labels, groups, _ = made_up(False)
+    torch.manual_seed(1)
+    before = interval(systems, labels, groups)
+    state = torch.random.get_rng_state()
+    assert interval(systems, labels, groups) == before and torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_name_of_a_group_does_not_matter():
+    systems, labels, groups, _ = made_up(False)
+    assert interval(systems, labels, groups) == interval(systems, labels, groups * 100 + 5)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_a_difference_that_no_image_changes_has_no_width(multilabel):
+    systems, labels, groups, _ = made_up(multilabel, n_seeds=1)
+    same = interval([systems[0], systems[0]], labels, groups)
+    assert same == pytest.approx((0, 0), abs=1e-12)
+    truth = labels if multilabel else torch.nn.functional.one_hot(labels, 4)
+    right, wrong = 9.0 * (2 * truth - 1), -9.0 * (2 * truth - 1)
+    assert interval([[right], [wrong]], labels, groups, average="micro") == pytest.approx((1, 1), abs=1e-12)
+
+
+def test_swapping_the_systems_mirrors_the_interval():
+    systems, labels, groups, _ = made_up(False)
+    there, back = interval(systems, labels, groups), interval(systems[::-1], labels, groups)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
+
+
+def simulated(g, n_groups=80):
+    """Groups of one to eight images, all right or all wrong together: system a in 70 % of the groups, b in 60 %."""
+    sizes = torch.randint(1, 9, (n_groups,), generator=g)
+    truth = torch.randint(3, (n_groups,), generator=g)
+    sides = []
+    for share in (0.7, 0.6):
+        guess = (truth + (torch.rand(n_groups, generator=g) >= share)) % 3
+        sides.append([torch.nn.functional.one_hot(guess, 3).float().repeat_interleave(sizes, 0)])
+    return sides, truth.repeat_interleave(sizes), torch.arange(n_groups).repeat_interleave(sizes)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says_where_an_image_wise_one_does_not():
+    g, n = drawn(11), 300
+    held = {"groups": 0, "images": 0}
+    for trial in range(n):
+        systems, labels, groups = simulated(g)
+        for way, units in (("groups", groups), ("images", torch.arange(len(labels)))):
+            # one label per image, averaged over images: F1 is the share that is right, 0.7 against 0.6
+            found = interval(systems, labels, units, average="micro", resamples=200, seed=trial)
+            held[way] += found.low <= 0.1 <= found.high
+    assert 0.91 <= held["groups"] / n <= 0.98  # 0.95 give or take three standard errors of 300 trials
+    assert held["images"] / n < 0.75
+
+
+def wrong(**changes):
+    systems, labels, groups, _ = made_up(True)
+    given = {"scores_a": systems[0], "scores_b": systems[1], "labels": labels, "groups": groups, "average": "micro",
+             "multilabel": True, "resamples": 40, "generator": drawn(0)}  # fmt: skip
+    return given | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"scores_b": [torch.zeros(60, 4)]}, "the systems have 2 and 1 seeds"),
+        ({"scores_a": [], "scores_b": []}, "0 and 0 seeds; a difference needs equally many, at least one"),
+        ({"scores_a": [torch.zeros(59, 4)] * 2}, r"labels have shape \(60, 4\); scores of shape \(59, 4\)"),
+        ({"scores_a": [torch.full((60, 4), torch.nan)] * 2}, "nan or infinite"),
+        ({"groups": torch.arange(59)}, r"groups have shape \(59,\) for 60 labelled images"),
+        ({"groups": torch.zeros(60)}, r"groups are \[0.0\]; drawing whole groups takes at least two"),
+        ({"thresholds_a": [torch.full((4,), 0.5)]}, "1 thresholds for 2 seeds"),
+        ({"thresholds_b": [torch.full((3,), 0.5)] * 2}, "thresholds are .* give one probability or 4"),
+        ({"metric": "auroc"}, "metric is 'auroc'; allowed are precision, recall, f1"),
+        ({"average": "mean"}, "average is 'mean'; allowed are macro, micro, weighted, samples"),
+        ({"average": None}, "average is None; allowed are macro"),
+        ({"average": "samples", "multilabel": False, "labels": torch.zeros(60)}, "allowed are macro, micro, weighted$"),
+        ({"resamples": 39}, "resamples is 39; .* at least 40"),
+        ({"resamples": 100.0}, "resamples is 100.0"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said(changes, says):
+    with pytest.raises(InputError, match=says):
+        bootstrap.difference_interval(**wrong(**changes))
