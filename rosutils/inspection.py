@@ -1,10 +1,13 @@
-"""What the notebooks look at beside the results: surfaces, paths, attack checks, intervals over test groups."""
+"""What notebooks and report show of a study: its tables, surfaces, paths, attack checks, intervals over test groups."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from rosutils import bootstrap, landscape
+from rosutils import InputError, bootstrap, landscape, tables
 from rosutils.artefacts import COMPARED, SAME_TEACHERS, fig4
 from rosutils.attacks import classification_loss, self_checks
 from rosutils.measurements import logits_of, thresholds_of
@@ -13,6 +16,28 @@ from rosutils.results import PRINTED_AVERAGE, SETTINGS
 
 
 CHECKED_IMAGES = 64
+
+
+class Exhibit(NamedTuple):
+    """A table as it is shown: its file name, title, the notebook that makes it, the frame and the sentence under it."""
+
+    name: str
+    title: str
+    notebook: str
+    frame: pd.DataFrame
+    caption: str
+
+
+# Name -> title, notebook, and the artefact whose runs it needs; in the order of the report.
+TABLES = {
+    "table1": ("Table I", "04_tables", "table1"),
+    "comparisons": ("RoS-KD minus each baseline", "04_tables", "table1"),
+    "table2": ("Table II", "06_adversarial", "table2"),
+    "table3": ("Table III", "04_tables", "table3"),
+    "landscape": ("Numbers beside Fig. 4", "07_loss_landscape", "fig4"),
+    "teachers": ("F1 of the teachers on the test part", "02_teachers", "teachers"),
+    "self_checks": ("Self-checks of the attacks", "06_adversarial", "table2"),
+}
 
 
 def surfaces(study, task: str) -> list[dict]:
@@ -86,3 +111,52 @@ def _scores(study, task: str, setting: str) -> tuple[list, list | None]:
     thresholds = [thresholds_of(study, spec, state) for spec in specs]
     logits = [logits_of(study, spec, state)["test"] for spec in specs]
     return logits, None if thresholds[0] is None else thresholds
+
+
+def table(study, name: str) -> Exhibit:
+    """A table of TABLES, made from the study's results; raises InputError for an unknown name."""
+    if name not in TABLES:
+        raise InputError(f"table {name!r} is unknown; allowed: {', '.join(TABLES)}")
+    title, notebook, _ = TABLES[name]
+    frame = _frame(study, name)
+    return Exhibit(name, title, notebook, frame, _caption(study, name, title, frame))
+
+
+def finished_tables(study) -> Iterator[Exhibit]:
+    """The tables whose runs are all in the store: what the report can show."""
+    for name, (_, _, artefact) in TABLES.items():
+        runs = study.runs(artefact)
+        if runs and not study.missing(runs) and (name != "self_checks" or _checks_file(study).is_file()):
+            yield table(study, name)
+
+
+def _frame(study, name: str) -> pd.DataFrame:
+    results, about, section = study.results(), study.about_tasks(), study.parameters
+    make = {
+        "table1": lambda: tables.table1(results, tasks=about, student=section.distillation.student),
+        "comparisons": lambda: tables.comparisons(results, tasks=about, intervals=group_intervals(study)),
+        "table2": lambda: tables.table2(results, tasks=about, norms=section.attacks.norms, eps=section.attacks.eps),
+        "table3": lambda: tables.table3(results, task=next(task for task in about if about[task]["multilabel"])),
+        "landscape": lambda: tables.landscape_table(results, tasks=about),
+        "teachers": lambda: tables.teachers_table(results, tasks=about),
+        "self_checks": lambda: pd.read_csv(_checks_file(study)),
+    }
+    return make[name]()
+
+
+def _caption(study, name: str, title: str, frame: pd.DataFrame) -> str:
+    mark, about = study.watermark(), study.about_tasks()
+    particular = {
+        "comparisons": tables.comparisons_caption, "table2": tables.table2_caption, "landscape": tables.landscape_caption,
+    }  # fmt: skip
+    if name in particular:
+        return particular[name](frame, tasks=about, watermark=mark)
+    if name == "table3":
+        return tables.table3_caption(frame, watermark=mark)
+    if name == "self_checks":
+        return f"On {CHECKED_IMAGES} test images at most, first student seed. {mark}"
+    return tables.caption(title, frame, tasks=about, watermark=mark)
+
+
+def _checks_file(study):
+    return study.figures / "self_checks.csv"

@@ -31,7 +31,7 @@ def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
 
 def readings(parameters: Parameters) -> list[tuple[str, str, str]]:
     """(open point, reading chosen by these parameters, alternatives) for each of them, in the order of the paper."""
-    return _of_the_method(parameters) + _of_the_evaluation(parameters)
+    return _of_the_method(parameters) + _of_the_evaluation(parameters) + _of_robustness(parameters)
 
 
 def _of_the_method(p: Parameters) -> list[tuple[str, str, str]]:
@@ -103,5 +103,27 @@ def _of_the_evaluation(p: Parameters) -> list[tuple[str, str, str]]:
             f"crop after padding by {p.training.augmentation.pad} px, flips: "
             f"{', '.join(p.training.augmentation.flips) or 'none'}",
             "training.augmentation: {pad, flips}",
+        ),
+    ]
+
+
+def _of_robustness(p: Parameters) -> list[tuple[str, str, str]]:
+    a, surface = p.attacks, p.landscape
+    return [
+        (
+            "attack radius (Table II)",
+            f"{255 * a.eps:g}/255 for images in [0, 1], in each of the norms {', '.join(a.norms)}",
+            "attacks.norms: l2 (to the letter), linf, l2-scaled (times the root of the number of pixels)",
+        ),
+        (
+            "PGD (IV-E)",
+            f"{a.steps} steps of {a.step_factor:g}·ε/steps, {'random start' if a.random_start else 'no random start'}",
+            "attacks: {steps, step_factor, random_start}",
+        ),
+        (
+            "loss surface (Fig. 4)",
+            f"{surface.examples} test images, {surface.points} points a side, up to ±{surface.span:g}, filter-normalised "
+            "Gaussian directions without biases and BatchNorm",
+            "landscape: {examples, points, span, directions, clamp}",
         ),
     ]

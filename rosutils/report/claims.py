@@ -60,6 +60,13 @@ def judge(claim: dict, results: pd.DataFrame, tasks: dict[str, dict]) -> dict:
     return claim | {"verdict": verdict, "ours": ours, "why": why, "reason": reason, "parts": found}
 
 
+def claims_table(results: pd.DataFrame, tasks: dict[str, dict]) -> pd.DataFrame:
+    """Every claim of the paper on one line: its sentence, where it stands, ours with its interval, the verdict and why."""
+    found = [judge(claim, results, tasks) for claim in published()["claims"]]
+    columns = {"claim": "sentence", "in the paper": "where", "ours": "ours", "verdict": "verdict", "why": "reason"}
+    return pd.DataFrame([{head: claim[key] for head, key in columns.items()} for claim in found])
+
+
 def _parts(claim: dict, results: pd.DataFrame, task: str, about: dict | None) -> list[Part]:
     if about is None:
         return [Part(task, pairs(results[:0], results[:0]), f"the task {task}, which this profile does not have")]

@@ -1,0 +1,166 @@
+"""Fig. 4: the loss on the plane of two filter-normalised directions through the trained weights."""
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy import ndimage
+from torch import Generator, Tensor, nn
+
+from rosutils import InputError
+from rosutils.landscape.weights import IGNORABLE, Loss, drawn, moved_weights, scalar, untouched
+
+
+Direction = dict[str, Tensor]
+
+
+def filter_normalized_directions(
+    model: nn.Module, *, generator: Generator, ignore: Sequence[str] = IGNORABLE
+) -> tuple[Direction, Direction]:
+    """Two Gaussian directions, every filter as long as the model's own (Li et al. 2018, section 4), for each parameter.
+
+    A filter is a slice [...] of a weight [F, ...]; a vector that is not ignored counts as one filter. Zero are what `ignore`
+    names: "bias" every bias, "bn" all of a normalisation layer. The draws are the same for all models of these shapes,
+    on any device, whatever is ignored. Raises InputError for other names and without a CPU generator.
+    """
+    moved = moved_weights(model, ignore)
+    return tuple(
+        {name: _direction(parameter, name in moved, generator) for name, parameter in model.named_parameters()}
+        for _ in range(2)
+    )
+
+
+def square_grid(span: float, points: int) -> np.ndarray:
+    """Evenly spaced coordinates [points] from -span to span, mirror-symmetric to the last bit, with 0 in the centre.
+
+    Raises InputError for a span that is not positive and finite, and for a number of points that is not odd.
+    """
+    if not 0 < span < math.inf:
+        raise InputError(f"span is {span}; it must be a positive number, in units of the filters' norms")
+    if isinstance(points, bool) or not isinstance(points, int) or points < 1 or points % 2 == 0:
+        raise InputError(f"points is {points!r}; it must be a positive odd number, so that the model is the centre")
+    half = span * (np.arange(1, points // 2 + 1) / max(points // 2, 1))
+    return np.concatenate([-half[::-1], [0.0], half])
+
+
+@torch.no_grad()
+def loss_surface(
+    model: nn.Module, directions: tuple[Direction, Direction], grid: np.ndarray, batch, loss_fn: Loss, *,
+    checkpoint: Path | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The loss [G, G] of Fig. 4, float64: entry [i, j] at weights + grid[i] * directions[0] + grid[j] * directions[1].
+
+    Eval mode, buffers as they are; afterwards the model is what it was, bit for bit. A loss that overflows stays inf or
+    nan. Finished rows are kept in `checkpoint`, where an interrupted surface goes on; its owner deletes it. Raises
+    InputError for directions of another model, a bad grid, a loss that is no scalar, and a checkpoint that is damaged
+    or of other weights, directions, grid or batch (the loss function is not compared).
+    """
+    grid, (first, second) = _checked_grid(grid), _checked_directions(model, directions)
+    digest = _digest(model, first, second, grid, batch)
+    rows = _finished_rows(checkpoint, digest, len(grid))
+    with untouched(model):
+        start = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        for a in grid[len(rows) :]:
+            # from the saved weights each time: steps added up would end beside the point that is drawn
+            line = {name: torch.add(weight, first[name], alpha=a) for name, weight in start.items()}
+            losses = []
+            for b in grid:
+                for name, parameter in model.named_parameters():
+                    torch.add(line[name], second[name], alpha=b, out=parameter)
+                losses.append(scalar(loss_fn(model, batch)).item())
+            rows = np.concatenate([rows, [losses]])
+            _keep_rows(checkpoint, digest, rows)
+    return rows
+
+
+def basin_area(surface: np.ndarray, level: float) -> float:
+    """The basin's share of the grid [G, G]: points no higher than the centre + level, and joined to it by such points.
+
+    Joined are neighbours along a row or a column. Points that are not finite are outside; nan where the centre itself is
+    not finite. Raises InputError for a surface without a central point and for a level that is not positive.
+    """
+    surface = np.asarray(surface)
+    if surface.ndim != 2 or surface.shape[0] != surface.shape[1] or len(surface) % 2 == 0:
+        raise InputError(f"the surface has shape {surface.shape}; it must be square with an odd side, to have a centre")
+    if not 0 < level < math.inf:
+        raise InputError(f"level is {level}; it must be a positive rise of the loss")
+    centre = (len(surface) // 2,) * 2
+    if not np.isfinite(surface[centre]):
+        return math.nan
+    basins, _ = ndimage.label(surface <= surface[centre] + level)
+    return float((basins == basins[centre]).mean())
+
+
+def _direction(parameter: Tensor, moved: bool, generator: Generator) -> Tensor:
+    """One parameter's part of a direction, in the parameter's memory layout."""
+    draw, weights = drawn(parameter, generator, torch.float64, "cpu"), parameter.detach().double().cpu()
+    if not moved:  # drawn all the same, so that the others' draws do not depend on what is ignored
+        return torch.zeros_like(parameter, requires_grad=False)
+    filters = tuple(range(1 if parameter.ndim > 1 else 0, parameter.ndim))
+    lengths = [torch.linalg.vector_norm(value, dim=filters, keepdim=True) for value in (weights, draw)]
+    return torch.empty_like(parameter, requires_grad=False).copy_(draw * lengths[0] / lengths[1])
+
+
+def _checked_grid(grid) -> np.ndarray:
+    grid = np.asarray(grid, dtype=np.float64)
+    if grid.ndim != 1 or len(grid) == 0 or not np.isfinite(grid).all():
+        raise InputError(
+            f"grid has shape {grid.shape}; it must be a row [G >= 1] of finite coordinates, see square_grid"
+        )
+    return grid
+
+
+def _checked_directions(model: nn.Module, directions: tuple[Direction, Direction]) -> list[Direction]:
+    """Both directions, on the model's device."""
+    parameters = dict(model.named_parameters())
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    for direction in directions:
+        if {name: tuple(value.shape) for name, value in direction.items()} != shapes:
+            raise InputError(
+                "a direction has other names or shapes than the model's parameters; draw it for this network"
+            )
+    return [{name: value.to(parameters[name]) for name, value in direction.items()} for direction in directions]
+
+
+def _digest(model: nn.Module, first: Direction, second: Direction, grid: np.ndarray, batch) -> str:
+    """SHA-256 of all that decides a surface but the loss function; of a batch, its tensors."""
+    parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (tuple, list)) else [batch]
+    found = hashlib.sha256(grid.tobytes())
+    for tensor in (*model.parameters(), *model.buffers(), *first.values(), *second.values(), *parts):
+        if isinstance(tensor, Tensor):
+            found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _finished_rows(path: Path | None, digest: str, points: int) -> np.ndarray:
+    if path is None or not path.is_file():
+        return np.empty((0, points))
+    try:
+        with safe_open(path, framework="np") as file:
+            known, rows = file.metadata()["digest"], file.get_tensor("rows")
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the checkpoint {path} is damaged ({error}); delete it, and the surface starts anew"
+        ) from None
+    if known != digest:
+        raise InputError(
+            f"the checkpoint {path} is of another surface (other weights, directions, grid or batch); delete it, and "
+            "the surface starts anew, or give each surface a path of its own"
+        )
+    return rows
+
+
+def _keep_rows(path: Path | None, digest: str, rows: np.ndarray) -> None:
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({"rows": rows}, partial, metadata={"digest": digest})
+    os.replace(partial, path)

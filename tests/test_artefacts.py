@@ -1,0 +1,67 @@
+"""Which runs a table or a figure needs: prerequisites before what needs them, probes of the right weights."""
+
+import pytest
+
+from rosutils.artefacts import ARTEFACTS, COMPARED, SAME_TEACHERS, probe_of, with_prerequisites
+from rosutils.experiment import bank_of
+from rosutils.study import Study
+
+
+@pytest.fixture(scope="module")
+def demo() -> Study:
+    return Study.load("demo")
+
+
+def roles(specs):
+    return {spec.role for spec in specs}
+
+
+def test_prerequisites_come_first_and_once(demo):
+    probe = probe_of(demo, "attack", "chest", "RoS-KD", 0)
+    found = with_prerequisites([probe, probe.of, probe])
+    k = len(probe.of.teachers)
+    assert len(found) == len(set(found)) == 2 * k + 2
+    place = {spec: number for number, spec in enumerate(found)}
+    assert place[probe] > place[probe.of]
+    for teacher in probe.of.teachers:
+        assert place[teacher] < place[bank_of(teacher)] < place[probe.of]
+
+
+def test_a_probe_of_ros_kd_is_of_the_averaged_weights_and_any_other_of_the_last(demo):
+    states = {
+        name: probe_of(demo, "curve", "lesion", name, 0).state for name in ("RoS-KD", "Baseline V", "Baseline II")
+    }
+    assert states == {"RoS-KD": "averaged", "Baseline V": "weights", "Baseline II": "weights"}
+
+
+def test_table_ii_attacks_two_students_of_exactly_the_same_teachers(demo):
+    attacks = [spec for spec in demo.runs("table2") if spec.role == "attack"]
+    assert len(attacks) == len(demo.parameters.tasks) * len(SAME_TEACHERS) * len(demo.parameters.seeds.students)
+    by_case = {}
+    for spec in attacks:
+        by_case.setdefault((spec.task, spec.seed), set()).add(spec.of.teachers)
+    assert all(len(teachers) == 1 for teachers in by_case.values())
+    assert {spec.of.weighting for spec in attacks} == {"uniform", "exponential"}
+
+
+def test_fig_4_walks_the_same_directions_around_every_model_of_a_task(demo):
+    surfaces = [spec for spec in demo.runs("fig4") if spec.role == "surface"]
+    around = {}
+    for spec in surfaces:
+        around.setdefault((spec.task, spec.of, spec.state), []).append(spec.seed)
+    assert {tuple(seeds) for seeds in around.values()} == {tuple(demo.parameters.landscape.directions)}
+    assert {state for _, _, state in around} == {"weights", "averaged", "averaged, BatchNorm as copied"}
+    assert len(around) == len(demo.parameters.tasks) * (len(COMPARED) + 1)
+
+
+def test_the_noise_study_trains_and_asks_at_every_rate(demo):
+    runs = demo.runs("noise")
+    rates = {f"{kind} {rate:g}" for kind, rates in demo.parameters.sweeps.noise.items() for rate in rates}
+    for role in ("teacher", "student", "agreement"):
+        assert {spec.variant for spec in runs if spec.role == role} == rates
+
+
+def test_no_artefact_is_without_runs_and_only_table_iii_leaves_the_single_label_task_out(demo):
+    for name in ARTEFACTS:
+        assert roles(demo.runs(name)) >= {"teacher"}, name
+        assert {spec.task for spec in demo.runs(name)} == ({"chest"} if name == "table3" else {"lesion", "chest"}), name

@@ -1,0 +1,726 @@
+"""Surfaces, sharpness, curvature and paths against closed forms and dense Hessians; the model survives all of them."""
+
+import copy
+import math
+
+import loss_landscapes
+import numpy as np
+import pytest
+import torch
+from loss_landscapes.metrics import Metric
+from torch import nn
+
+from rosutils import InputError, landscape
+from rosutils.data import Batch
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def network(seed=0, dtype=torch.float32):
+    """Convolution, BatchNorm with statistics of its own, a linear layer; every kind of parameter, smooth."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)
+        model = nn.Sequential(*layers).to(dtype)
+        for values in (model[1].running_mean, model[1].weight.data, model[1].bias.data):
+            values.normal_()
+        model[1].running_var.uniform_(0.5, 2)
+    return model
+
+
+def batch_of(n=6, dtype=torch.float32):
+    images = torch.randn(n, 1, 4, 4, generator=seeded(1), dtype=torch.float64).to(dtype)
+    return Batch(images, torch.arange(n) % 3, torch.arange(n), 0)
+
+
+def cross_entropy(model, batch):
+    return nn.functional.cross_entropy(model(batch.images), batch.labels)
+
+
+class Weights(nn.Module):
+    """Nothing but a weight [F, D] in float64, for losses that are functions of the weights."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.as_tensor(weight, dtype=torch.float64))
+
+
+def quadratic(model, batch):
+    """Half the squared distance from the weights to a centre, each axis with its curvature; batch is (centre, curvature)."""
+    centre, curvature = batch
+    return 0.5 * (curvature * (model.weight - centre) ** 2).sum()
+
+
+def a_quadratic(shape=(3, 4), seed=0):
+    weight, centre = torch.randn(2, *shape, generator=seeded(seed), dtype=torch.float64)
+    curvature = torch.rand(shape, generator=seeded(seed + 1), dtype=torch.float64) * 4 - 1
+    return Weights(weight), (centre, curvature)
+
+
+def state(model):
+    """All that must not change: the bits of parameters and buffers, gradients, modes and flags."""
+    tensors = {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+    flags = [(parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    return tensors, flags, [module.training for module in model.modules()]
+
+
+def planes(model, points=5, seed=0):
+    return landscape.filter_normalized_directions(model, generator=seeded(seed)), landscape.square_grid(0.5, points)
+
+
+# directions
+
+
+def by_the_book(model, seed, moved):
+    """Li et al.'s directions, filter by filter in loops; `moved` tells which names are not zero."""
+    generator, found = seeded(seed), []
+    for _ in range(2):
+        direction = {}
+        for name, parameter in model.named_parameters():
+            draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            if parameter.ndim > 1:
+                for filter_, own in zip(draw, parameter.detach().double(), strict=True):
+                    filter_.mul_(own.norm() / filter_.norm())
+            else:
+                draw.mul_(parameter.detach().double().norm() / draw.norm())
+            direction[name] = draw if name in moved else torch.zeros_like(draw)
+        found.append(direction)
+    return found
+
+
+CONV, HEAD, BIASES, BN = "0.weight", "4.weight", {"0.bias", "4.bias"}, {"1.weight", "1.bias"}
+
+
+@pytest.mark.parametrize(
+    ("ignore", "moved"),
+    [
+        (("bias", "bn"), {CONV, HEAD}),
+        (("bn", "bias"), {CONV, HEAD}),
+        (("bias",), {CONV, HEAD, "1.weight"}),
+        (("bn",), {CONV, HEAD} | BIASES),
+        ((), {CONV, HEAD} | BIASES | BN),
+    ],
+)
+def test_directions_are_gaussian_draws_with_the_norms_of_the_models_filters(ignore, moved):
+    model = network(dtype=torch.float64)
+    found = landscape.filter_normalized_directions(model, generator=seeded(7), ignore=ignore)
+    for ours, expected in zip(found, by_the_book(model, 7, moved), strict=True):
+        assert ours.keys() == expected.keys()
+        for name, value in ours.items():
+            assert torch.allclose(value, expected[name], rtol=1e-12, atol=0), name
+
+
+def test_every_filter_has_the_norm_of_its_filter_and_biases_and_batchnorm_stay_in_place():
+    model = network()
+    for direction in landscape.filter_normalized_directions(model, generator=seeded()):
+        for name, parameter in model.named_parameters():
+            if name in (CONV, HEAD):
+                norms = [value.detach().flatten(1).norm(dim=1) for value in (direction[name], parameter)]
+                assert torch.allclose(*norms, rtol=1e-6)
+                assert direction[name].dtype == parameter.dtype and not direction[name].requires_grad
+            else:
+                assert torch.equal(direction[name], torch.zeros_like(parameter)), name
+
+
+def test_two_models_get_the_same_draws_in_any_precision_and_another_seed_gets_others():
+    def unit(model, seed):
+        first, second = landscape.filter_normalized_directions(model, generator=seeded(seed))
+        return [nn.functional.normalize(value.double().flatten(1), dim=1) for value in (first[CONV], second[CONV])]
+
+    ours, theirs = unit(network(0), 3), unit(network(1, torch.float64), 3)
+    assert not torch.allclose(network(0)[0].weight, network(1)[0].weight)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
+    assert not torch.allclose(ours[0], ours[1], atol=0.1)
+    assert not torch.allclose(ours[0], unit(network(0), 4)[0], atol=0.1)
+
+
+def test_a_filter_of_zeros_does_not_move_and_layouts_are_kept():
+    model = network().to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        model[0].weight[1] = 0
+    first, _ = landscape.filter_normalized_directions(model, generator=seeded())
+    assert (first[CONV][1] == 0).all() and (first[CONV][0] != 0).all()
+    assert first[CONV].stride() == model[0].weight.stride()
+
+
+def test_single_numbers_are_filters_too():
+    model = nn.Module()
+    model.scale = nn.Parameter(torch.tensor(-3.0))
+    first, _ = landscape.filter_normalized_directions(model, generator=seeded())
+    assert abs(first["scale"]).item() == pytest.approx(3)
+
+
+@pytest.mark.parametrize("ignore", ["bias", ("biasbn",), ("bn", "weight")])
+def test_directions_refuse_unknown_names_to_ignore(ignore):
+    with pytest.raises(InputError, match="ignore.*bias, bn"):
+        landscape.filter_normalized_directions(network(), generator=seeded(), ignore=ignore)
+    with pytest.raises(InputError, match="ignore"):
+        landscape.weight_norm(network(), ignore=ignore)
+
+
+def test_randomness_needs_a_generator():
+    with pytest.raises(InputError, match="torch.Generator"):
+        landscape.filter_normalized_directions(network(), generator=None)
+
+
+def test_the_weight_norm_is_that_of_the_weights_that_directions_move():
+    model = network(dtype=torch.float64)
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+    expected = math.sqrt(sum(float((parameters[name] ** 2).sum()) for name in (CONV, HEAD)))
+    assert landscape.weight_norm(model) == pytest.approx(expected, rel=1e-12)
+    everything = math.sqrt(sum(float((value**2).sum()) for value in parameters.values()))
+    assert landscape.weight_norm(model, ignore=()) == pytest.approx(everything, rel=1e-12)
+    first, _ = landscape.filter_normalized_directions(model, generator=seeded())
+    assert math.sqrt(sum(float((value**2).sum()) for value in first.values())) == pytest.approx(expected, rel=1e-12)
+
+
+# grid
+
+
+@pytest.mark.parametrize(("span", "points"), [(1.0, 21), (0.3, 13), (0.7, 3), (2.5, 101), (1.0, 1)])
+def test_the_grid_is_even_symmetric_and_has_an_exact_zero_in_the_centre(span, points):
+    grid = landscape.square_grid(span, points)
+    assert grid.shape == (points,) and grid.dtype == np.float64
+    assert grid[points // 2] == 0 and (grid == -grid[::-1]).all()
+    if points > 1:
+        assert grid[0] == -span and grid[-1] == span
+        assert np.diff(grid) == pytest.approx(2 * span / (points - 1))
+
+
+@pytest.mark.parametrize("points", [20, 0, -3, 5.0, True])
+def test_a_grid_needs_an_odd_number_of_points(points):
+    with pytest.raises(InputError, match=f"points is {points!r}.*odd"):
+        landscape.square_grid(1.0, points)
+
+
+@pytest.mark.parametrize("span", [0, -1.0, math.inf, math.nan])
+def test_a_grid_needs_a_positive_span(span):
+    with pytest.raises(InputError, match=f"span is {span}"):
+        landscape.square_grid(span, 3)
+
+
+# surface
+
+
+def test_the_surface_of_a_quadratic_is_its_closed_form_on_the_whole_grid():
+    model, (centre, curvature) = a_quadratic()
+    (first, second), grid = planes(model, points=7)
+    found = landscape.loss_surface(model, (first, second), grid, (centre, curvature), quadratic)
+    weight, d, e = model.weight.detach(), first["weight"], second["weight"]
+    middle, slope = quadratic(model, (centre, curvature)).item(), curvature * (weight - centre)
+    a, b = grid[:, None], grid[None, :]  # rows go along the first direction
+    linear = a * (slope * d).sum().item() + b * (slope * e).sum().item()
+    square = [(curvature * u * v).sum().item() for u, v in ((d, d), (d, e), (e, e))]
+    expected = middle + linear + 0.5 * a**2 * square[0] + a * b * square[1] + 0.5 * b**2 * square[2]
+    assert found.dtype == np.float64 and found.shape == (7, 7)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found[3, 3] == middle
+    assert not np.allclose(found, found.T) and not np.allclose(found, found[::-1])
+
+
+def test_each_point_is_bit_for_bit_the_loss_of_a_network_put_there():
+    """From the saved weights, that is; steps added up would be off in the last bits, the centre too."""
+    model, batch = network(), batch_of()
+    (first, second), grid = planes(model)
+    found = landscape.loss_surface(model, (first, second), grid, batch, cross_entropy)
+    for i, a in enumerate(grid):
+        for j, b in enumerate(grid):
+            there = copy.deepcopy(model).eval()
+            with torch.no_grad():
+                for name, parameter in there.named_parameters():
+                    parameter.copy_(parameter + a * first[name] + b * second[name])
+                assert found[i, j] == cross_entropy(there, batch).item(), (i, j)
+
+
+def test_a_grid_that_is_not_symmetric_is_walked_as_given():
+    model, batch = a_quadratic()
+    directions, _ = planes(model)
+    whole = landscape.loss_surface(model, directions, [0.3, -1.0, 0.0], batch, quadratic)
+    swapped = landscape.loss_surface(model, directions[::-1], [0.0, -1.0, 0.3], batch, quadratic)
+    assert swapped[::-1, ::-1].T == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_loss_that_overflows_stays_in_the_surface():
+    model = Weights(torch.ones(1, 2))
+    directions, grid = planes(model, points=3)
+    answers = iter([math.inf, math.nan, *range(7)])
+    found = landscape.loss_surface(model, directions, grid, None, lambda model, batch: torch.tensor(next(answers)))
+    assert found[0, 0] == math.inf and math.isnan(found[0, 1]) and found[2, 2] == 6
+
+
+def test_directions_of_another_network_are_refused():
+    model, (directions, grid) = network(), planes(network())
+    other = {**directions[1], CONV: torch.zeros(3, 1, 2, 2)}
+    for wrong in ((directions[0], other), ({}, directions[1])):
+        with pytest.raises(InputError, match="direction has other names or shapes"):
+            landscape.loss_surface(model, wrong, grid, batch_of(), cross_entropy)
+
+
+@pytest.mark.parametrize("grid", [[], [[0.0]], [0.0, math.nan]])
+def test_a_grid_is_a_row_of_finite_numbers(grid):
+    with pytest.raises(InputError, match="grid has shape"):
+        landscape.loss_surface(network(), planes(network())[0], grid, batch_of(), cross_entropy)
+
+
+@pytest.mark.parametrize("loss", [torch.zeros(2), 1.5, None])
+def test_the_loss_is_one_number(loss):
+    directions, grid = planes(network())
+    with pytest.raises(InputError, match="one number"):
+        landscape.loss_surface(network(), directions, grid, batch_of(), lambda model, batch: loss)
+
+
+# the model afterwards
+
+
+def surface(model, loss_fn):
+    return landscape.loss_surface(model, *planes(model, points=3), batch_of(), loss_fn)
+
+
+WALKS = {
+    "surface": surface,
+    "sharpness": lambda m, f: landscape.sharpness(m, batch_of(), f, radius=0.1, generator=seeded()),
+    "eigenvalue": lambda m, f: landscape.hessian_eigenvalue(m, batch_of(), f, iterations=3, generator=seeded()),
+    "trace": lambda m, f: landscape.hessian_trace(m, batch_of(), f, samples=3, generator=seeded()),
+    "path from it": lambda m, f: landscape.path(m, network(1), batch_of(), f, steps=4),
+    "path to it": lambda m, f: landscape.path(network(1), m, batch_of(), f, steps=4),
+}
+every_walk = pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+
+
+def mixed():
+    """A network half in training mode, with a frozen layer, and with a zero that has a sign."""
+    model = network().train()
+    model[1].eval()
+    model[4].requires_grad_(False)
+    with torch.no_grad():
+        model[0].weight[0, 0, 0, 0] = -0.0
+    return model
+
+
+@every_walk
+def test_the_loss_is_asked_in_eval_mode_and_the_model_stays_bit_for_bit(walk):
+    model = mixed()
+    before, asked = state(model), []
+
+    def loss_fn(model, batch):
+        asked.append([module.training for module in model.modules()])
+        return cross_entropy(model, batch)
+
+    walk(model, loss_fn)
+    assert asked and not any(any(modes) for modes in asked)
+    assert state(model) == before
+
+
+@every_walk
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_interruption_leaves_the_model_as_it_was(walk, error):
+    model = mixed()
+    before, calls = state(model), []
+
+    def loss_fn(model, batch):
+        calls.append(cross_entropy(model, batch))
+        if len(calls) == 2 or walk in (WALKS["eigenvalue"], WALKS["trace"]):  # these ask once
+            model.train().requires_grad_(True)[1].running_mean.add_(1)
+            raise error("stop")
+        return calls[-1]
+
+    with pytest.raises(error, match="stop"):
+        walk(model, loss_fn)
+    assert state(model) == before
+
+
+@every_walk
+def test_no_global_randomness_is_used_and_the_same_seed_gives_the_same_number(walk):
+    before = torch.get_rng_state()
+    first, second = walk(network(), cross_entropy), walk(network(), cross_entropy)
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(first, second) and np.isfinite(first).all()
+
+
+@pytest.mark.parametrize("name", ["sharpness", "eigenvalue", "trace"])
+def test_gradients_are_had_where_the_caller_has_switched_them_off(name):
+    expected = WALKS[name](network(), cross_entropy)
+    with torch.no_grad():
+        assert WALKS[name](network(), cross_entropy) == expected
+
+
+# checkpoints
+
+
+class Interrupted(Exception):
+    pass
+
+
+def counted(stop=None):
+    """A loss that counts its calls, and stops at one of them."""
+
+    def loss_fn(model, batch):
+        loss_fn.calls += 1
+        if loss_fn.calls == stop:
+            raise Interrupted
+        return cross_entropy(model, batch)
+
+    loss_fn.calls = 0
+    return loss_fn
+
+
+@pytest.mark.parametrize(("stop", "rows"), [(3, 0), (6, 1), (14, 2), (25, 4)])
+def test_an_interrupted_surface_goes_on_with_the_same_bits_and_repeats_no_finished_row(stop, rows, tmp_path):
+    model, batch, checkpoint = network(), batch_of(), tmp_path / "new" / "surface.safetensors"
+    directions, grid = planes(model)
+    unbroken = landscape.loss_surface(model, directions, grid, batch, cross_entropy)
+    with pytest.raises(Interrupted):
+        landscape.loss_surface(model, directions, grid, batch, counted(stop), checkpoint=checkpoint)
+    rest = counted()
+    resumed = landscape.loss_surface(model, directions, grid, batch, rest, checkpoint=checkpoint)
+    assert resumed.tobytes() == unbroken.tobytes() and resumed.shape == unbroken.shape
+    assert rest.calls == 25 - 5 * rows
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+
+
+def test_a_finished_surface_is_read_back(tmp_path):
+    model, batch, checkpoint = network(), batch_of(), tmp_path / "surface.safetensors"
+    first = landscape.loss_surface(model, *planes(model), batch, cross_entropy, checkpoint=checkpoint)
+    again = counted()
+    assert np.array_equal(
+        landscape.loss_surface(model, *planes(model), batch, again, checkpoint=checkpoint), first, equal_nan=True
+    )
+    assert again.calls == 0
+
+
+def other_weights(model, directions, grid, batch):
+    with torch.no_grad():
+        model[4].bias[0] += 1e-3
+
+
+def other_statistics(model, directions, grid, batch):
+    model[1].running_var[0] += 1e-3
+
+
+def other_direction(model, directions, grid, batch):
+    directions[1][HEAD][0, 0] += 1e-3
+
+
+def other_grid(model, directions, grid, batch):
+    grid[0] -= 1e-3
+
+
+def other_images(model, directions, grid, batch):
+    batch.images[0, 0, 0, 0] += 1e-3
+
+
+@pytest.mark.parametrize("change", [other_weights, other_statistics, other_direction, other_grid, other_images])
+def test_a_checkpoint_of_another_surface_is_not_used(change, tmp_path):
+    model, batch, checkpoint = network(), batch_of(), tmp_path / "surface.safetensors"
+    directions, grid = planes(model, points=3)
+    with pytest.raises(Interrupted):
+        landscape.loss_surface(model, directions, grid, batch, counted(5), checkpoint=checkpoint)
+    change(model, directions, grid, batch)
+    with pytest.raises(InputError, match="another surface.*delete it"):
+        landscape.loss_surface(model, directions, grid, batch, cross_entropy, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("wrap", [lambda images: images, lambda images: {"images": images}, lambda images: [images, 3]])
+def test_batches_of_any_make_are_told_apart(wrap, tmp_path):
+    model, checkpoint = a_quadratic()[0], tmp_path / "surface.safetensors"
+
+    def run(images):
+        return landscape.loss_surface(
+            model, *planes(model, 3), wrap(images), lambda m, b: m.weight.sum(), checkpoint=checkpoint
+        )
+
+    run(torch.zeros(2))
+    run(torch.zeros(2))
+    with pytest.raises(InputError, match="another surface"):
+        run(torch.ones(2))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    model, checkpoint = network(), tmp_path / "surface.safetensors"
+    checkpoint.write_bytes(b"half of it")
+    with pytest.raises(InputError, match="surface.safetensors is damaged.*delete it"):
+        landscape.loss_surface(model, *planes(model, 3), batch_of(), cross_entropy, checkpoint=checkpoint)
+
+
+# basins
+
+
+def paraboloid(points=11):
+    x = np.arange(points) - points // 2
+    return (x[:, None] ** 2 + x[None, :] ** 2).astype(float)
+
+
+@pytest.mark.parametrize(("level", "inside"), [(0.5, 1), (1, 5), (2, 9), (4, 13), (8, 25), (1000, 121)])
+def test_the_basin_of_a_paraboloid_is_a_disc_around_the_centre(level, inside):
+    assert landscape.basin_area(paraboloid() + 7, level) == pytest.approx(inside / 121)
+
+
+def test_a_second_basin_does_not_count_until_a_pass_joins_it():
+    surface = paraboloid()
+    surface[9:, 9:] = -5.0
+    assert landscape.basin_area(surface, 2) == pytest.approx(9 / 121)
+    surface[6:10, 6] = surface[9, 6:10] = 1.5
+    assert landscape.basin_area(surface, 2) == pytest.approx((9 + 6 + 4 - 1) / 121)
+
+
+def test_a_corner_does_not_join():
+    surface = np.full((5, 5), 9.0)
+    surface[2, 2] = surface[1, 1] = 0
+    assert landscape.basin_area(surface, 1) == pytest.approx(1 / 25)
+
+
+def test_the_level_counts_from_the_centre_and_not_from_the_lowest_point():
+    surface = paraboloid(5)
+    surface[2, 2], surface[2, 3] = 3.0, -10.0
+    assert landscape.basin_area(surface, 1) == pytest.approx(13 / 25)  # up to 4; none from the lowest, 3 from 0
+
+
+def test_points_that_overflow_are_outside_and_a_centre_that_does_has_no_basin():
+    surface = paraboloid(3)
+    surface[0, 1], surface[1, 0] = math.inf, math.nan
+    assert landscape.basin_area(surface, 1) == pytest.approx(3 / 9)
+    for centre in (math.inf, math.nan):
+        surface[1, 1] = centre
+        assert math.isnan(landscape.basin_area(surface, 1))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (3,), (0, 0)])
+def test_a_basin_needs_a_surface_with_a_centre(shape):
+    with pytest.raises(InputError, match="odd side"):
+        landscape.basin_area(np.zeros(shape), 1)
+
+
+@pytest.mark.parametrize("level", [0, -1, math.nan, math.inf])
+def test_a_basin_needs_a_positive_level(level):
+    with pytest.raises(InputError, match=f"level is {level}"):
+        landscape.basin_area(np.zeros((3, 3)), level)
+
+
+# sharpness
+
+
+@pytest.mark.parametrize("radius", [0.01, 0.3])
+def test_sharpness_beside_a_round_bowls_minimum_is_the_rise_straight_away_from_it(radius):
+    model, (centre, _) = a_quadratic()
+    found = landscape.sharpness(
+        model, (centre, torch.tensor(3.0)), quadratic, radius=radius, generator=seeded()
+    )  # fmt: skip
+    distance, reach = (model.weight - centre).norm().item(), radius * model.weight.norm().item()
+    highest = 1.5 * ((distance + reach) ** 2 - distance**2)
+    assert 0.98 * highest < found <= highest * (1 + 1e-9)
+
+
+def test_sharpness_at_a_minimum_is_the_rise_along_the_steepest_axis():
+    weight, curvature = torch.ones(2, 3), torch.tensor([[1.0, 1.0, 1.0], [1.0, 10.0, 1.0]]).double()
+    highest = 0.5 * 10 * 0.2**2 * 6  # of all points at 0.2 * sqrt(6)
+    for seed in range(5):
+        found = landscape.sharpness(Weights(weight), (weight, curvature), quadratic, radius=0.2, generator=seeded(seed))
+        assert 0.97 * highest < found <= highest * (1 + 1e-9)
+
+
+def test_sharpness_stays_in_the_ball_and_leaves_biases_and_batchnorm_in_place():
+    model, farthest = network(dtype=torch.float64), []
+    start = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    def loss_fn(model, batch):
+        moves = {name: float((value.detach() - start[name]).norm()) for name, value in model.named_parameters()}
+        assert all(moves[name] == 0 for name in BIASES | BN)
+        farthest.append(math.hypot(*moves.values()))
+        return cross_entropy(model, batch)
+
+    rise = landscape.sharpness(model, batch_of(dtype=torch.float64), loss_fn, radius=0.1, generator=seeded())
+    reach = 0.1 * landscape.weight_norm(model)
+    assert farthest[0] == 0 and farthest[1] == pytest.approx(reach / 10)
+    assert max(farthest) == pytest.approx(reach, rel=1e-9) and len(farthest) == 12
+    assert rise > 0
+
+
+@pytest.mark.parametrize(
+    ("losses", "rise"),
+    [((1, 2, 5), 4), ((1, 6, 5), 5), ((3, 2, 1), 0), ((3, math.nan, 1), 0), ((1, 2, math.inf), math.inf),
+     ((math.nan, 2, 3), math.nan), ((math.inf, math.inf, 3), math.nan)],
+)  # fmt: skip
+def test_the_highest_loss_on_the_way_counts_and_what_is_no_number_does_not(losses, rise):
+    answers = iter(
+        losses
+    )  # of the model, of the start, and of the end: a gradient of zero ends the ascent at the start
+
+    def loss_fn(model, batch):
+        return (0 * model.weight).sum() + next(answers)
+
+    found = landscape.sharpness(Weights(torch.ones(1, 4)), None, loss_fn, radius=0.1, generator=seeded())
+    assert found == pytest.approx(rise, nan_ok=True) and not list(answers)
+
+
+@pytest.mark.parametrize("radius", [0, -0.1, math.inf, math.nan])
+def test_sharpness_needs_a_positive_radius(radius):
+    with pytest.raises(InputError, match=f"radius is {radius}"):
+        landscape.sharpness(network(), batch_of(), cross_entropy, radius=radius, generator=seeded())
+
+
+def test_sharpness_needs_weights_to_move():
+    with pytest.raises(InputError, match="no weights to move"):
+        landscape.sharpness(nn.BatchNorm2d(3), batch_of(), cross_entropy, radius=0.1, generator=seeded())
+
+
+def test_a_model_of_zeros_has_no_ball_to_rise_in():
+    model, (centre, curvature) = Weights(torch.zeros(2, 2)), (torch.ones(2, 2), torch.ones(2, 2))
+    assert landscape.sharpness(model, (centre, curvature), quadratic, radius=0.1, generator=seeded()) == 0
+
+
+# curvature
+
+
+def dense_hessian(model, batch, sign=1):
+    """All second derivatives [P, P] of the loss by all parameters, in eval mode."""
+    model = copy.deepcopy(model).eval()
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+    sizes = [value.numel() for value in parameters.values()]
+
+    def loss(flat):
+        parts = [part.view_as(value) for part, value in zip(flat.split(sizes), parameters.values(), strict=True)]
+        logits = torch.func.functional_call(model, dict(zip(parameters, parts, strict=True)), (batch.images,))
+        return sign * nn.functional.cross_entropy(logits, batch.labels)
+
+    return torch.autograd.functional.hessian(loss, torch.cat([value.flatten() for value in parameters.values()]))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_eigenvalue_is_the_largest_in_magnitude_of_the_dense_hessian_with_its_sign(sign):
+    model, batch = network(dtype=torch.float64), batch_of(dtype=torch.float64)
+    eigenvalues = torch.linalg.eigvalsh(dense_hessian(model, batch, sign))
+    expected = eigenvalues[eigenvalues.abs().argmax()].item()
+    found = landscape.hessian_eigenvalue(
+        model, batch, lambda m, b: sign * cross_entropy(m, b), iterations=150, generator=seeded()
+    )
+    assert found == pytest.approx(expected, rel=1e-6) and sign * found > 0
+
+
+def test_more_iterations_come_closer():
+    model, batch = a_quadratic((20, 5), seed=3)
+    expected = batch[1].max().item()
+    errors = [
+        abs(landscape.hessian_eigenvalue(model, batch, quadratic, iterations=n, generator=seeded()) - expected)
+        for n in (1, 10, 300)
+    ]
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 0.01 and errors[0] > 0.3
+
+
+def test_one_iteration_is_the_rayleigh_quotient_of_the_first_draw():
+    model, batch = a_quadratic()
+    draw = torch.randn(3, 4, generator=seeded(5), dtype=torch.float64)
+    expected = ((batch[1] * draw**2).sum() / (draw**2).sum()).item()
+    found = landscape.hessian_eigenvalue(model, batch, quadratic, iterations=1, generator=seeded(5))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_trace_is_that_of_the_dense_hessian_within_its_error_and_so_is_the_error():
+    model, batch = network(dtype=torch.float64), batch_of(dtype=torch.float64)
+    hessian = dense_hessian(model, batch)
+    trace, error = landscape.hessian_trace(model, batch, cross_entropy, samples=400, generator=seeded())
+    off_diagonal = (hessian**2).sum() - (hessian.diagonal() ** 2).sum()
+    expected_error = math.sqrt(2 * off_diagonal.item() / 400)
+    assert error == pytest.approx(expected_error, rel=0.15)
+    assert abs(trace - hessian.trace().item()) < 3 * error
+    assert error < 0.1 * trace
+
+
+def test_rademacher_probes_give_the_trace_of_a_diagonal_hessian_exactly():
+    model, batch = a_quadratic()
+    trace, error = landscape.hessian_trace(model, batch, quadratic, samples=2, generator=seeded())
+    assert trace == pytest.approx(batch[1].sum().item(), rel=1e-12) and error == pytest.approx(0, abs=1e-12)
+
+
+def test_a_loss_linear_in_the_weights_has_no_curvature():
+    def linear(model, batch):
+        return (model.weight * batch).sum()
+
+    model, batch = Weights(torch.ones(2, 2)), torch.arange(4.0).view(2, 2)
+    assert landscape.hessian_eigenvalue(model, batch, linear, iterations=3, generator=seeded()) == 0
+    assert landscape.hessian_trace(model, batch, linear, samples=3, generator=seeded()) == (0, 0)
+
+
+def test_parameters_that_the_loss_ignores_have_no_curvature():
+    model, batch = a_quadratic()
+    model.unused = nn.Linear(3, 3)
+    trace, _ = landscape.hessian_trace(model, batch, quadratic, samples=2, generator=seeded())
+    assert trace == pytest.approx(batch[1].sum().item())
+
+
+@pytest.mark.parametrize("iterations", [0, 2.0, True])
+def test_power_iteration_needs_iterations(iterations):
+    with pytest.raises(InputError, match="iterations is"):
+        landscape.hessian_eigenvalue(network(), batch_of(), cross_entropy, iterations=iterations, generator=seeded())
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2.5])
+def test_a_trace_with_an_error_needs_two_samples(samples):
+    with pytest.raises(InputError, match="samples is .*at least 2"):
+        landscape.hessian_trace(network(), batch_of(), cross_entropy, samples=samples, generator=seeded())
+
+
+@pytest.mark.parametrize("name", ["sharpness", "eigenvalue", "trace"])
+def test_a_loss_without_gradient_is_an_error(name):
+    with pytest.raises(InputError, match="no gradient"):
+        WALKS[name](network(), lambda model, batch: cross_entropy(model, batch).detach())
+
+
+# paths
+
+
+@pytest.mark.parametrize("steps", [2, 3, 8])
+def test_the_ends_of_a_path_are_exactly_the_losses_of_both_models(steps):
+    start, end, batch = network(0), network(1).train(), batch_of()
+    found = landscape.path(start, end, batch, cross_entropy, steps=steps)
+    assert found.shape == (steps,) and found.dtype == np.float64
+    ends = [cross_entropy(model.eval(), batch).item() for model in (start, end)]
+    assert [found[0], found[-1]] == ends and ends[0] != ends[1]
+
+
+def test_the_path_over_a_quadratic_is_its_closed_form():
+    start, (centre, curvature) = a_quadratic()
+    end = a_quadratic(seed=5)[0]
+    weights = start.weight.detach(), end.weight.detach()
+    found = landscape.path(start, end, (centre, curvature), quadratic, steps=9)
+    expected = [0.5 * (curvature * (torch.lerp(*weights, t) - centre) ** 2).sum().item() for t in np.linspace(0, 1, 9)]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_statistics_of_batchnorm_go_along_with_the_weights():
+    start, end, batch = network(0, torch.float64), network(1, torch.float64), batch_of(dtype=torch.float64)
+    start[1].num_batches_tracked.fill_(4)
+    end[1].num_batches_tracked.fill_(9)
+    found = landscape.path(start, end, batch, cross_entropy, steps=5)
+    for step in range(5):
+        there, states = copy.deepcopy(start).eval(), [model.state_dict() for model in (start, end)]
+        there.load_state_dict({
+            name: torch.lerp(value, states[1][name], step / 4) if value.is_floating_point() else value
+            for name, value in states[0].items()
+        })  # fmt: skip
+        assert found[step] == pytest.approx(cross_entropy(there, batch).item(), rel=1e-10), step
+
+
+def test_inside_a_path_is_what_the_package_finds_for_a_model_without_buffers():
+    class Theirs(Metric):
+        def __call__(self, wrapped):
+            return quadratic(wrapped.get_modules()[0], batch).item()
+
+    (start, batch), (end, _) = a_quadratic(), a_quadratic(seed=5)
+    theirs = loss_landscapes.linear_interpolation(start, end, Theirs(), steps=6, deepcopy_model=True)
+    ours = landscape.path(start, end, batch, quadratic, steps=7)
+    assert np.array_equal(ours[1:-1], theirs[:-1])
+    assert ours[-1] == pytest.approx(theirs[-1], rel=1e-12) and ours[0] != theirs[0]
+
+
+@pytest.mark.parametrize("steps", [1, 0, 3.0])
+def test_a_path_needs_two_ends(steps):
+    with pytest.raises(InputError, match="steps is .*at least 2"):
+        landscape.path(network(), network(), batch_of(), cross_entropy, steps=steps)
+
+
+def test_no_path_joins_networks_of_different_shape():
+    other = nn.Sequential(*network()[:4], nn.Linear(12, 5))
+    with pytest.raises(InputError, match="different shape.*4.bias, 4.weight"):
+        landscape.path(network(), other, batch_of(), cross_entropy, steps=3)
