@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rosutils import InputError
+from rosutils.devices import send
 from rosutils.training import predict
 
 
@@ -17,7 +18,10 @@ def view_logits(teacher: nn.Module, loader, epochs: int) -> Tensor:
 
 
 class Bank:
-    """Logits [K, E, N, C] of K teachers, looked up by epoch and example number."""
+    """Logits [K, E, N, C] of K teachers, looked up by epoch and example number.
+
+    They stay on the host, where a lookup takes microseconds and can be checked without waiting for an accelerator.
+    """
 
     def __init__(self, logits: Tensor, index: Tensor) -> None:
         """`index` [N] holds the example numbers that the third axis of `logits` stands for."""
@@ -38,4 +42,4 @@ class Bank:
                 f"the bank has no logits for epoch {batch.epoch + 1}, example {batch.index[outside].tolist()[:3]}: it holds "
                 f"{self.logits.shape[1]} epochs of {self.logits.shape[2]} examples"
             )
-        return self.logits[:, batch.epoch, known].to(batch.images.device)
+        return send(self.logits[:, batch.epoch, known], batch.images.device)

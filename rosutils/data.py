@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rosutils import InputError
 from rosutils.augment import View
+from rosutils.devices import AHEAD, Images, send
 from rosutils.noise import flip_labels, label_flip_rates, move_labels, noise_rate, transition_matrix
 
 
@@ -192,7 +193,7 @@ def assert_groups_apart(split: Mapping[str, Tensor], groups: Tensor) -> None:
 
 
 class Batch(NamedTuple):
-    """What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B], epoch."""
+    """What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch."""
 
     images: Tensor
     labels: Tensor
@@ -204,6 +205,7 @@ class Loader:
     """Batches of a task's examples; order and views of an epoch depend on (seed, epoch) alone.
 
     With `shuffle_seed` the order is shuffled and a smaller last batch is dropped; without, it is that of `index`.
+    On an accelerator the images are gathered, cropped, flipped and scaled there, and nothing waits for it.
     """
 
     def __init__(
@@ -216,7 +218,10 @@ class Loader:
                 "examples: use a smaller batch_size or more images"
             )
         self.task, self.index, self.batch_size = task, index, batch_size
-        self.shuffle_seed, self.view, self.device, self.epoch = shuffle_seed, view, device, 0
+        self.shuffle_seed, self.view, self.device, self.epoch = shuffle_seed, view, torch.device(device), 0
+        self.images = Images(task.images, self.device)
+        # a processor gains nothing from several batches at once; an accelerator waits for fewer launches
+        self.batches_ahead = 1 if self.device.type == "cpu" else max(1, AHEAD // batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Fix the epoch (from 0) whose order and views come next."""
@@ -231,12 +236,16 @@ class Loader:
         if self.shuffle_seed is not None:
             generator = torch.Generator().manual_seed(self.shuffle_seed * 100_003 + self.epoch)
             order = order[torch.randperm(len(order), generator=generator)]
-        for number in range(len(self)):
-            yield self._batch(order[number * self.batch_size : (number + 1) * self.batch_size])
+        order, together = order[: len(self) * self.batch_size], self.batches_ahead * self.batch_size
+        for start in range(0, len(order), together):
+            yield from self._batches(order[start : start + together])
 
-    def _batch(self, index: Tensor) -> Batch:
-        images = torch.from_numpy(np.asarray(self.task.images[index.numpy()])).to(self.device)
+    def _batches(self, index: Tensor) -> Iterator[Batch]:
+        """Gathered, cropped and flipped together on the device; then cut into batches."""
+        on_device, labels = send(index, self.device), send(self.task.labels[index], self.device)
+        images = self.images(index, on_device)
         if self.view is not None:
-            images = self.view(images, index, self.epoch)
-        labels = self.task.labels[index].to(self.device)
-        return Batch(images.float() / 255, labels, index, self.epoch)
+            images = self.view(images, on_device, self.epoch)
+        parts = (tensor.split(self.batch_size) for tensor in (images, labels, index))
+        for pixels, targets, numbers in zip(*parts, strict=True):
+            yield Batch(pixels.float() / 255, targets, numbers, self.epoch)

@@ -7,6 +7,7 @@ from torch import nn
 
 from rosutils.averaging import update_average
 from rosutils.bank import Bank
+from rosutils.devices import send
 from rosutils.losses import distillation_loss, soft_targets, task_loss, weighted_divergence
 from rosutils.weights import ReinforcedSelector, exponential_weights, selection_weights
 
@@ -25,7 +26,7 @@ class DistillationLoss:
 
     def __call__(self, model: nn.Module, batch):
         """The loss of a batch, a scalar."""
-        weights = self.weigh(batch).to(batch.images.device)
+        weights = send(self.weigh(batch), batch.images.device)
         return distillation_loss(model(batch.images), self.bank(batch), batch.labels, weights, **self.options)
 
 
@@ -93,16 +94,20 @@ class ReinforcedLoss:
         self._generator = epoch_generator(self._generator, self._epoch, epoch, self.seed)
         self._epoch = epoch
         actions = self.selector.select(states, generator=self._generator)
-        self.selected += float(actions.sum())
+        # tensors, read at the end of the epoch only: an accelerator is not waited for
+        self.selected = self.selected + actions.sum(dtype=torch.float64)
         self.considered += actions.numel()
-        self.unselected += float((actions.sum(0) == 0).sum())
+        self.unselected = self.unselected + (actions.sum(0) == 0).sum()
         return actions
 
     def after_epoch(self) -> dict:
         """The policy pass at the end of an episode; history: shares of teachers selected and of images with none."""
         self.selector.learn()
         images = self.considered / max(1, len(self.bank.logits))
-        row = {"selected": self.selected / max(1.0, self.considered), "unselected": self.unselected / max(1.0, images)}
+        row = {
+            "selected": float(self.selected) / max(1.0, self.considered),
+            "unselected": float(self.unselected) / max(1.0, images),
+        }
         self.selected = self.considered = self.unselected = 0.0
         return row
 

@@ -222,7 +222,8 @@ class Experiment:
         model.load_state_dict(self.run(spec).tensors("weights" if state == "weights" else "averaged"))
         if state == "averaged, BatchNorm as copied":  # Eq. 1 leaves the average the statistics of the last weights
             last = self.run(spec).tensors("weights")
-            model.load_state_dict({name: last[name] for name, _ in model.named_buffers()}, strict=False)
+            copied = {name: last[name] for name, _ in model.named_buffers() if name in last}
+            model.load_state_dict(copied, strict=False)
         return model.to(self.device).eval()
 
     def bank(self, spec: RunSpec) -> Bank:

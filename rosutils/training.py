@@ -40,7 +40,7 @@ def fit(
     is kept after each epoch, and training resumes from it with the same bits. Raises FloatingPointError where the loss
     is not finite, and InputError for a damaged checkpoint.
     """
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
+    optimizer = sgd(model, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
     modules = {"model": model, **(stateful or {})}
     history = _resume(checkpoint, modules, optimizer)
     bar = tqdm(total=epochs, initial=len(history), unit="epoch", disable=not progress, leave=False)
@@ -64,11 +64,27 @@ def fit(
     return history
 
 
+def sgd(model: nn.Module, *, learning_rate: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
+    """Eq. 2 for all parameters, in one pass over memory where that gives the bits of torch's plain SGD.
+
+    At batch 32 and 32 px a plain step takes a fifth of a ResNet-18's time on the CPU, a fused one a third of that. On the
+    CPU torch's fused kernel rounds the last elements otherwise where a tensor does not fill its cache lines.
+    """
+    fused, plain = [], []
+    for parameter in model.parameters():
+        whole = parameter.dtype == torch.float32 and parameter.numel() % 16 == 0
+        fits = parameter.device.type == "cuda" or (parameter.device.type == "cpu" and whole)
+        (fused if fits else plain).append(parameter)
+    groups = [{"params": fused, "fused": True}, {"params": plain, "fused": False}]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
+
+
 def _train_epoch(model: nn.Module, loader, loss_fn: Callable, optimizer: torch.optim.Optimizer, *, seed: int) -> float:
-    """One pass; the mean loss. Dropout draws from the global generator, so it is seeded here and given back."""
+    """One pass; the mean loss, read once. Dropout draws from the global generator, so it is seeded here and given back."""
     model.train()
     losses = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng({p.device.index for p in model.parameters() if p.is_cuda}):
         torch.manual_seed(seed)
         for batch in loader:
             loss = loss_fn(model, batch)
@@ -85,12 +101,12 @@ def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        pairs = [(model(batch.images).cpu(), batch.labels.cpu()) for batch in loader]
+        pairs = [(model(batch.images), batch.labels) for batch in loader]
     finally:
         for module, mode in modes.items():
             module.training = mode
     logits, labels = zip(*pairs, strict=True)
-    return torch.cat(logits), torch.cat(labels)
+    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
 
 
 class BestModel(nn.Module):
@@ -110,8 +126,9 @@ class BestModel(nn.Module):
 
 def _save(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, history: list[dict]) -> None:
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors[f"optimizer/{index}"] = state["momentum_buffer"]
+    for index, parameter in enumerate(modules["model"].parameters()):
+        if (buffer := optimizer.state.get(parameter, {}).get("momentum_buffer")) is not None:
+            tensors[f"optimizer/{index}"] = buffer
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={"history": json.dumps(history)})
@@ -130,8 +147,7 @@ def _resume(path: Path | None, modules: Mapping[str, nn.Module], optimizer: torc
     for name, module in modules.items():
         prefix = f"{name}/"
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    state = optimizer.state_dict()
-    buffers = {int(k.removeprefix("optimizer/")): v for k, v in tensors.items() if k.startswith("optimizer/")}
-    state["state"] = {index: {"momentum_buffer": buffer} for index, buffer in buffers.items()}
-    optimizer.load_state_dict(state)
+    for index, parameter in enumerate(modules["model"].parameters()):
+        if (buffer := tensors.get(f"optimizer/{index}")) is not None:  # a fused step needs the parameter's own layout
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(buffer)
     return history

@@ -53,6 +53,16 @@ def load_tiny(tiny_sections):
 
 
 @pytest.fixture(scope="session")
+def probed(load_tiny, tmp_path_factory) -> Study:
+    """A tiny study of both tasks whose students are attacked, walked around, and asked about noisy labels."""
+    sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
+    study = load_tiny(tmp_path_factory.mktemp("probed"), tasks=["lesion", "chest"], sweeps=sweeps)
+    noise = [spec for spec in study.runs("noise") if spec.task == "lesion"]
+    study.ensure([*study.runs("table2"), *study.runs("fig4"), *noise])
+    return study
+
+
+@pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory) -> Path:
     """A folder for studies that train nothing, so that the images are drawn once."""
     return tmp_path_factory.mktemp("shared")

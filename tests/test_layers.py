@@ -10,7 +10,8 @@ import rosutils
 
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
-    0: "params noise subsets augment models losses weights averaging training metrics attacks landscape store engine",
+    0: "params noise subsets augment models losses weights averaging training metrics attacks landscape store engine devices "
+    "graphs",
     1: "data sources bank readings sweeps bootstrap",
     2: "distill results",
     3: "experiment tables figures",

@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 from test_claims import everything
+from test_further_tables import SEEDS, made
+from test_further_tables import everything as everything_in_tables
 
 from rosutils import figures, report
 from rosutils.results import PRINTED_AVERAGE, SETTINGS, published, validate
@@ -214,6 +216,29 @@ def test_many_groups_are_stacked_so_that_table_three_fits(tmp_path):
     assert rows == ["Wang et al. [1]", "RoS-KD, paper", "RoS-KD, ours", "RoS-KD, diff.", "RoS-KD, verdict"]
     assert table.count('<a href="#from-table3-chest-ros-kd">0.835 ± 0.010</a>') == len(classes)
     assert table.count("within") == len(classes)
+
+
+def test_the_tables_of_the_kit_are_shown_each_number_with_what_it_is_made_of(tmp_path):
+    shown = [
+        {"name": name, "title": f"Table {name}", "frame": frame, "caption": caption, "notebook": "04_tables"}
+        for name, (frame, caption) in made(*SEEDS).items()
+    ]
+    text = read(write(tmp_path, results=everything_in_tables(), tables=shown, figures=[]))
+    page = Page(text)
+    assert {link for link in page.links if link[1:] not in page.ids} == set()
+    before, after = (section(text, f"from-table2-lesion-{row}-ros-kd") for row in ("before-attack", "l2-pgd"))
+    assert [re.findall(r"<td>(0\.\d+)</td>", part)[::3] for part in (before, after)] == [
+        ["0.640000", "0.650000", "0.660000"], ["0.340000", "0.350000", "0.360000"],
+    ]  # fmt: skip
+    table3 = text.split('id="table3-chest"')[1].split("</table>")[0]
+    assert "RoS-KD, paper</th><td>0.830 ± 0.000" in table3 and "public split</th><td>0.829</td>" in table3
+    assert "from-table3-chest-ros-kd" in page.ids and not [
+        name for name in page.ids if "from-table3-chest-wang" in name
+    ]
+    comparisons = text.split('id="comparisons-lesion"')[1].split("</table>")[0]
+    assert '<td class="first">+0.058</td><td class="ours">' in comparisons and ">+0.060</a>" in comparisons
+    copied = section(text, "from-landscape-lesion-ros-kd-batchnorm-as-copied")
+    assert "0.400000" in copied and "12347.600000" in copied  # the third of the states
 
 
 def test_long_tables_of_checks_are_folded_under_their_count(tmp_path):

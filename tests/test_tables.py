@@ -19,8 +19,8 @@ WATERMARK = "profile demo · synthetic images · 32 px · 8 epochs · 50 % & not
 def measured(setting, value, seed=0, **changes):
     base = {
         "task": "lesion", "setting": setting, "student": "resnet18", "seed": seed, "overlap": 0.4, "noise": 0.2,
-        "attack": "", "eps": math.nan, "norm": "", "class": "", "average": "weighted", "metric": "f1", "value": value,
-        "run": f"run-{seed}",
+        "variant": "", "attack": "", "eps": math.nan, "norm": "", "class": "", "average": "weighted", "metric": "f1",
+        "value": value, "run": f"run-{seed}",
     }  # fmt: skip
     return base | changes
 
@@ -86,6 +86,16 @@ def test_attacks_other_students_and_classes_stay_out(table):
         measured("RoS-KD", 0.1, **{"class": "MEL"}, average=""),
     ])  # fmt: skip
     pd.testing.assert_frame_equal(tables.table1(validate(pd.concat([made_up(), others])), tasks=TASKS), table)
+
+
+def test_only_the_profiles_own_variant_enters_table1_and_the_teachers(table):
+    teachers = pd.DataFrame([measured(setting, 0.7) for setting in TEACHERS])
+    rows = pd.concat([made_up(), teachers])
+    names = ("students", "overlap", "run 1", "symmetric 0.3", "reading: own-shard", "landscape")
+    more = validate(pd.concat([rows, *[rows.assign(variant=name, value=0.1, overlap=0.8) for name in names]]))
+    pd.testing.assert_frame_equal(tables.table1(more, tasks=TASKS), table)
+    found = tables.teachers_table(more, tasks={"lesion": {"multilabel": False}})
+    assert found.loc["resnet18", ("lesion", "full set", "ours")] == pytest.approx(0.7)
 
 
 def test_several_overlaps_need_a_choice(table):
@@ -168,3 +178,15 @@ def test_teachers_are_compared_on_full_set_and_own_subset():
 
 def test_rounding_never_prints_a_negative_zero():
     assert tables.signed(-1e-9) == "+0.000" and tables.signed(-0.0006) == "−0.001" and tables.number(math.nan) == ""
+
+
+def test_large_numbers_have_four_digits_and_small_ones_three_decimals():
+    assert [tables.number(value) for value in (0.5, -9.87654, 12.3456, -153.24, 12345.6)] == [
+        "0.500", "−9.877", "12.35", "−153.2", "12346",
+    ]  # fmt: skip
+    assert tables.spread(123.456, 0.5) == "123.5 ± 0.5" and tables.spread(math.inf, math.nan) == "inf"
+
+
+def test_a_table_with_plain_columns_keeps_its_shape_and_is_read_as_words():
+    frame = pd.DataFrame({"check": ["a", "b"], "passed": [True, False], "loss": [0.123456, math.nan]})
+    assert tables.printable(frame).to_numpy().tolist() == [["a", "yes", "0.1235"], ["b", "no", ""]]

@@ -4,7 +4,8 @@ from rosutils.report.claims import VERDICTS, claims_table, judge
 from rosutils.report.gallery import PICTURES, pictures
 from rosutils.report.page import write_report
 from rosutils.report.provenance import write_provenance
-from rosutils.report.verdicts import differences, verdict
+from rosutils.report.verdicts import verdict
+from rosutils.tables import differences
 
 
 __all__ = [

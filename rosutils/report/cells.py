@@ -1,15 +1,15 @@
 """Tables as the page shows them: published, ours ± spread, difference and verdict, each number with its way back."""
 
+import math
 from collections.abc import Callable, Hashable
 
 import pandas as pd
 
-from rosutils.tables import number, signed, spread
+from rosutils.tables import STACKED, number, signed, spread, text
 
 
 FOLDED = 30  # lines of texts beyond which only their summary stands open
-STACKED = 4  # groups beyond which they are columns, and what is said of each is stacked
-COLUMNS = ("published", "ours", "std", "n", "difference")
+COLUMNS = ("published", "published std", "ours", "std", "n", "difference")
 PASSED, FAILED = ("pass", "passed", "true"), ("fail", "failed", "false")
 
 
@@ -44,8 +44,8 @@ def _side_by_side(groups: list[dict], rows: list[tuple[int, str, str]]) -> dict:
     """Each row on one line: paper, ours, difference and verdict of the first group, then of the next."""
     lines = [
         _line(label, href, [
-            cells[place] | {"first": not number}
-            for group in groups for number, cells in enumerate(group["columns"].values())
+            cells[place] | {"first": not column}
+            for group in groups for column, cells in enumerate(group["columns"].values())
         ])
         for place, label, href in rows
     ]  # fmt: skip
@@ -87,17 +87,22 @@ def _columns(part: pd.DataFrame, tolerance: float | None) -> dict[str, list[dict
     columns: dict[str, list[dict]] = {}
     printed = "published" in part and part["published"].notna().any()
     if printed:
-        columns["paper"] = [_cell(number(value)) for value in part["published"]]
+        columns["paper"] = [_cell(_paper(row)) for _, row in part.iterrows()]
     if "ours" in part:
         columns["ours"] = [_ours(row) for _, row in part.iterrows()]
     if "difference" in part and part["difference"].notna().any():
         columns["diff."] = [_cell(signed(value)) for value in part["difference"]]
     if printed and tolerance is not None and "difference" in part:
         columns["verdict"] = [within(value, tolerance) for value in part["difference"]]
-    hidden = COLUMNS if "ours" in part else ("published", "difference")
+    hidden = COLUMNS if "ours" in part else ("published", "published std", "difference")
     return columns | {
         str(name): [_other(value, str(name)) for value in part[name]] for name in part if name not in hidden
     }
+
+
+def _paper(row: pd.Series) -> str:
+    """The printed number with its spread, if it has one; signed where it is a difference, as ours beside it."""
+    return signed(row["published"]) if "mean" in row else spread(row["published"], row.get("published std", math.nan))
 
 
 def within(difference: float, tolerance: float) -> dict:
@@ -110,7 +115,7 @@ def within(difference: float, tolerance: float) -> dict:
 
 def _ours(row: pd.Series) -> dict:
     once = not pd.isna(row["ours"]) and "n" in row and row["n"] == 1
-    return _cell(spread(row["ours"], row.get("std", float("nan"))), kind="ours", note="n = 1" if once else "")
+    return _cell(spread(row["ours"], row.get("std", math.nan)), kind="ours", note="n = 1" if once else "")
 
 
 def _plain_block(frame: pd.DataFrame) -> dict:
@@ -139,6 +144,8 @@ def _other(value: object, name: str) -> dict:
         return _cell("")
     if isinstance(value, float) and name.split()[-1] in ("mean", "low", "high"):
         return _cell(signed(value), kind="ours" if name == "mean" else "")
+    if name == "public":  # beside the paper's numbers, not ours (Table III)
+        return _cell(number(value))
     return (
         _cell(f"{value:.4g}")
         if isinstance(value, float)
@@ -148,8 +155,3 @@ def _other(value: object, name: str) -> dict:
 
 def _cell(words: str, *, kind: str = "", note: str = "") -> dict:
     return {"text": words, "kind": kind, "note": note}
-
-
-def text(label: Hashable) -> str:
-    """A label, or a label of several parts, in words."""
-    return ", ".join(str(part) for part in label if part not in ("", None)) if isinstance(label, tuple) else str(label)

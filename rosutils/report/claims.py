@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rosutils.metrics import paired_difference
-from rosutils.report.verdicts import f1_rows, interval, pairs
 from rosutils.results import published, select
-from rosutils.tables import signed
+from rosutils.tables import f1_rows, interval, pairs, signed
 
 
 HOLDS, SMALLER_OR_LARGER, FAILS = "holds", "better, but not by the printed gain", "does not hold"

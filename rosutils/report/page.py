@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from rosutils.report.cells import blocks, text
+from rosutils.report.cells import blocks
 from rosutils.report.claims import VERDICTS, judge
 from rosutils.report.gallery import grouped, notebook_of
 from rosutils.report.provenance import anchor, compared, measurements, runs_and_recipes
 from rosutils.report.traces import rows_behind, rows_in_figure
-from rosutils.report.verdicts import f1_rows, over_groups, pairs, verdict
+from rosutils.report.verdicts import over_groups, verdict
 from rosutils.results import published, select
-from rosutils.tables import signed
+from rosutils.tables import f1_rows, pairs, signed, text
 
 
 NOTEBOOKS = {

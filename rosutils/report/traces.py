@@ -24,6 +24,11 @@ def rows_behind(
     words = label if isinstance(label, tuple) else (label,)
     if table == "landscape":
         rows = select(rows, variant=LANDSCAPES["copied" in " ".join(map(str, words))])
+    if table == "table2":  # before the attack is the same whichever it is
+        before = "before attack" in words
+        rows = select(rows, eps=0.0, attack="pgd", norm=rows["norm"].min()) if before else rows[rows["eps"] > 0]
+    if table == "table3" and "RoS-KD" not in words:  # other people's methods
+        return rows[:0]
     for word in words:
         rows = _narrowed(rows, str(word), "RoS-KD" if table == "comparisons" else None)
     return rows

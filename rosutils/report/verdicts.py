@@ -2,49 +2,8 @@
 
 import pandas as pd
 
-from rosutils import InputError
-from rosutils.metrics import paired_difference
-from rosutils.results import PRINTED_AVERAGE, SETTINGS, published, select
-from rosutils.tables import signed
-
-
-def pairs(better: pd.DataFrame, than: pd.DataFrame) -> pd.DataFrame:
-    """Two selections of results side by side: one row per seed that both have, columns better, than, run_better, run_than.
-
-    Raises InputError where a selection has two values for one seed.
-    """
-    sides = []
-    for rows, name in ((better, "better"), (than, "than")):
-        twice = rows[rows["seed"].duplicated(keep=False)]
-        if len(twice):
-            raise InputError(
-                f"a comparison by seed needs one value of each setting per seed, found {len(twice)} of "
-                f"{twice.iloc[0]['setting']} for {twice.iloc[0]['task']}, seed {twice.iloc[0]['seed']}; they differ in a column "
-                f"that is not selected: keep the results of one profile, or delete results.csv and make it again"
-            )
-        sides.append(rows.set_index("seed")[["value", "run"]].set_axis([name, f"run_{name}"], axis=1))
-    return sides[0].join(sides[1], how="inner").sort_index()
-
-
-def f1_rows(results: pd.DataFrame, task: str, multilabel: bool, *, attack: str = "", **which) -> pd.DataFrame:
-    """The F1 of one task in the averaging that the paper prints; `which` are further conditions of `results.select`."""
-    average = PRINTED_AVERAGE[multilabel]
-    return select(results, task=task, attack=attack, class_="", metric="f1", average=average, **which)
-
-
-def differences(results: pd.DataFrame, task: str, multilabel: bool, *, student: str = "resnet18") -> pd.DataFrame:
-    """RoS-KD's F1 minus every other setting's (Table I), paired by seed: baseline, mean, low, high (95 %), n, paper."""
-    rows = f1_rows(results, task, multilabel, variant="", student=student)
-    printed = {setting: row["f1"] for setting, row in published()["table1"].get(task, {}).items()}
-    found = []
-    for baseline in SETTINGS[:-1]:
-        pair = pairs(select(rows, setting="RoS-KD"), select(rows, setting=baseline))
-        if len(pair):
-            gain = printed["RoS-KD"] - printed[baseline] if baseline in printed else float("nan")
-            found.append(
-                {"baseline": baseline, **paired_difference(pair["better"], pair["than"])._asdict(), "paper": gain}
-            )
-    return pd.DataFrame(found, columns=["baseline", "mean", "low", "high", "n", "paper"])
+from rosutils.results import PRINTED_AVERAGE
+from rosutils.tables import differences, interval, signed
 
 
 def verdict(results: pd.DataFrame, task: str, multilabel: bool, *, student: str = "resnet18") -> dict:
@@ -103,11 +62,6 @@ def over_groups(comparisons: pd.DataFrame | None, task: str) -> dict[str, str]:
         return {}
     found = comparisons[[ends["low"][0], ends["high"][0]]].dropna()
     return {str(label): interval(low, high) for label, low, high in found.itertuples(name=None)}
-
-
-def interval(low: float, high: float) -> str:
-    """ "+0.010 to +0.052"."""
-    return f"{signed(low)} to {signed(high)}"
 
 
 def _and(items) -> str:

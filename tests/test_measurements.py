@@ -1,0 +1,102 @@
+"""From runs to rows: attacks, surfaces and agreement with the labels, each against the numbers worked out by hand."""
+
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from rosutils.artefacts import probe_of
+from rosutils.experiment import bank_of
+from rosutils.landscape import basin_area
+from rosutils.measurements import is_current, mark_current, thresholds_of
+from rosutils.results import PRINTED_AVERAGE, TEACHERS, select
+
+
+@pytest.fixture(scope="module")
+def rows(probed) -> pd.DataFrame:
+    return probed.results()
+
+
+@pytest.mark.parametrize("task", ["lesion", "chest"])
+@pytest.mark.parametrize("setting", ["Baseline III, subset teachers", "RoS-KD"])
+@pytest.mark.parametrize("name", ["before", "fgsm linf", "pgd l2-scaled"])
+def test_f1_under_attack_is_scikit_learns(probed, rows, task, setting, name):
+    spec, about = probe_of(probed, "attack", task, setting, 0), probed.task(task)
+    eps = probed.parameters.attacks.eps
+    kept = probed.run(spec).tensors("logits")
+    logits = kept["before"] if name == "before" else kept[f"{name} {eps!r}"]
+    labels = about.labels[probed.sample(task, probed.parameters.attacks.examples)]
+    average = PRINTED_AVERAGE[about.multilabel]
+    decided = logits.argmax(1)
+    if about.multilabel:
+        decided = logits.double().sigmoid() >= thresholds_of(probed, spec.of, spec.state)
+    expected = f1_score(labels.numpy(), decided.numpy(), average=average, zero_division=0)
+    attack, norm = ("pgd", "linf") if name == "before" else name.split()
+    which = {"attack": attack, "norm": norm, "eps": 0.0 if name == "before" else eps}
+    found = select(rows, task=task, setting=setting, metric="f1", average=average, class_="", variant="", **which)
+    assert set(found["run"]) <= {probed.key(spec), probed.key(probe_of(probed, "curve", task, setting, 0))}
+    assert found["value"].unique().tolist() == [pytest.approx(expected, abs=1e-12)]
+
+
+def test_thresholds_of_an_attacked_student_are_those_chosen_on_clean_validation_images(probed):
+    spec = probe_of(probed, "attack", "chest", "RoS-KD", 0)
+    assert thresholds_of(probed, spec.of, "averaged").shape == (8,)
+    assert thresholds_of(probed, probe_of(probed, "attack", "lesion", "RoS-KD", 0).of, "averaged") is None
+
+
+def test_a_surface_gives_a_basin_for_each_level_and_pair_of_directions(probed, rows):
+    areas = select(rows, metric="basin_area", task="lesion", setting="RoS-KD", variant="landscape")
+    levels, directions = probed.parameters.landscape.levels, probed.parameters.landscape.directions
+    assert len(areas) == len(levels) * len(directions)
+    for row in areas.to_dict("records"):
+        surface = probed.store.get(row["run"]).tensors("surface")["loss"].numpy()
+        assert row["value"] == basin_area(surface, float(row["average"]))
+    copied = select(rows, metric="basin_area", variant="landscape, BatchNorm as copied")
+    assert set(copied["setting"]) == {"RoS-KD"} and set(areas["seed"]) == set(directions)
+
+
+def test_agreement_of_students_and_teachers_counts_the_changed_labels(probed, rows):
+    there = probed.variants["symmetric 0.4"]
+    task, train = there.task("lesion"), there.task("lesion").split["train"]
+    given, clean = task.labels[train], task.clean_labels[train]
+    changed = given != clean
+    student = there.student("lesion", "Baseline I", 0)
+    probe = next(s for s in probed.runs("noise") if s.role == "agreement" and s.of == student)
+    said = there.run(probe).tensors("logits")["train"].argmax(1)
+    found = select(rows, task="lesion", setting="Baseline I", variant="symmetric 0.4", student="resnet18")
+    values = found.set_index("metric")["value"]
+    assert values["agreement_clean"] == pytest.approx(float((said == clean)[changed].double().mean()))
+    assert values["agreement_given"] == pytest.approx(float((said == given)[changed].double().mean()))
+    teacher = there.teachers("lesion", "subset")[0]
+    said = there.run(bank_of(teacher)).tensors("logits")["train"].mean(0).argmax(1)
+    of_teacher = select(rows, task="lesion", setting="teacher, subset", variant="symmetric 0.4", student="resnet18",
+                        metric="agreement_given")  # fmt: skip
+    assert of_teacher["value"].item() == pytest.approx(float((said == given)[changed].double().mean()))
+
+
+def test_noise_is_measured_on_the_labels_that_were_given(probed, rows):
+    there = probed.variants["symmetric 0.4"]
+    noisy = select(rows, variant="symmetric 0.4", task="lesion")
+    assert noisy["noise"].unique().tolist() == [pytest.approx(there.task("lesion").noise_rate)]
+    assert 0.2 < there.task("lesion").noise_rate < 0.6
+
+
+def test_overlap_is_told_of_what_was_trained_on_subsets_alone(probed, rows):
+    on_subsets = {"Baseline III, subset teachers", "Baseline V", "RoS-KD", TEACHERS[1]}
+    assert rows["setting"].isin(on_subsets).equals(rows["overlap"].notna())
+
+
+def test_a_table_is_current_for_the_runs_and_the_bytes_it_was_written_from(tmp_path):
+    path = tmp_path / "results.csv"
+    assert not is_current(path, "these runs")
+    path.write_text("a table")
+    mark_current(path, "these runs")
+    assert is_current(path, "these runs") and not is_current(path, "other runs")
+    path.write_text("a tabel")
+    assert not is_current(path, "these runs")
+
+
+def test_what_is_not_finished_is_not_measured(probed, rows):
+    assert set(rows["setting"]) >= {"RoS-KD", "Baseline I"}
+    assert set(select(rows, task="chest")["variant"]) == {"", "landscape", "landscape, BatchNorm as copied"}
+    assert torch.isfinite(torch.tensor(rows.loc[rows["metric"] == "f1", "value"].to_numpy(dtype=float))).all()
