@@ -46,7 +46,9 @@ def test_intervals_over_groups_hold_the_difference_they_are_about(probed):
     assert set(found) == {(task, setting) for task in ("lesion", "chest") for setting in SETTINGS[:-1]}
     for (task, baseline), (low, high) in found.items():
         average = "micro" if task == "chest" else "weighted"
-        f1 = select(results, task=task, metric="f1", average=average, class_="", variant="", attack="", student="resnet18")
+        f1 = select(
+            results, task=task, metric="f1", average=average, class_="", variant="", attack="", student="resnet18"
+        )
         means = f1.groupby("setting")["value"].mean()
         assert low <= high and low - 1e-9 <= means["RoS-KD"] - means[baseline] <= high + 1e-9
 
@@ -75,6 +77,8 @@ def test_an_unknown_table_is_refused(probed):
 
 def test_table_i_of_the_exhibits_is_the_profiles_own(probed):
     frame, results = inspection.table(probed, "table1").frame, probed.results()
-    own = select(results, variant="", task="lesion", setting="RoS-KD", metric="f1", average="weighted", attack="", class_="")
+    own = select(
+        results, variant="", task="lesion", setting="RoS-KD", metric="f1", average="weighted", attack="", class_=""
+    )
     assert frame.loc["RoS-KD", ("lesion", "F1", "ours")] == pytest.approx(own["value"].mean())
     assert np.isfinite(frame["lesion"]["F1"]["ours"]).all()

@@ -670,9 +670,10 @@ def test_a_loss_without_gradient_is_an_error(name):
 # paths
 
 
-@pytest.mark.parametrize("steps", [2, 3, 8])
-def test_the_ends_of_a_path_are_exactly_the_losses_of_both_models(steps):
-    start, end, batch = network(0), network(1).train(), batch_of()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("steps", [2, 3, 8, 60])
+def test_the_ends_of_a_path_are_exactly_the_losses_of_both_models(steps, dtype):
+    start, end, batch = network(0, dtype), network(1, dtype).train(), batch_of(dtype=dtype)
     found = landscape.path(start, end, batch, cross_entropy, steps=steps)
     assert found.shape == (steps,) and found.dtype == np.float64
     ends = [cross_entropy(model.eval(), batch).item() for model in (start, end)]

@@ -65,7 +65,9 @@ def test_the_centre_of_a_surface_is_the_loss_of_the_model_in_its_state(probed, t
     with torch.no_grad():
         logits = probed.model_in_state(surface.of, state)(batch.images)
     expected = task_loss(logits, batch.labels, multilabel=task == "chest").mean()
-    assert found["grid"][middle] == 0 and float(found["loss"][middle, middle]) == pytest.approx(float(expected), rel=1e-6)
+    assert found["grid"][middle] == 0 and float(found["loss"][middle, middle]) == pytest.approx(
+        float(expected), rel=1e-6
+    )
     curvature = probed.run(one(probed, "curvature", task, state=state)).table("curvature").set_index("metric")["value"]
     assert curvature["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert curvature["weight_norm"] == pytest.approx(landscape.weight_norm(probed.model_in_state(surface.of, state)))
@@ -79,7 +81,9 @@ def test_a_surface_is_walked_along_the_draws_of_its_seed(probed, task):
     assert set(losses) == set(probed.parameters.landscape.directions)
     assert not losses[0].equal(losses[1])
     model = probed.model(surfaces[0].of)
-    directions = landscape.filter_normalized_directions(model, generator=torch.Generator().manual_seed(surfaces[0].seed))
+    directions = landscape.filter_normalized_directions(
+        model, generator=torch.Generator().manual_seed(surfaces[0].seed)
+    )
     grid = landscape.square_grid(probed.parameters.landscape.span, probed.parameters.landscape.points)
     batch = probes.test_batch(probed, task, probed.parameters.landscape.examples)
     again = landscape.loss_surface(model, directions, grid, batch, probes.probe_loss)
