@@ -64,6 +64,11 @@ def test_every_module_has_its_layer():
     assert there - LAYER.keys() == set(), "give the new module its place in LAYERS"
 
 
+@pytest.mark.parametrize("module", LAYER)
+def test_every_module_has_its_test_file(module):
+    assert (Path(__file__).parent / f"test_{module.strip('_')}.py").is_file()
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_a_module_imports_lower_layers_only(path):
     module, imported = module_of(path), imported_modules(path.read_text())

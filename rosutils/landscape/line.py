@@ -32,7 +32,7 @@ def path(start: nn.Module, end: nn.Module, batch, loss_fn: Loss, *, steps: int) 
     ends = [loss_landscapes.point(model, _LossAt([], batch, loss_fn)) for model in models]
     inner = _LossAt(_buffers_between(*models, steps - 1), batch, loss_fn)
     way = loss_landscapes.linear_interpolation(*models, inner, steps=steps - 1, deepcopy_model=True)
-    return np.array([ends[0], *way])
+    return np.array([ends[0], *way[:-1], ends[1]])
 
 
 class _LossAt(Metric):
