@@ -1,5 +1,7 @@
 """The five torchvision architectures by name (Section IV-B): images in [0, 1] in, logits out, normalisation inside."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -15,6 +17,17 @@ ARCHITECTURES = {
 # Training time of an image relative to ResNet-18, measured on one CPU thread at 32 px; orders the queue, longest first.
 RELATIVE_COST = {"resnet18": 1.0, "mobilenet_v2": 0.65, "resnet34": 1.8, "resnet50": 2.9, "densenet121": 2.1}
 
+# The rule for layout and precision. Images/s in training, batch 64, two threads of a CPU with bfloat16 units (AVX512_BF16),
+# at 32 and 64 px: plain, then channels-last, then channels-last in bfloat16:
+#   resnet18       910  791 1076    328  358  514        resnet50       319  318  414    110  142  186
+#   mobilenet_v2   697 1287  559    385  613  329        densenet121    236  245  297     91  116  162
+#   resnet34       444  435  440    167  171  239
+# On the CPU channels-last is for the two that never lose by it, and bfloat16 for none: it halves MobileNet's speed, and
+# CPUs without such units are slower still. On CUDA, where tensor cores want both, every network gets both in training
+# passes; everything else (validation, banks, attacks, surfaces) stays in float32, since tau = 0.5 doubles a logit's
+# rounding. Not measured on a GPU yet: benchmarks/gpu.py does.
+CHANNELS_LAST_ON_CPU = ("mobilenet_v2", "densenet121")
+
 # The network's stride is 32: smaller images (MedMNIST's 28 px) would vanish before the last stage.
 SMALLEST_SIDE = 32
 
@@ -29,9 +42,10 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
         self.memory_format = torch.contiguous_format
+        self.precision = torch.float32
 
-    def features(self, images: Tensor) -> Tensor:
-        """Pooled penultimate features [B, F] of images [B, 1 or 3, H, W] in [0, 1]."""
+    def prepared(self, images: Tensor) -> Tensor:
+        """What the network itself sees of images [B, 1 or 3, H, W] in [0, 1]: normalised, framed, in its layout."""
         if images.shape[1] not in (1, 3):
             raise InputError(f"images have {images.shape[1]} channels; allowed are 1 (grey) and 3 (colour)")
         images = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
@@ -39,7 +53,19 @@ class Classifier(nn.Module):
         if any(lacking):
             down, right = lacking
             images = nn.functional.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return self.backbone(images.contiguous(memory_format=self.memory_format))
+        return images.contiguous(memory_format=self.memory_format)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled penultimate features [B, F] of images [B, 1 or 3, H, W] in [0, 1]; the precision is the images'."""
+        prepared = self.prepared(images)
+        with self.in_precision():
+            return self.backbone(prepared).to(images.dtype)
+
+    def in_precision(self) -> AbstractContextManager:
+        """Where training passes run in a lower precision: there, and nowhere else, weights are cast for each layer."""
+        if not self.training or self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.head.weight.device.type, self.precision, cache_enabled=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, C]."""
@@ -84,8 +110,25 @@ def _load_imagenet(backbone: nn.Module, architecture: str) -> None:
 
 
 def _laid_out(model: Classifier, architecture: str) -> Classifier:
-    """Channels-last where it pays on the CPU: MobileNet-v2 trains 1.8 times faster at 32 px, ResNet-18 slower."""
-    if architecture in ("mobilenet_v2", "densenet121"):
-        model.memory_format = torch.channels_last
-        return model.to(memory_format=torch.channels_last)
-    return model
+    """Channels-last on the CPU where it pays."""
+    return _channels_last(model) if architecture in CHANNELS_LAST_ON_CPU else model
+
+
+def _channels_last(model: Classifier) -> Classifier:
+    model.memory_format = torch.channels_last
+    return model.to(memory_format=torch.channels_last)
+
+
+def placed(model: Classifier, device: torch.device | str) -> Classifier:
+    """The network on its device, in the layout and with the precision of training passes that pay there."""
+    device = torch.device(device)
+    model.precision = precision(device)
+    model = model.to(device)
+    return _channels_last(model) if device.type == "cuda" else model
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """Of training passes on a device: bfloat16 on CUDA cards that have it (Ampere and later), else float32."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return torch.bfloat16
+    return torch.float32

@@ -57,7 +57,8 @@ class ReinforcedSelector(nn.Module):
     @torch.no_grad()
     def select(self, states: Tensor, *, generator: torch.Generator) -> Tensor:
         """Sampled actions [K, B] in {0, 1}."""
-        draws = torch.rand(states.shape[:2], generator=generator, pin_memory=states.is_cuda)  # nobody waits for the copy
+        # drawn on the host whatever the device, and through pinned memory, so that nobody waits for the copy
+        draws = torch.rand(states.shape[:2], generator=generator, pin_memory=states.is_cuda)
         draws = draws.to(states.device, non_blocking=states.is_cuda)
         return (draws < self(states)).float()
 

@@ -1,6 +1,7 @@
 """One function per figure: plain arrays and tables in, a matplotlib Figure out."""
 
 from rosutils.figures.inputs import class_counts, montage, noise_matrix, overlap_heatmap
+from rosutils.figures.landscape import basin_plot, fig4_contours, fig4_surfaces, path_plot, turnable_surfaces
 from rosutils.figures.learning import averaging_path, soft_targets, training_curves, weight_draws
 from rosutils.figures.look import architecture_name, style, write_figure
 from rosutils.figures.noise import agreement, noise_scores
@@ -11,7 +12,8 @@ from rosutils.figures.sweeps import fig2_students, fig3_overlap, readings_tornad
 
 
 __all__ = [
-    "agreement", "architecture_name", "averaging_path", "class_counts", "eps_curve", "fig1_schematic", "fig2_students",
-    "fig3_overlap", "montage", "noise_matrix", "noise_scores", "overlap_heatmap", "readings_tornado", "soft_targets",
-    "style", "table1_plot", "table2_plot", "teacher_scores", "training_curves", "weight_draws", "write_figure",
+    "agreement", "architecture_name", "averaging_path", "basin_plot", "class_counts", "eps_curve", "fig1_schematic",
+    "fig2_students", "fig3_overlap", "fig4_contours", "fig4_surfaces", "montage", "noise_matrix", "noise_scores",
+    "overlap_heatmap", "path_plot", "readings_tornado", "soft_targets", "style", "table1_plot", "table2_plot",
+    "teacher_scores", "training_curves", "turnable_surfaces", "weight_draws", "write_figure",
 ]  # fmt: skip
