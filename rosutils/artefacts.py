@@ -98,9 +98,15 @@ def with_prerequisites(runs: Iterable[RunSpec]) -> list[RunSpec]:
     """The runs and what they need before them: a probe its student, a student its teachers' banks, a bank its teacher."""
     ordered: list[RunSpec] = []
     for spec in runs:
-        needed = [spec.of] if spec.of else map(bank_of, spec.teachers) if spec.role == "student" else spec.teachers
-        ordered += [*with_prerequisites(needed), spec]
+        ordered += [*with_prerequisites(needed_by(spec)), spec]
     return list(dict.fromkeys(ordered))
+
+
+def needed_by(spec: RunSpec) -> list[RunSpec]:
+    """The runs that one is made from: a probe from its student, a student from banks, a bank from its teacher."""
+    if spec.of is not None:
+        return [spec.of]
+    return [bank_of(teacher) for teacher in spec.teachers] if spec.role == "student" else list(spec.teachers)
 
 
 def _state(setting: str) -> str:

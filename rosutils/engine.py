@@ -1,15 +1,18 @@
-"""Run independent jobs: in this process, or in local processes through joblib's loky."""
+"""Run independent jobs: in this process, in local processes through joblib's loky, or as tasks of a Ray cluster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import joblib
 import torch
 from tqdm.auto import tqdm
 
-from rosutils import InputError
+from rosutils import InputError, cluster
+from rosutils.cluster import Place, Transfer
 
 
-BACKENDS = ("inline", "loky")
+BACKENDS = ("inline", "loky", "ray")
 
 
 def run_jobs(
@@ -21,36 +24,52 @@ def run_jobs(
     threads: int = 1,
     description: str = "",
     costs: Sequence[float] | None = None,
+    place: Place | None = None,
+    transfer: Transfer | None = None,
 ) -> None:
     """Call `function(job)` for every job, the costliest first, with a progress bar in units of cost.
 
-    Each job runs on `threads` CPU threads whatever the backend, so the bits of its result do not depend on it.
-    The first exception of a job is raised, and InputError for an unknown backend.
+    Each job runs on `threads` CPU threads whatever the backend, so the bits of its result do not depend on it. `place`
+    says where Ray runs. With a `transfer` (for ray alone) it is `function(job, inputs)`, whose result the driver keeps.
+    The first exception of a job is raised, InputError for an unknown backend, and what `cluster.finished` raises.
     """
     if backend not in BACKENDS:
         raise InputError(f"engine.backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
     costs = list(costs) if costs is not None else [1.0] * len(jobs)
     order = sorted(range(len(jobs)), key=lambda i: -costs[i])
+    queue = [jobs[i] for i in order]
     with tqdm(total=sum(costs), desc=description, disable=not jobs, bar_format=_BAR) as bar:
-        calls = (joblib.delayed(_on_threads)(function, jobs[i], i, threads) for i in order)
-        options = (
-            {"n_jobs": 1} if backend == "inline" else {"n_jobs": min(workers, max(1, len(jobs))), "backend": "loky"}
-        )
-        for done, i in enumerate(
-            joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **options)(calls), 1
-        ):
+        if backend == "ray" and jobs:
+            on_threads = partial(_on_threads, function, threads)
+            places = cluster.finished(
+                on_threads, queue, place=place or Place(), workers=workers, threads=threads, transfer=transfer
+            )
+        else:
+            places = _here(function, queue, backend, workers, threads)
+        for done, number in enumerate(places, 1):
             bar.set_postfix_str(f"{done} of {len(jobs)} runs", refresh=False)
-            bar.update(min(costs[i], bar.total - bar.n))  # rounding must not carry the bar past its end
+            bar.update(min(costs[order[number]], bar.total - bar.n))  # rounding must not carry the bar past its end
 
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} elapsed, about {remaining} left{postfix}"
 
 
-def _on_threads(function: Callable, job, index: int, threads: int) -> int:
+def _here(function: Callable, jobs: Sequence, backend: str, workers: int, threads: int) -> Iterator[int]:
+    """Jobs in this process or in others beside it; yields the places of those that ended."""
+    calls = (joblib.delayed(_numbered)(function, job, number, threads) for number, job in enumerate(jobs))
+    options = {"n_jobs": 1} if backend == "inline" else {"n_jobs": min(workers, max(1, len(jobs))), "backend": "loky"}
+    return joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **options)(calls)
+
+
+def _numbered(function: Callable, job: Any, number: int, threads: int) -> int:
+    _on_threads(function, threads, job)
+    return number
+
+
+def _on_threads(function: Callable, threads: int, *arguments: Any) -> Any:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        function(job)
+        return function(*arguments)
     finally:
         torch.set_num_threads(before)
-    return index

@@ -1,7 +1,12 @@
 """How a run is made: a teacher or a student trained, averaged and evaluated, or a teacher's bank computed."""
 
+import getpass
 import platform
+import shutil
+import tempfile
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -16,7 +21,10 @@ from rosutils.experiment import Experiment, RunSpec
 from rosutils.losses import task_loss
 from rosutils.metrics import best_thresholds, precision_recall_f1
 from rosutils.probes import probe
-from rosutils.store import Run
+from rosutils.store import Run, Store
+
+
+Files = Mapping[str, bytes]
 
 
 def make_job(job: tuple[str, RunSpec]) -> None:
@@ -24,15 +32,30 @@ def make_job(job: tuple[str, RunSpec]) -> None:
     make(Experiment.from_json(job[0]), job[1])
 
 
+def make_from(job: tuple[str, RunSpec], inputs: Mapping[str, Files]) -> tuple[str, Files]:
+    """The same on a machine that shares no files: from the files of the runs it needs by key, to those of the one made.
+
+    They lie in a store in the temporary folder: with their epochs, should the worker be lost, and until it is emptied.
+    """
+    experiment = Experiment.from_json(job[0])
+    experiment.store = Store(Path(tempfile.gettempdir()) / f"rosutils-{getpass.getuser()}" / "store")
+    for key, files in inputs.items():
+        experiment.store.adopt(key, files)
+    run = make(experiment, job[1])
+    found = run.files()
+    shutil.rmtree(run.path)  # the driver has it from now on
+    return run.key, found
+
+
 def make(experiment: Experiment, spec: RunSpec, *, progress: bool = False) -> Run:
     """The run from the store, or made now: resumable, and by one process at a time."""
     key, store = experiment.key(spec), experiment.store
-    with store.lock(key):
+    with store.alone(key):
         if (run := store.get(key)) is not None:
             return run
         start = time.perf_counter()
         tensors, tables = _made(experiment, spec, progress)
-        record = {"run": str(spec), "seconds": round(time.perf_counter() - start, 2), "work": experiment.work(spec)}
+        record = {"run": str(spec), "seconds": round(time.perf_counter() - start, 2)}
         record |= {"device": device_name(experiment.device), "threads": torch.get_num_threads(), **versions()}
         return store.put(key, recipe=experiment.recipe(spec), record=record, tensors=tensors, tables=tables)
 

@@ -2,18 +2,27 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rosutils import InputError
+
+
+# Whoever makes a run touches its lock this often (seconds). On one machine a lock ends with its process; that of a machine
+# which is gone may stay in a network file system, so whoever waits passes over one that was not touched for PATIENCE.
+BEAT, PATIENCE = 10.0, 120.0
 
 
 def digest(content) -> str:
@@ -44,6 +53,10 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """The table `name`.csv; raises InputError where its checksum does not hold."""
         return pd.read_csv(self._checked(f"{name}.csv"))
+
+    def files(self) -> dict[str, bytes]:
+        """The content of its files by name, for a machine that does not see this store."""
+        return {path.name: path.read_bytes() for path in sorted(self.path.iterdir())}
 
     def problems(self) -> list[str]:
         """What is wrong with the run's files, one sentence each; empty when all is well."""
@@ -107,6 +120,22 @@ class Store:
         self.checkpoint(key).unlink(missing_ok=True)
         return Run(self.root / key)
 
+    def adopt(self, key: str, files: Mapping[str, bytes]) -> Run:
+        """The run of another store from its files; raises InputError where a checksum does not hold."""
+        if (run := self.get(key)) is not None:
+            return run
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
+        try:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            if problems := Run(folder).problems():
+                raise InputError(f"the copy of run {key} that came from another machine is damaged: {problems[0]}")
+            self._move_into_place(folder, key)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return Run(self.root / key)
+
     def _move_into_place(self, folder: Path, key: str) -> None:
         folder.chmod(0o755)
         try:
@@ -133,6 +162,42 @@ class Store:
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{key}.lock")
+
+    @contextmanager
+    def alone(self, key: str, *, beat: float = BEAT, patience: float = PATIENCE) -> Iterator[None]:
+        """Hold the lock of a run, and touch it meanwhile; a holder that was not heard of for `patience` seconds is passed over.
+
+        Should it live after all, both make the same run and the store keeps one.
+        """
+        lock, ended = self._acquired(key, patience), threading.Event()
+        heart = threading.Thread(target=_beat, args=(Path(lock.lock_file), beat, ended), daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            heart.join()
+            lock.release()
+
+    def _acquired(self, key: str, patience: float) -> FileLock:
+        lock = self.lock(key)
+        path, heard, since = Path(lock.lock_file), None, time.monotonic()
+        while True:
+            try:
+                lock.acquire(timeout=min(1.0, patience / 4))
+                return lock
+            except Timeout:
+                touched = path.stat().st_mtime_ns if path.exists() else None
+                if touched != heard:  # by the clock here: that of another machine may go wrong
+                    heard, since = touched, time.monotonic()
+                elif time.monotonic() - since > patience:
+                    path.unlink(missing_ok=True)  # a new file has a lock of its own
+
+
+def _beat(path: Path, seconds: float, ended: threading.Event) -> None:
+    while not ended.wait(seconds):
+        with suppress(OSError):
+            os.utime(path)
 
 
 def _checksum(path: Path) -> str:

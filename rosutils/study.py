@@ -1,26 +1,26 @@
 """From parameters to the runs that each table and figure needs; the settings of Table I as four knobs."""
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
 from rosutils import InputError, models, params, results, sweeps, training
-from rosutils.artefacts import ARTEFACTS, with_prerequisites
+from rosutils.artefacts import ARTEFACTS, needed_by, with_prerequisites
 from rosutils.data import Task
 from rosutils.distill import supervised_loss
-from rosutils.engine import run_jobs
+from rosutils.engine import Place, Transfer, run_jobs
 from rosutils.experiment import FORMAT, Experiment, RunSpec
 from rosutils.measurements import LABEL_NOISE, is_current, mark_current, rows_of
 from rosutils.params import ROOT, Parameters
 from rosutils.readings import STATED, departures
-from rosutils.runs import make_job, versions
+from rosutils.runs import Files, make_from, make_job, versions
 from rosutils.store import digest
 from rosutils.verification import checksums
 
@@ -86,7 +86,7 @@ class Study(Experiment):
         engine = self.parameters.engine
         if engine.backend == "inline":
             return 1
-        return os.cpu_count() or 1 if engine.workers == "auto" else engine.workers
+        return max(1, joblib.cpu_count() // engine.threads) if engine.workers == "auto" else engine.workers
 
     def watermark(self) -> str:
         """What every artefact says on its face: profile, data, pixels, epochs, and whether the paper's numbers compare."""
@@ -163,13 +163,25 @@ class Study(Experiment):
             if spec.role in ("teacher", "student"):
                 self.of(spec).loader(spec, self.of(spec).training_index(spec), shuffled=True)
         engine = self.parameters.engine
+        place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
+        transfer = None if engine.shared_store or engine.backend != "ray" else Transfer(self._inputs, self._files, self._keep)
         for roles in STAGES:
-            here = [spec for spec in missing if spec.role in roles]
+            wanted = [spec for spec in missing if spec.role in roles]
             run_jobs(
-                make_job, [(self.of(spec).json, spec) for spec in here], backend=engine.backend, workers=self.workers(),
-                threads=engine.threads, description="probes" if len(roles) > 1 else f"{roles[0]}s",
-                costs=[self.of(spec).work(spec) for spec in here],
+                make_from if transfer else make_job, [(self.of(spec).json, spec) for spec in wanted],
+                backend=engine.backend, workers=self.workers(), threads=engine.threads, place=place, transfer=transfer,
+                costs=[self.of(spec).work(spec) for spec in wanted],
+                description="probes" if len(roles) > 1 else f"{roles[0]}s",
             )  # fmt: skip
+
+    def _inputs(self, job: tuple[str, RunSpec]) -> list[str]:
+        return [self.of(spec).key(spec) for spec in needed_by(job[1])]
+
+    def _files(self, key: str) -> Files:
+        return self.store.get(key).files()
+
+    def _keep(self, made: tuple[str, Files]) -> None:
+        self.store.adopt(*made)
 
     @cached_property
     def json(self) -> str:

@@ -10,9 +10,9 @@ import rosutils
 
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
-    0: "params noise subsets augment models losses weights averaging training metrics attacks landscape store engine devices "
+    0: "params noise subsets augment models losses weights averaging training metrics attacks landscape store cluster devices "
     "graphs",
-    1: "data sources bank readings sweeps bootstrap",
+    1: "engine data sources bank readings sweeps bootstrap",
     2: "distill results",
     3: "experiment tables figures",
     4: "artefacts probes",

@@ -68,6 +68,7 @@ def fig4_surfaces(found: list[dict], *, clamp: float, task: str) -> Figure:
         ax.set_zlabel("test loss", labelpad=-4)
         ax.view_init(elev=32, azim=-60)
         ax.tick_params(pad=-3, labelsize=6)
+        ax.set(xticks=plane["grid"][[0, len(x) // 2, -1]], yticks=plane["grid"][[0, len(x) // 2, -1]])
         ax.xaxis.labelpad = ax.yaxis.labelpad = -6
         ax.set_box_aspect(None, zoom=0.86)
     fig.colorbar(ScalarMappable(scale, COLOURS), ax=axes[0], shrink=0.6, pad=0.06).set_label(

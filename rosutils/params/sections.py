@@ -200,10 +200,14 @@ class Seeds(Section):
 class Engine(Section):
     """How and where runs are computed and kept; nothing here changes a result on the CPU."""
 
-    backend: Literal["inline", "loky"] = "loky"
+    backend: Literal["inline", "loky", "ray"] = "loky"
     workers: Count | Literal["auto"] = "auto"
     threads: Count = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    address: str | None = None  # of a Ray cluster: null or local for this machine alone, auto for the one it belongs to
+    gpus_per_run: Annotated[float, Field(ge=0)] = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
+    retries: Annotated[int, Field(ge=0)] = 3  # of a run whose worker or machine Ray has lost
+    shared_store: bool = True  # false: machines share no files; runs travel, and the driver alone writes the store
     store: str = "runs"
     artefacts: str = "figures"
 

@@ -1,0 +1,124 @@
+"""Independent jobs as plain Ray tasks: on this machine's cores and GPUs, or on those of a cluster."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosutils import InputError
+
+
+# Runs lie in the store, so Ray's own share of the memory holds little but what a copied store sends around.
+OBJECT_STORE = 256 * 2**20
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where Ray runs: null or "local" starts it on this machine, "auto" joins its cluster, or that of an address."""
+
+    address: str | None = None
+    gpus_per_run: float = 1.0
+    retries: int = 3
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What travels with jobs where machines share no files: inputs by name, sent once each; results, kept by the driver."""
+
+    names: Callable[[Any], Sequence[str]]
+    load: Callable[[str], Any]
+    keep: Callable[[Any], None]
+
+
+def finished(
+    function: Callable, jobs: Sequence, *, place: Place, workers: int, threads: int, transfer: Transfer | None = None
+) -> Iterator[int]:
+    """Call `function(job)`, or `function(job, inputs)` with a transfer, for every job; yield the places of ended ones.
+
+    Ray starts jobs in their order. A job whose worker or machine is lost is tried again `place.retries` times. The first
+    exception of a job is raised as it is, and the other jobs are cancelled. Raises InputError without Ray, without a
+    cluster at the address, or where no machine there is large enough for a job; RuntimeError for a job lost too often.
+    """
+    ray = _connected(place, workers * threads)
+    gpus = _gpus(ray, place.gpus_per_run)
+    _check_fits(ray, {"CPU": ("engine.threads", threads), "GPU": ("engine.gpus_per_run", gpus)})
+    call = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=place.retries)(_call)
+    sent: dict[str, Any] = {}
+    places = {}
+    for number, job in enumerate(jobs):
+        names = transfer.names(job) if transfer else None
+        objects = [sent.get(name) or sent.setdefault(name, ray.put(transfer.load(name))) for name in names or ()]
+        places[call.remote(function, job, names, *objects)] = number
+    try:
+        while places:
+            [done], _ = ray.wait(list(places))
+            result = _result(ray, done, place.retries)
+            if transfer:
+                transfer.keep(result)
+            yield places.pop(done)
+    finally:
+        for reference in places:
+            ray.cancel(reference)
+
+
+def _call(function: Callable, job: Any, names: Sequence[str] | None, *objects: Any) -> Any:
+    return function(job) if names is None else function(job, dict(zip(names, objects, strict=True)))
+
+
+def _connected(place: Place, cores: int):
+    """Ray, connected; it stays so until this process ends, for starting it takes seconds."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise InputError("engine.backend is 'ray', which is not installed; run: pip install 'rosutils[ray]'") from None
+    if ray.is_initialized():
+        return ray
+    options = {"log_to_driver": False, "logging_level": "error"}
+    if place.address in (None, "local"):
+        options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        _let_workers_find_the_code()
+    try:
+        ray.init(address=place.address or "local", **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"engine.address is {place.address!r}, but no Ray cluster answers there ({error}); start one with "
+            "'ray start --head', or leave engine.address out to use this machine alone"
+        ) from None
+    return ray
+
+
+def _let_workers_find_the_code() -> None:
+    root = str(Path(__file__).resolve().parents[1])
+    found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in found:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *found]))
+
+
+def _gpus(ray, wanted: float) -> float:
+    """As many GPUs as a run is to have, or none where the cluster has none."""
+    return wanted if ray.cluster_resources().get("GPU", 0) else 0.0
+
+
+def _check_fits(ray, needed: dict[str, tuple[str, float]]) -> None:
+    """No machine large enough would mean to wait for ever."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for resource, (key, amount) in needed.items():
+        largest = max(machine.get(resource, 0) for machine in machines)
+        if amount > largest:
+            raise InputError(f"{key} is {amount:g}, but the cluster's largest machine has {largest:g} {resource}s")
+
+
+def _result(ray, reference, retries: int) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(
+            f"a run lost its worker {retries + 1} times ({type(error).__name__}); finished runs and epochs are kept: "
+            "the same command goes on from there"
+        ) from error

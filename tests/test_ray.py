@@ -1,0 +1,246 @@
+"""Jobs as Ray tasks: on this machine, on two nodes of a cluster, and when one of the nodes is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+
+from rosutils import InputError, cluster
+from rosutils.cluster import Place, Transfer
+from rosutils.engine import run_jobs
+from rosutils.params import ROOT
+
+
+ray = pytest.importorskip("ray")
+
+
+def quiet(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    for name, value in cluster.QUIET.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """A cluster of two nodes on the loopback device, each with room for one run."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        quiet(patch)
+        node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
+        nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        second = nodes.add_node(**node)
+        yield nodes, second
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def run(two_nodes):
+    """`run_jobs` on the two nodes."""
+    place = Place(two_nodes[0].address)
+    return lambda function, jobs, **options: run_jobs(function, jobs, backend="ray", place=place, **options)
+
+
+def note(job):
+    """Leave a file that tells when, where and on how many threads the job ran; no file is written twice."""
+    folder, name = job
+    node = ray.get_runtime_context().get_node_id()
+    with open(os.path.join(folder, name), "x") as file:
+        file.write(f"{time.monotonic_ns()} {node} {torch.get_num_threads()}")
+    time.sleep(0.2)
+
+
+def fail(job):
+    note(job)
+    if job[1] == "bad":
+        raise InputError("this job is wrong")
+
+
+def die_once(job):
+    """The first attempt ends as a process that the system kills."""
+    first = os.path.join(job[0], "died")
+    if not os.path.exists(first):
+        open(first, "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(job)
+
+
+def jobs(folder, names):
+    return [(str(folder), name) for name in names]
+
+
+def read(folder):
+    """name -> (nanoseconds, node, threads)."""
+    return {path.name: path.read_text().split() for path in folder.iterdir()}
+
+
+def test_every_job_is_done_once_on_the_threads_asked_for_and_both_nodes_have_their_share(run, tmp_path):
+    names = [f"job{number}" for number in range(8)]
+    run(note, jobs(tmp_path, names))
+    done = read(tmp_path)
+    assert set(done) == set(names)  # `note` refuses to write a file twice
+    assert {threads for _, _, threads in done.values()} == {"1"}
+    assert len({node for _, node, _ in done.values()}) == 2
+
+
+def test_the_costliest_jobs_come_first(run, tmp_path):
+    costs = {"a": 1.0, "b": 5.0, "c": 2.5, "d": 4.0, "e": 0.1, "f": 3.0}
+    run(note, jobs(tmp_path, costs), costs=list(costs.values()))
+    done = read(tmp_path)
+    order = sorted(done, key=lambda name: int(done[name][0]))
+    assert [set(order[:2]), set(order[2:4]), set(order[4:])] == [{"b", "d"}, {"f", "c"}, {"a", "e"}]
+
+
+def test_the_exception_of_a_job_is_raised_as_it_is_and_the_next_jobs_run_as_ever(run, tmp_path):
+    with pytest.raises(InputError, match=r"^this job is wrong$"):
+        run(fail, jobs(tmp_path, ["bad"]))
+    run(fail, jobs(tmp_path, ["good"]))
+    assert set(read(tmp_path)) == {"bad", "good"}
+
+
+def test_a_job_whose_worker_is_killed_is_done_again(run, tmp_path):
+    run(die_once, jobs(tmp_path, ["a"]))
+    assert {path.name for path in tmp_path.iterdir()} == {"died", "a"}
+
+
+def test_a_job_that_kills_every_worker_ends_in_an_error(two_nodes, tmp_path):
+    with pytest.raises(RuntimeError, match="lost its worker 1 times .*WorkerCrashedError.* goes on from there"):
+        run_jobs(die_once, jobs(tmp_path, ["a"]), backend="ray", place=Place(two_nodes[0].address, retries=0))
+
+
+def doubled(job, inputs):
+    return job, 2 * sum(inputs.values())
+
+
+def test_inputs_are_sent_once_and_results_come_back(run):
+    loaded, kept = [], {}
+    transfer = Transfer(
+        names=lambda job: ["shared", job],
+        load=lambda name: loaded.append(name) or {"shared": 100, "x": 1, "y": 2}[name],
+        keep=lambda result: kept.update([result]),
+    )
+    run(doubled, ["x", "y"], transfer=transfer)
+    assert sorted(loaded) == ["shared", "x", "y"] and kept == {"x": 202, "y": 204}
+
+
+@pytest.mark.parametrize(
+    ("threads", "gpus", "message"),
+    [(2, 1, "engine.threads is 2, but the cluster's largest machine has 1 CPU"), (1, 1, None)],
+)
+def test_what_no_machine_has_room_for_is_refused_instead_of_waited_for(two_nodes, threads, gpus, message):
+    place = Place(two_nodes[0].address, gpus_per_run=gpus)
+    if message is None:  # without a GPU anywhere none is asked for
+        return run_jobs(torch.set_num_threads, [1], backend="ray", place=place, threads=threads)
+    with pytest.raises(InputError, match=message):
+        run_jobs(print, ["x"], backend="ray", place=place, threads=threads)
+
+
+class Watcher(threading.Thread):
+    """Sees how many epochs each run in progress has finished; kills the second node once every one has begun."""
+
+    def __init__(self, folder, node) -> None:
+        super().__init__(daemon=True)
+        self.folder, self.node, self.seen, self.killed, self.over = folder, node, {}, None, False
+
+    def run(self) -> None:
+        while not self.over:
+            for path in self.folder.glob("teacher-*.safetensors"):
+                self.note(path)
+            if self.killed is None and sum(len(epochs) > 0 for epochs in self.seen.values()) == 2:
+                self.killed = {name: epochs[-1] for name, epochs in self.seen.items()}
+                kill(self.node)
+            time.sleep(0.005)
+
+    def note(self, path) -> None:
+        try:
+            with safe_open(path, framework="pt") as file:
+                epochs = len(json.loads(file.metadata()["history"]))
+        except (OSError, SafetensorError):  # replaced while it was read
+            return
+        seen = self.seen.setdefault(path.name, [])
+        if seen[-1:] != [epochs]:
+            seen.append(epochs)
+
+
+def kill(node) -> None:
+    """SIGKILL for a node's raylet and all that it has started."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    workers = subprocess.run(["ps", "-o", "pid=", "--ppid", str(raylet)], capture_output=True, text=True, check=False)
+    for pid in [raylet, *map(int, workers.stdout.split())]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+LONG = {"training": {"epochs": 8, "milestones": [6]}, "distillation": {"averaging_start": 6}}
+
+
+def test_a_node_killed_in_the_middle_costs_its_epoch_and_changes_no_result(two_nodes, load_tiny, tmp_path):
+    """The last test of the cluster: it loses a node."""
+    nodes, second = two_nodes
+    alone = load_tiny(tmp_path / "alone", **LONG)
+    study = load_tiny(tmp_path / "cluster", engine={"backend": "ray", "address": nodes.address}, **LONG)
+    watcher = Watcher(study.store.root / ".checkpoints", second)
+    watcher.start()
+    study.ensure([study.student("lesion", "RoS-KD", 0)])
+    watcher.over = True
+    watcher.join()
+    assert watcher.killed and max(watcher.killed.values()) < 8, "the node was lost while teachers were trained"
+    assert len([node for node in ray.nodes() if node["Alive"]]) == 1
+    for epochs in watcher.seen.values():
+        assert epochs == sorted(epochs), "nothing was trained from the start again"
+    alone.ensure([alone.student("lesion", "RoS-KD", 0)])
+    alone.results(), study.results()
+    assert (study.output / "results.csv").read_bytes() == (alone.output / "results.csv").read_bytes()
+
+
+# On this machine alone
+
+
+ALONE = """
+import json, sys
+from rosutils.study import Study
+study = Study.load("smoke", **json.loads(sys.argv[1]))
+study.ensure([study.student("lesion", "RoS-KD", 0)])
+study.results()
+"""
+
+
+def test_with_a_copied_store_a_study_gives_the_same_results_and_ray_says_nothing(load_tiny, tiny_sections, tmp_path):
+    engine = {"backend": "ray", "workers": 2, "shared_store": False}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "elsewhere")}
+    (tmp_path / "elsewhere").mkdir()
+    sections = json.dumps(tiny_sections(tmp_path / "ray", engine=engine))
+    process = [sys.executable, "-W", "error", "-c", ALONE, sections]
+    found = subprocess.run(process, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert found.returncode == 0, found.stderr
+    lines = [line for line in found.stderr.replace("\r", "\n").splitlines() if line.strip() and "|" not in line]
+    assert found.stdout == "" and lines == []
+    alone = load_tiny(tmp_path / "alone")
+    alone.ensure([alone.student("lesion", "RoS-KD", 0)])
+    alone.results()
+    [made] = (tmp_path / "ray").rglob("results.csv")
+    assert made.read_bytes() == (alone.output / "results.csv").read_bytes()
+    copies = {path.name for path in (tmp_path / "elsewhere").glob("rosutils-*/store/[!.]*")}
+    assert {name.split("-")[0] for name in copies} == {"teacher", "bank"}, "inputs stay, what was made is the driver's"
+
+
+def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"not installed; run: pip install 'rosutils\[ray\]'"):
+        run_jobs(print, ["x"], backend="ray")
+
+
+def test_an_address_without_a_cluster_is_refused():
+    ray.shutdown()
+    with pytest.raises(InputError, match=r"engine.address is '127.0.0.1:1', but no Ray cluster answers there"):
+        run_jobs(print, ["x"], backend="ray", place=Place("127.0.0.1:1"))
