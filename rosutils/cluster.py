@@ -119,6 +119,6 @@ def _result(ray, reference, retries: int) -> Any:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise RuntimeError(
-            f"a run lost its worker {retries + 1} times ({type(error).__name__}); finished runs and epochs are kept: "
+            f"a run lost its worker in all of {retries + 1} attempts ({type(error).__name__}); finished runs and epochs are kept: "
             "the same command goes on from there"
         ) from error

@@ -19,7 +19,8 @@ def replayed(model: nn.Module, shape: Sequence[int]) -> Iterator[None]:
     if next(model.parameters()).device.type != "cuda":
         yield
         return
-    benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True  # one shape: search once, gain always
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True  # one shape: the search for the fastest kernels is made once
     try:
         _record(model, shape)
         yield
