@@ -19,8 +19,9 @@ from rosutils import distill, models
 from rosutils.augment import View
 from rosutils.bank import Bank, view_logits
 from rosutils.data import Loader, make_task
+from rosutils.decoding import decode
 from rosutils.params import Noise, Source
-from rosutils.sources import cache, open_source
+from rosutils.sources import open_source
 from rosutils.training import fit
 from rosutils.weights import uniform_weights
 
@@ -98,7 +99,7 @@ def decoding_against_cache(folder: Path):
         Image.fromarray(coarse).resize((600, 450), Image.Resampling.BICUBIC).save(file, quality=90)
     stored = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=(400, 3, 32, 32))
     order = rng.permutation(400)
-    return ratio(lambda: [cache.decode(file, 32, "RGB") for file in files], lambda: stored[order].astype(np.float32))
+    return ratio(lambda: [decode(file, 32, "RGB") for file in files], lambda: stored[order].astype(np.float32))
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """The command line: reproduce, prepare, status, verify. Exit status 0; 1: it ran and failed; 2: the input is wrong."""
 
-import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -10,9 +9,6 @@ import click
 import yaml
 
 from rosutils import InputError
-
-
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
 def _plain_errors(command: Callable) -> Callable:
@@ -83,28 +79,18 @@ def reproduce(profile: str, parameters: str, data: str | None) -> None:
     click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
     study.ensure(runs)
     name = str(Path(profile).resolve()) if Path(profile).suffix else profile
-    _run_notebooks(study.output / "notebooks", {"profile": name, **sections})
+    _run_notebooks(study, {"profile": name, **sections})
     _print_table1(study)
 
 
-def _run_notebooks(folder: Path, parameters: dict) -> None:
-    import papermill
-    from tqdm.auto import tqdm
+def _run_notebooks(study, parameters: dict) -> None:
+    from rosutils import notebooks
 
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about itself otherwise
-    with tqdm(sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), desc="notebooks", unit="notebook") as bar:
-        for notebook in bar:
-            bar.set_postfix_str(notebook.stem)
-            try:
-                papermill.execute_notebook(
-                    notebook, folder / notebook.name, parameters=parameters, cwd=NOTEBOOKS, kernel_name="python3",
-                    progress_bar=False, extra_arguments=["--log-level=50"],
-                )  # fmt: skip
-            except papermill.PapermillExecutionError as error:
-                bar.close()
-                message = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}"
-                _stop(2 if error.ename == "InputError" else 1, f"{message} (see {folder / notebook.name})")
+    study.results()  # measured once, here, and not by every notebook
+    try:
+        notebooks.run_all(study.output / "notebooks", parameters, threads=study.parameters.engine.threads)
+    except notebooks.NotebookError as error:
+        _stop(error.status, str(error))
 
 
 def _print_table1(study) -> None:
@@ -166,17 +152,30 @@ def verify(profile: str, parameters: str, data: str | None) -> None:
 
 
 @main.command()
-@click.argument("source")
-@click.option("--raw", required=True, type=click.Path(path_type=Path), help="The raw folder, in its official layout.")
+@click.argument("source", metavar="{isic2019|nih|medmnist|folder}")
+@click.option(
+    "--raw", required=True, type=click.Path(path_type=Path), help="The raw folder, in its official layout, or yours."
+)
 @click.option("--size", required=True, type=click.IntRange(16, 1024), help="Pixels of the shorter side.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the prepared folder goes.")
 @click.option("--allow-missing", is_flag=True, help="Accept a partial download.")
+@click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read; the data card lists them.")
+@click.option("-y", "--options", default="{}", metavar="YAML", help="Options of the source, as in a parameter file.")
 @_plain_errors
-def prepare(source: str, raw: Path, size: int, out: Path, allow_missing: bool) -> None:
-    """Decode a raw folder (isic2019 or nih) once into a cache of uint8 images."""
-    from rosutils import sources
+def prepare(source: str, raw: Path, size: int, out: Path, allow_missing: bool, skip_bad: bool, options: str) -> None:
+    """Decode a raw folder once into a cache of uint8 images; the same command goes on where it was interrupted.
 
-    sources.prepare(source, raw=raw, pixels=size, out=out, allow_missing=allow_missing)
+    Options of the source are such as '{dataset: dermamnist}', '{revision: 2017}', or for your own folder
+    '{label: diagnosis, group: patient}' or '{labels: [effusion, mass], grey: true}'.
+    """
+    from rosutils import params, sources
+
+    if source not in sources.PREPARED:
+        raise InputError(f"source '{source}' cannot be prepared; choose one of {', '.join(sources.PREPARED)}")
+    section = params.source({"source": source, **_sections(options, None)})
+    sources.prepare(
+        source, raw=raw, pixels=size, out=out, allow_missing=allow_missing, skip_bad=skip_bad, section=section
+    )
 
 
 if __name__ == "__main__":

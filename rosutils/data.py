@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +14,7 @@ from rosutils import InputError
 from rosutils.augment import View
 from rosutils.devices import AHEAD, Images, send
 from rosutils.noise import flip_labels, label_flip_rates, move_labels, noise_rate, transition_matrix
-
-
-PARTS = ("train", "validation", "test")
+from rosutils.splits import PARTS, assert_groups_apart, describe, split_by_group, split_by_lists
 
 
 @dataclass(frozen=True)
@@ -60,12 +57,14 @@ def make_task(
     noise,
     seed: int,
     lists=None,
+    split: str | None = None,
     keep_unlabelled=True,
     sample: int | None = None,
 ) -> Task:
     """A task from a source's examples: split 70/10/20 by group (or by list files), noise on the training part.
 
-    `sample` takes about that many images of whole groups before the split.
+    `lists` gives the file of each part; without it a publisher's own parts hold, unless `split` is "seeded". `sample` takes
+    about that many images of whole groups before the split. The task's card tells the parts (see `splits.describe`).
 
     Raises InputError for lists that do not fit, and AssertionError should a group ever be in two parts.
     """
@@ -77,22 +76,25 @@ def make_task(
     if sample is not None:
         eligible = _whole_groups(groups, eligible, sample, generator=_generator(seed, 3))
     if lists:
-        split = _split_by_lists(lists, examples.names, groups, set(eligible.tolist()))
-    elif "split" in examples.card:  # the publisher's own parts, as ranges of examples
-        split = {
+        parts = split_by_lists(
+            lists, examples.names, groups, eligible, fractions=fractions, generator=_generator(seed, 0)
+        )
+    elif "split" in examples.card and split != "seeded":  # the publisher's own parts, as ranges of examples
+        parts = {
             part: eligible[(eligible >= start) & (eligible < end)]
             for part, (start, end) in examples.card["split"].items()
         }
     else:
-        split = split_by_group(groups, fractions, eligible=eligible, generator=_generator(seed, 0))
-    assert_groups_apart(split, groups)
+        parts = split_by_group(groups, fractions, eligible=eligible, generator=_generator(seed, 0))
+    assert_groups_apart(parts, groups)
     given = labels.clone()
-    given[split["train"]] = _noisy(labels[split["train"]], noise, examples, generator=_generator(seed, 1))
+    given[parts["train"]] = _noisy(labels[parts["train"]], noise, examples, generator=_generator(seed, 1))
     return Task(
         name=name, images=examples.images, labels=given, clean_labels=labels, groups=groups, names=examples.names,
-        class_names=examples.class_names, multilabel=examples.multilabel, split=split, card=examples.card,
-        fingerprint=fingerprint(examples.fingerprint, given, *(part for name in PARTS for part in (name, split[name]))),
-        noise_rate=float(noise_rate(given[split["train"]], labels[split["train"]])),
+        class_names=examples.class_names, multilabel=examples.multilabel, split=parts,
+        fingerprint=fingerprint(examples.fingerprint, given, *(part for name in PARTS for part in (name, parts[name]))),
+        noise_rate=float(noise_rate(given[parts["train"]], labels[parts["train"]])),
+        card={**examples.card, "parts": describe(parts, examples.names, groups)},
     )  # fmt: skip
 
 
@@ -135,61 +137,6 @@ def fingerprint(*parts: str | Tensor) -> str:
     for part in parts:
         sha.update(part.encode() if isinstance(part, str) else part.contiguous().numpy().tobytes())
     return sha.hexdigest()
-
-
-def split_by_group(
-    groups: Tensor, fractions: Sequence[float], *, eligible: Tensor | None = None, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Section IV-A: shuffle groups, then fill train, validation and test to their fractions of the examples; whole groups."""
-    eligible = torch.arange(len(groups)) if eligible is None else eligible
-    unique, member, counts = groups[eligible].unique(return_inverse=True, return_counts=True)
-    order = torch.randperm(len(unique), generator=generator)
-    filled = counts[order].cumsum(0) - counts[order] / 2  # a group goes where its middle falls
-    bounds = torch.tensor(fractions, dtype=torch.float64).cumsum(0)[:-1] * len(eligible)
-    part = torch.empty(len(unique), dtype=torch.long)
-    part[order] = torch.bucketize(filled.double(), bounds)
-    split = {name: eligible[part[member] == number] for number, name in enumerate(PARTS)}
-    empty = [name for name, index in split.items() if len(index) == 0]
-    if empty:
-        raise InputError(
-            f"the split leaves {' and '.join(empty)} empty: {len(unique)} groups (lesions or patients) with "
-            f"{len(eligible)} images are too few for fractions {list(fractions)}; use more images"
-        )
-    return split
-
-
-def _split_by_lists(
-    lists: Mapping[str, str], names: Sequence[str], groups: Tensor, eligible: set[int]
-) -> dict[str, Tensor]:
-    """Parts from text files of image names; listed names that are not present are left out, a group in two parts is an error."""
-    position = {name: number for number, name in enumerate(names)}
-    split, seen = {}, {}
-    for part in PARTS:
-        path = Path(lists[part])
-        if not path.is_file():
-            raise InputError(
-                f"data list '{part}': the file {path} does not exist; give the path of a text file of image names"
-            )
-        listed = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        present = sorted({position[name] for name in listed if name in position} & eligible)
-        if not present:
-            raise InputError(
-                f"data list '{part}': none of the {len(listed)} names in {path} is among the {len(names)} images"
-            )
-        split[part] = torch.tensor(present)
-        for group in set(groups[split[part]].tolist()):
-            if seen.setdefault(group, part) != part:
-                raise InputError(
-                    f"the list files put group {group} (a lesion or patient) in both {seen[group]} and {part}: "
-                    "the test part would leak into training; repair the lists"
-                )
-    return split
-
-
-def assert_groups_apart(split: Mapping[str, Tensor], groups: Tensor) -> None:
-    """AssertionError where a lesion or patient is in two parts."""
-    owners = [set(groups[index].tolist()) for index in split.values()]
-    assert sum(map(len, owners)) == len(set().union(*owners)), "a lesion or patient is in two parts of the split"
 
 
 class Batch(NamedTuple):

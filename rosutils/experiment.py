@@ -13,7 +13,7 @@ from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.data import Loader, Task, examples_by_class, fingerprint, make_task
 from rosutils.params import ROOT, Parameters
-from rosutils.sources import Examples, open_source, synthetic
+from rosutils.sources import Examples, open_source, split_lists, synthetic
 from rosutils.store import Run, Store, digest
 from rosutils.subsets import overlapping_subsets
 
@@ -94,17 +94,28 @@ class Experiment:
             data = self.parameters.data
             section = data.sources[name]
             self._tasks[name] = make_task(
-                name, self._source(name), fractions=data.fractions, noise=self.parameters.noise, lists=section.lists,
-                seed=self.parameters.seeds.data, keep_unlabelled=section.keep_unlabelled, sample=data.examples,
+                name, self._source(name), fractions=data.fractions, noise=self.parameters.noise, seed=self.parameters.seeds.data,
+                lists=split_lists(section, self._root), split=section.split, keep_unlabelled=section.keep_unlabelled,
+                sample=data.examples,
             )  # fmt: skip
         return self._tasks[name]
+
+    @property
+    def _root(self) -> Path | None:
+        """The data folder; a relative one is taken from the project's folder, wherever the notebooks run."""
+        root = self.parameters.data.root
+        return None if root is None else ROOT / root
 
     def _source(self, name: str) -> Examples:
         data = self.parameters.data
         section = data.sources[name]
-        root = Path(data.root) if data.root is not None else None
-        options = {"pixels": data.pixels, "root": root, "allow_missing": data.allow_missing}
-        which = f"{section.model_dump_json(exclude={'lists', 'keep_unlabelled'})} {options} {self.folder}"
+        options = {
+            "pixels": data.pixels,
+            "root": self._root,
+            "allow_missing": data.allow_missing,
+            "skip_bad": data.skip_bad,
+        }
+        which = f"{section.model_dump_json(exclude={'lists', 'split', 'keep_unlabelled'})} {options} {self.folder}"
         if which not in self._opened:
             self._opened[which] = open_source(section, **options, cache_root=self.folder / "cache")
         return self._opened[which]
@@ -224,7 +235,7 @@ class Experiment:
             last = self.run(spec).tensors("weights")
             copied = {name: last[name] for name, _ in model.named_buffers() if name in last}
             model.load_state_dict(copied, strict=False)
-        return model.to(self.device).eval()
+        return models.placed(model, self.device).eval()
 
     def bank(self, spec: RunSpec) -> Bank:
         """The logits [K, E, N, C] of a student's K teachers for every view of the training part."""

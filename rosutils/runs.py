@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 import rosutils
-from rosutils import distill, models, training, weights
+from rosutils import distill, graphs, models, training, weights
 from rosutils.averaging import refresh_batchnorm
 from rosutils.bank import view_logits
 from rosutils.experiment import Experiment, RunSpec
@@ -57,6 +57,7 @@ def make(experiment: Experiment, spec: RunSpec, *, progress: bool = False) -> Ru
         tensors, tables = _made(experiment, spec, progress)
         record = {"run": str(spec), "seconds": round(time.perf_counter() - start, 2)}
         record |= {"device": device_name(experiment.device), "threads": torch.get_num_threads(), **versions()}
+        record["precision"] = str(models.precision(experiment.device)).removeprefix("torch.")  # of training passes
         return store.put(key, recipe=experiment.recipe(spec), record=record, tensors=tensors, tables=tables)
 
 
@@ -76,15 +77,16 @@ def _train(experiment: Experiment, spec: RunSpec, progress: bool) -> tuple[dict,
     """Tensors and tables of a teacher or a student: weights, averaged weights, logits, history."""
     section, task = experiment.parameters.training, experiment.task(spec.task)
     model = models.create(spec.architecture, task.n_classes, seed=spec.seed, pretraining=section.pretraining)
-    model = model.to(experiment.device)
+    model = models.placed(model, experiment.device)
     loss = loss_fn(experiment, spec)
     watch = AfterEpoch(experiment, spec, model, loss)
-    history = training.fit(
-        model, experiment.loader(spec, experiment.training_index(spec), shuffled=True, augmented=True), loss,
-        epochs=section.epochs, learning_rate=section.learning_rate, milestones=section.milestones,
-        momentum=section.momentum, weight_decay=section.weight_decay, seed=spec.seed, after_epoch=watch,
-        stateful=watch.stateful, checkpoint=experiment.store.checkpoint(experiment.key(spec)), progress=progress,
-    )  # fmt: skip
+    loader = experiment.loader(spec, experiment.training_index(spec), shuffled=True, augmented=True)
+    with graphs.replayed(model, (loader.batch_size, *task.images.shape[1:])):
+        history = training.fit(
+            model, loader, loss, epochs=section.epochs, learning_rate=section.learning_rate, milestones=section.milestones,
+            momentum=section.momentum, weight_decay=section.weight_decay, seed=spec.seed, after_epoch=watch,
+            stateful=watch.stateful, checkpoint=experiment.store.checkpoint(experiment.key(spec)), progress=progress,
+        )  # fmt: skip
     reported = watch.best.model if watch.best else model
     tensors = {"weights": reported.state_dict(), "logits": _logits(experiment, spec, reported)}
     if watch.average:

@@ -203,9 +203,10 @@ class Study(Experiment):
         The file is written anew where runs have come, or where it is not what was written last.
         """
         path, made_from = self.output / "results.csv", self._finished()
-        if not is_current(path, made_from):
-            mark_current(results.write(self.measure(), path), made_from)
-        return results.read(path)
+        with self.store.lock(f"results-{self.parameters.profile}"):  # one notebook measures, others wait for it
+            if not is_current(path, made_from):
+                mark_current(results.write(self.measure(), path), made_from)
+            return results.read(path)
 
     def measure(self) -> pd.DataFrame:
         """The same from the runs themselves, whatever results.csv says."""
@@ -287,7 +288,7 @@ class Study(Experiment):
         if frame["done"].all():
             return float("nan")
         spec = RunSpec("student", self.parameters.tasks[0], "resnet18", 0)
-        model = models.create("resnet18", self.task(spec.task).n_classes, seed=0).to(self.device)
+        model = models.placed(models.create("resnet18", self.task(spec.task).n_classes, seed=0), self.device)
         loader = self.loader(spec, self.training_index(spec)[: 4 * self.parameters.training.batch_size], shuffled=True)
         options = {"epochs": 1, "learning_rate": 1e-4, "progress": False}
         threads = torch.get_num_threads()

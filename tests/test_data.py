@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from rosutils import InputError
 from rosutils.augment import View
-from rosutils.data import PARTS, Loader, assert_groups_apart, examples_by_class, make_task, split_by_group
+from rosutils.data import Loader, examples_by_class, make_task
 from rosutils.params import Noise
 from rosutils.sources import Examples
+from rosutils.splits import PARTS
 
 
 FRACTIONS = [0.7, 0.1, 0.2]
@@ -38,50 +39,6 @@ def generator(seed=0):
 
 
 # The split
-
-
-group_structures = st.lists(st.integers(1, 6), min_size=40, max_size=120).flatmap(
-    lambda sizes: st.permutations([group for group, size in enumerate(sizes) for _ in range(size)])
-)
-
-
-@given(groups=group_structures, seed=st.integers(0, 2**31))
-def test_a_split_is_70_10_20_by_whole_groups(groups, seed):
-    groups = torch.tensor(groups)
-    split = split_by_group(groups, FRACTIONS, generator=generator(seed))
-    assert torch.cat(list(split.values())).sort().values.equal(torch.arange(len(groups)))
-    assert_groups_apart(split, groups)
-    largest = int(groups.bincount().max())
-    for part, fraction in zip(PARTS, FRACTIONS, strict=True):
-        assert abs(len(split[part]) - fraction * len(groups)) <= largest
-        assert split[part].equal(split[part].sort().values)
-
-
-@given(groups=group_structures, seed=st.integers(0, 1000))
-def test_a_split_is_decided_by_its_seed(groups, seed):
-    groups = torch.tensor(groups)
-    first, again, other = (split_by_group(groups, FRACTIONS, generator=generator(s)) for s in (seed, seed, seed + 1))
-    assert all(first[part].equal(again[part]) for part in PARTS)
-    assert any(not first[part].equal(other[part]) for part in PARTS)
-
-
-@given(kept=st.sets(st.integers(0, 199), min_size=60))
-def test_examples_that_are_not_eligible_are_in_no_part(kept):
-    groups, eligible = torch.arange(200) // 2, torch.tensor(sorted(kept))
-    split = split_by_group(groups, FRACTIONS, eligible=eligible, generator=generator())
-    assert torch.cat(list(split.values())).sort().values.equal(eligible)
-
-
-def test_too_few_groups_for_three_parts_are_refused():
-    with pytest.raises(InputError, match=r"leaves test empty: 2 groups .* 8 images"):
-        split_by_group(torch.tensor([0] * 4 + [1] * 4), FRACTIONS, generator=generator())
-
-
-def test_a_group_in_two_parts_is_noticed():
-    split = {"train": torch.tensor([0, 1]), "validation": torch.tensor([2]), "test": torch.tensor([3])}
-    assert_groups_apart(split, torch.tensor([0, 0, 1, 2]))
-    with pytest.raises(AssertionError, match="two parts"):
-        assert_groups_apart(split, torch.tensor([0, 1, 2, 1]))
 
 
 def test_images_without_any_finding_are_kept_or_dropped_as_asked():

@@ -135,3 +135,40 @@ def test_an_image_in_both_folders_is_refused(tmp_path):
     (raw / INPUT / INPUT / "ISIC_0000002.jpg").write_bytes(b"another copy")
     with pytest.raises(InputError, match="ISIC_0000002 is there twice"):
         load(tmp_path)
+
+
+def test_downsampled_may_be_at_the_name_or_at_the_file_only(tmp_path):
+    raw = write(tmp_path)
+    folder = raw / INPUT
+    (folder / "ISIC_0000001_downsampled.jpg").rename(folder / "ISIC_0000001.jpg")
+    (folder / "ISIC_0000004.jpg").rename(folder / "ISIC_0000004_downsampled.jpg")
+    found = load(tmp_path)
+    assert found.names[0] == "ISIC_0000001_downsampled" and found.names[3] == "ISIC_0000004"
+    np.testing.assert_allclose(found.images[[0, 3], 0, 8, 8], [20, 60], atol=3)
+    assert found.card["raw"]["without_row"] == 0
+
+
+def test_cmyk_and_turned_photographs_are_read_as_they_are_seen(tmp_path):
+    raw = write(tmp_path)
+    Image.new("RGB", (40, 30), (200, 60, 20)).convert("CMYK").save(raw / INPUT / "ISIC_0000002.jpg", quality=100)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: shown, the left half is the upper one
+    halves = np.zeros((30, 40, 3), np.uint8)
+    halves[:, :20] = 200
+    Image.fromarray(halves).save(raw / INPUT / "ISIC_0000005.jpg", exif=exif, quality=95)
+    found = load(tmp_path)
+    np.testing.assert_allclose(found.images[1, :, 8, 8].astype(int), [200, 60, 20], atol=6)
+    assert found.images[4, 0, :6].min() > 180 and found.images[4, 0, 10:].max() < 20
+    assert found.card["raw"]["modes"] == {"RGB": 4, "CMYK": 1}
+
+
+def test_missing_files_empty_files_and_files_there_twice_are_told_in_one_message(tmp_path):
+    raw = write(tmp_path)
+    (raw / INPUT / INPUT).mkdir()
+    (raw / INPUT / INPUT / "ISIC_0000002.jpg").write_bytes(b"another copy")
+    (raw / INPUT / "ISIC_0000003.jpg").write_bytes(b"")
+    (raw / INPUT / "ISIC_0000005.jpg").unlink()
+    with pytest.raises(InputError) as error:
+        load(tmp_path)
+    for part in ("1 of 5 images", "ISIC_0000005", "ISIC_0000002 is there twice", "1 file(s) are empty", "ISIC_0000003"):
+        assert part in str(error.value)

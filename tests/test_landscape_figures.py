@@ -1,130 +1,369 @@
 """Fig. 4 and the numbers beside it: what is drawn is what was measured, for both models on one scale."""
 
+import html
 import json
 import math
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.display import HTML
+from matplotlib.colors import LogNorm, to_rgba
 
 from rosutils import InputError, figures
+from rosutils.figures.look import SETTING_STYLES
 from rosutils.results import validate
 
 
 GRID = np.linspace(-1, 1, 5)
-TASKS = {"lesion": {"multilabel": False}}
+TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
+WATERMARK = "profile demo · not comparable with the paper"
+BOTH = ("Baseline III", "RoS-KD")
 
 
 def bowl(steepness):
+    """Twice as steep along the second direction as along the first; 0.5 in the centre."""
     return 0.5 + steepness * (GRID[:, None] ** 2 + 2 * GRID[None, :] ** 2)
 
 
-def found(seeds=(0, 1), **losses):
-    losses = losses or {"Baseline III": bowl(10.0), "RoS-KD": bowl(2.0)}
+def found(ours=None, theirs=None, seeds=(0, 1)):
+    """Surfaces of both settings, Baseline III first; those of seed 0 are as given, those of the next one higher."""
+    losses = dict(
+        zip(BOTH, (bowl(10.0) if theirs is None else theirs, bowl(2.0) if ours is None else ours), strict=True)
+    )
     return [{"setting": s, "seed": d, "grid": GRID, "loss": loss + d} for d in seeds for s, loss in losses.items()]
 
 
-def panels(fig):
-    return [ax for ax in fig.axes if ax.get_title(loc="left")]
+def contours(planes, clamp=8.0):
+    fig = figures.fig4_contours(planes, clamp=clamp, task="lesion")
+    return fig, [ax for ax in fig.axes if ax.get_title(loc="left")]
 
 
-def test_both_models_have_the_same_levels_and_colours_clamped_and_as_they_are():
-    fig = figures.fig4_contours(found(), clamp=8.0, task="lesion")
-    titles = [ax.get_title(loc="left") for ax in panels(fig)]
-    assert titles[:2] == ["Baseline III, clamped at 8", "RoS-KD, clamped at 8"] and "as it is" in titles[2]
-    for one, two in (panels(fig)[:2], panels(fig)[2:]):
+def page(planes, clamp=8.0, task="lesion"):
+    """What stands in the frame, unescaped once, as a browser does."""
+    made = figures.turnable_surfaces(planes, clamp=clamp, task=task)
+    return html.unescape(re.search(r'srcdoc="([^"]*)"', made).group(1))
+
+
+def turned(planes, clamp=8.0):
+    return json.loads(re.search(r"const data = (\{.*?\}), n =", page(planes, clamp)).group(1))
+
+
+MAKERS = {
+    "contours": lambda planes, clamp=8.0: figures.fig4_contours(planes, clamp=clamp, task="lesion"),
+    "surfaces": lambda planes, clamp=8.0: figures.fig4_surfaces(planes, clamp=clamp, task="lesion"),
+    "turnable": lambda planes, clamp=8.0: figures.turnable_surfaces(planes, clamp=clamp, task="lesion"),
+}
+every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+# Fig. 4
+
+
+def test_both_models_have_the_same_levels_and_colours_clamped_above_and_whole_below():
+    fig, panels = contours(found())
+    assert [ax.get_title(loc="left").split(":")[0] for ax in panels] == [*BOTH, *BOTH]
+    for one, two in (panels[:2], panels[2:]):
         filled = [ax.collections[0] for ax in (one, two)]
         np.testing.assert_array_equal(filled[0].levels, filled[1].levels)
-        assert filled[0].norm.vmin == filled[1].norm.vmin and filled[0].norm.vmax == filled[1].norm.vmax
-    assert panels(fig)[0].collections[0].norm.vmax == 8.0
-    assert panels(fig)[2].collections[0].norm.vmax == pytest.approx(30.5)
-    assert "draw 0" in fig.get_suptitle()
+        assert filled[0].norm is filled[1].norm
+    clamped, whole = panels[0].collections[0], panels[2].collections[0]
+    assert (clamped.norm.vmin, clamped.norm.vmax) == (0, 8) and clamped.levels[-1] == 8
+    assert isinstance(whole.norm, LogNorm) and (whole.norm.vmin, whole.norm.vmax) == (0.5, 30.5)
+    bars = [ax.get_ylabel() for ax in fig.axes if ax not in panels]
+    assert bars == ["loss on the test images, clamped at 8", "loss on the test images, logarithmic scale"]
+    assert "(seed 0, one of 2)" in fig.get_suptitle()
 
 
-def test_the_first_direction_is_up_and_the_second_to_the_right():
+def test_each_panel_shows_its_own_loss_and_its_centre():
+    _, panels = contours(found(theirs=bowl(10.0) + 1))
+    assert [ax.get_title(loc="left") for ax in panels[:2]] == [
+        "Baseline III: 1.5 in the centre",
+        "RoS-KD: 0.5 in the centre",
+    ]
+    for ax, level, crossing in ((panels[2], 5.0, 0.5 + 0.5 * 1 / 7.5), (panels[3], 1.0, 0.5)):
+        lines = dict(zip(ax.collections[1].levels, ax.collections[1].get_paths(), strict=True))
+        x, y = lines[level].vertices.T
+        assert np.abs(y[np.abs(x) < 1e-9]).max() == pytest.approx(crossing)  # on the first direction's axis
+        marks = [line for line in ax.lines if line.get_marker() == "+"]
+        assert [mark.get_xydata().tolist() for mark in marks] == [[[0, 0]]]
+
+
+def test_the_first_direction_goes_up_and_the_second_to_the_right():
     loss = np.tile(GRID[None, :] + 2.0, (5, 1))  # grows along the second direction alone
-    fig = figures.fig4_contours(found(**{"Baseline III": loss, "RoS-KD": loss}), clamp=8.0, task="lesion")
-    [line] = [path for path in panels(fig)[0].collections[1].get_paths() if len(path.vertices)][:1]
-    assert np.ptp(line.vertices[:, 0]) < 1e-9, "a level is upright where the loss depends on the second direction"
-    assert "second" in panels(fig)[2].get_xlabel() and "first" in panels(fig)[0].get_ylabel()
+    _, panels = contours(found(loss, loss))
+    [line, *_] = [path for path in panels[0].collections[1].get_paths() if len(path.vertices)]
+    assert np.ptp(line.vertices[:, 0]) < 1e-9 < np.ptp(line.vertices[:, 1])
+    assert "second" in panels[2].get_xlabel() and "first" in panels[0].get_ylabel()
+    ax = figures.fig4_surfaces(found(loss, loss), clamp=8.0, task="lesion").axes[0]
+    cells = ax.collections[0].get_array().reshape(4, 4)
+    assert (np.diff(cells, axis=1) > 0).all() and (np.diff(cells, axis=0) == 0).all()
+    assert "second" in ax.get_xlabel() and "first" in ax.get_ylabel()
+    height = np.array(turned(found(loss, loss))["views"][0]["heights"][0])
+    assert (np.diff(height, axis=1) > 0).all() and (np.diff(height, axis=0) == 0).all()
 
 
-def test_an_overflown_loss_is_drawn_at_the_top():
+def test_a_narrow_range_is_drawn_on_an_even_scale_without_a_clamp():
+    fig, panels = contours(found(bowl(0.5), bowl(0.6)))
+    scale = panels[2].collections[0].norm
+    assert not isinstance(scale, LogNorm) and (scale.vmin, scale.vmax) == (0, pytest.approx(2.3))
+    assert "not clamped" in fig.axes[-1].get_ylabel()
+    assert panels[0].collections[0].norm.vmax == pytest.approx(2.3), "no empty colours above the highest loss"
+
+
+def test_the_lowest_seed_of_the_directions_is_drawn_and_named():
+    planes = found(seeds=(4, 3))
+    fig, panels = contours(planes)
+    assert "(seed 3, one of 2)" in fig.get_suptitle() and "3.5 in the centre" in panels[0].get_title(loc="left")
+    assert "(seed 3)" in contours(found(seeds=(3,)))[0].get_suptitle()
+
+
+def test_labels_of_contours_are_round_numbers():
+    _, panels = contours(found())
+    inner = panels[2].collections[1].levels
+    assert inner.tolist() == [1, 2, 5, 10, 20]
+    assert set(np.diff(panels[0].collections[1].levels)) == {0.5}
+
+
+def test_surfaces_are_as_high_as_the_clamped_loss_on_one_scale():
+    fig = figures.fig4_surfaces(found(), clamp=8.0, task="lesion")
+    panels = [ax for ax in fig.axes if hasattr(ax, "get_zlim")]
+    for ax, steepness in zip(panels, (10.0, 2.0), strict=True):
+        [mesh] = ax.collections
+        height = np.minimum(bowl(steepness), 8.0)
+        cells = (height[:-1, :-1] + height[1:, :-1] + height[:-1, 1:] + height[1:, 1:]) / 4
+        np.testing.assert_allclose(mesh.get_array(), cells.ravel())
+        assert ax.get_zlim() == (0, 8) and (mesh.norm.vmin, mesh.norm.vmax) == (0, 8)
+    assert [ax.get_title() for ax in panels] == list(BOTH)
+    assert fig.axes[-1].get_ylabel() == "loss on the test images, clamped at 8"
+
+
+@every_maker
+def test_an_overflown_loss_is_drawn_at_the_top(make):
     loss = bowl(2.0)
-    loss[0, 0], loss[0, 1] = math.inf, math.nan
-    for draw in (figures.fig4_contours, figures.fig4_surfaces):
-        assert draw(found(**{"Baseline III": loss, "RoS-KD": bowl(1.0)}), clamp=8.0, task="x").axes
-    heights = surfaces_of(
-        figures.turnable_surfaces(found(**{"Baseline III": loss, "RoS-KD": bowl(1.0)}), clamp=3.0, task="x")
-    )
-    assert heights["planes"][0]["loss"][0][:2] == [3.0, 3.0] and heights["top"] == 3.0
+    loss[0, 0], loss[0, 1], loss[4, 4] = math.inf, math.nan, -math.inf
+    make(found(loss))
+    views = turned(found(loss, bowl(1.0)), clamp=3.0)["views"]
+    for view in views:
+        heights = np.array(view["heights"][1])
+        assert heights[0, :2].tolist() == [1, 1] and heights[4, 4] == 0 and heights.max() == 1
 
 
-def surfaces_of(html):
-    return json.loads(re.search(r"const D=(\{.*?\});", html.replace("&#34;", '"').replace("&quot;", '"')).group(1))
+@every_maker
+def test_losses_of_zero_and_surfaces_that_are_flat_can_be_drawn(make):
+    flat = np.full((5, 5), 0.7)
+    make(found(flat, flat))
+    make(found(np.zeros((5, 5)), bowl(2.0) - 0.5))
+    make(found(np.zeros((5, 5)), np.zeros((5, 5)), seeds=(0,)))
 
 
-def test_the_surfaces_to_turn_hold_the_losses_and_load_nothing():
-    html = figures.turnable_surfaces(found(), clamp=8.0, task="lesion <b>")
-    data = surfaces_of(html)
-    np.testing.assert_allclose(data["planes"][0]["loss"], np.minimum(bowl(10.0), 8.0), atol=1e-4)
-    assert [plane["title"] for plane in data["planes"]] == ["Baseline III", "RoS-KD"]
-    assert not re.search(r"https?:|src=|@import|url\(", html) and "<b>" not in html
-    assert html.count("<iframe srcdoc=") == 1
-
-
-def test_a_missing_surface_is_named():
+@every_maker
+def test_what_cannot_be_drawn_is_named(make):
     with pytest.raises(InputError, match="no surface of RoS-KD in direction seed 0"):
-        figures.fig4_contours(found(**{"Baseline III": bowl(1.0)}), clamp=8.0, task="lesion")
+        make(found()[::2])
+    with pytest.raises(InputError, match="no surface of Baseline III and RoS-KD"):
+        make([])
+    with pytest.raises(InputError, match="different grids"):
+        make([found()[0], found()[1] | {"grid": 2 * GRID}])
+    with pytest.raises(InputError, match="no loss on the plane is finite"):
+        make(found(*[np.full((5, 5), math.nan)] * 2))
+    for clamp in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(InputError, match="clamp is"):
+            make(found(), clamp)
 
 
-def numbers():
+# the surfaces to turn
+
+
+def test_the_surfaces_to_turn_hold_both_losses_clamped_and_whole():
+    data = turned(found())
+    assert data["titles"] == list(BOTH) and data["grid"] == GRID.tolist()
+    clamped, whole = data["views"]
+    assert (clamped["name"], whole["name"]) == ("clamped at 8", "logarithmic scale")
+    for place, steepness in enumerate((10.0, 2.0)):
+        np.testing.assert_allclose(clamped["heights"][place], np.minimum(bowl(steepness), 8) / 8, atol=1e-4)
+        expected = np.log(bowl(steepness) / 0.5) / math.log(30.5 / 0.5)
+        np.testing.assert_allclose(whole["heights"][place], expected, atol=1e-4)
+    assert clamped["ticks"] == [[0, "0"], [0.25, "2"], [0.5, "4"], [0.75, "6"], [1, "8"]]
+    assert [label for _, label in whole["ticks"]] == ["1", "10"]
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in data["colours"])
+
+
+def test_the_surfaces_to_turn_load_nothing_and_are_safe_whatever_the_task_is_called():
+    made = figures.turnable_surfaces(found(), clamp=8.0, task='<script>"a"</script>')
+    assert not re.search(r"https?:|src=|@import|url\(|import\(|fetch\(", made)
+    inside = page(found(), task='<script>"a"</script>')
+    assert inside.count("<script>") == 1 and "&lt;script&gt;&#34;a&#34;" in inside
+    assert re.fullmatch(r'<div><iframe sandbox="allow-scripts" [^<>]*></iframe></div>', made.strip())
+
+
+def test_a_notebook_shows_the_surfaces_to_turn_without_a_warning():
+    made = figures.turnable_surfaces(found(), clamp=8.0, task="lesion")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert HTML(made)._repr_html_() == made
+
+
+def test_the_surfaces_to_turn_listen_to_mouse_finger_and_keys():
+    inside = page(found())
+    for event in ("pointerdown", "pointermove", "pointerup", "pointercancel", "keydown", "dblclick", "resize"):
+        assert f'"{event}"' in inside
+    assert "touch-action: none" in inside and 'tabindex="0"' in inside
+
+
+# the numbers
+
+
+BASIN = {"Baseline III": 0.2, "RoS-KD": 0.4, "RoS-KD, BatchNorm as copied": 0.3}
+STATES = {name: (name.split(",")[0], "landscape" + name.removeprefix(name.split(",")[0])) for name in BASIN}
+SCALE = {
+    "sharpness": 100,
+    "hessian_eigenvalue": -20,
+    "hessian_trace": 1e4,
+    "weight_norm": 1,
+    "loss": 7,
+    "hessian_trace_error": 1e3,
+}
+
+
+def numbers(seeds=(0, 1, 2), tasks=TASKS):
     rows = []
-    for setting, variant, basin in (("Baseline III", "landscape", 0.2), ("RoS-KD", "landscape", 0.4),
-                                    ("RoS-KD", "landscape, BatchNorm as copied", 0.3)):  # fmt: skip
-        known = {"task": "lesion", "setting": setting, "student": "resnet18", "variant": variant, "overlap": 0.4, "noise": 0.2,
-                 "attack": "", "eps": math.nan, "norm": "", "class": "", "average": "", "run": f"{setting}{variant}"}  # fmt: skip
-        rows += [known | {"seed": seed, "metric": "basin_area", "average": level, "value": basin + 0.01 * seed}
-                 for seed in (0, 1, 2) for level in ("0.5", "2")]  # fmt: skip
-        rows += [known | {"seed": 0, "metric": metric, "value": basin * 100}
-                 for metric in ("sharpness", "hessian_eigenvalue", "hessian_trace", "weight_norm", "loss")]  # fmt: skip
+    for task in tasks:
+        more = 0.1 * (task == "chest")
+        for state, (setting, variant) in STATES.items():
+            known = {"task": task, "setting": setting, "student": "resnet18", "variant": variant, "overlap": 0.4, "noise": 0.2,
+                     "attack": "", "eps": math.nan, "norm": "", "class": "", "average": "", "run": state}  # fmt: skip
+            rows += [known | {"seed": seed, "metric": "basin_area", "average": level, "value": BASIN[state] + more + 0.01 * seed}
+                     for seed in seeds for level in ("0.5", "2", "10")]  # fmt: skip
+            rows += [
+                known | {"seed": 0, "metric": name, "value": BASIN[state] * scale} for name, scale in SCALE.items()
+            ]
+            rows.append(
+                known | {"seed": 0, "metric": "basin_area", "average": "2", "value": 0.99, "variant": "reading: other"}
+            )
     return validate(pd.DataFrame(rows))
 
 
-def test_basins_are_means_over_the_draws_and_each_draw_is_a_dot():
+def drawn(ax, state):
+    """(x, means, ends of the error bars) of a state in the panel of basins."""
+    colour, hollow = SETTING_STYLES[STATES[state][0]]["color"], "copied" in state
+    [bars] = [b for b in ax.containers if b.lines[0].get_color() == colour
+              and (b.lines[0].get_markerfacecolor() == "white") is hollow]  # fmt: skip
+    ends = [segment for part in bars.lines[2] for segment in part.get_segments()]
+    return *bars.lines[0].get_data(), ends
+
+
+def test_basins_are_means_and_std_over_the_directions_with_each_seed_beside_them():
     fig = figures.basin_plot(numbers(), tasks=TASKS)
-    lines = fig.axes[0].lines
-    means = [line.get_ydata()[0] for line in lines if line.get_marker() != "."]
-    assert means == pytest.approx([0.21, 0.41, 0.31])
-    assert [len(line.get_ydata()) for line in lines if line.get_marker() == "."] == [6, 6, 6]
-    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["+0.5", "+2"]
-    for ax in fig.axes[1:]:
-        assert [bar.get_height() for bar in ax.patches] == pytest.approx([20, 40, 30])
+    assert len(fig.axes) == 10
+    for ax, task, more in ((fig.axes[0], "lesion", 0), (fig.axes[5], "chest", 10)):
+        assert ax.get_ylabel() == f"{task}\nshare of the plane (%)"
+        assert [text.get_text() for text in ax.get_xticklabels()] == ["+0.5", "+2", "+10"]
+        for state, value in BASIN.items():
+            x, means, ends = drawn(ax, state)
+            assert means == pytest.approx([100 * value + 1 + more] * 3) and np.sort(np.round(x)).tolist() == [0, 1, 2]
+            assert ends[0][:, 1] == pytest.approx([100 * value + more, 100 * value + more + 2])
+        dots = [line.get_ydata() for line in ax.lines if line.get_marker() == "o" and line.get_alpha() == 0.5]
+        assert [sorted(np.round(y, 6)) for y in dots] == [
+            sorted(np.repeat([100 * v + more + s for s in range(3)], 3).round(6)) for v in BASIN.values()
+        ]
+        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] > 42 + more
     [legend] = fig.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["Baseline III", "RoS-KD", "RoS-KD, BatchNorm as copied"]
-    assert "3 draws" in legend.get_title().get_text()
+    assert [text.get_text() for text in legend.get_texts()] == list(BASIN)
+    assert legend.get_title().get_text() == "one student each; basins: mean ± std over 3 seeds of the directions"
 
 
-def test_without_measurements_there_is_no_basin_plot():
-    with pytest.raises(InputError, match="nothing for the loss landscape"):
-        figures.basin_plot(numbers()[:0], tasks=TASKS)
+def test_the_other_numbers_are_bars_with_their_value_and_the_traces_standard_error():
+    fig = figures.basin_plot(numbers(), tasks=TASKS)
+    for ax, metric in zip(
+        fig.axes[1:5], ("sharpness", "hessian_eigenvalue", "hessian_trace", "weight_norm"), strict=True
+    ):
+        values = [value * SCALE[metric] for value in BASIN.values()]
+        assert [bar.get_height() for bar in ax.patches] == pytest.approx(values)
+        assert [text.get_text() for text in ax.texts] == [f"{value:g}" for value in values]
+        faces = [bar.get_facecolor() for bar in ax.patches]
+        colours = [SETTING_STYLES[name]["color"] for name in BOTH] + ["white"]
+        assert faces == [to_rgba(colour) for colour in colours]
+        assert ax.get_title()
+        errors = [segment[:, 1] for bar in ax.containers if getattr(bar, "errorbar", None)
+                  for segment in bar.errorbar.lines[2][0].get_segments()]  # fmt: skip
+        wanted = [[v * 9e3, v * 11e3] for v in BASIN.values()] if metric == "hessian_trace" else []
+        assert np.array(errors) == pytest.approx(np.array(wanted))
+
+
+def test_large_numbers_are_written_out():
+    rows = numbers().assign(value=lambda table: table["value"].where(table["metric"] != "sharpness", 3455.3))
+    texts = [text.get_text() for text in figures.basin_plot(rows, tasks=TASKS).axes[1].texts]
+    assert texts == ["3460"] * 3
+
+
+def test_one_seed_of_the_directions_has_no_spread_and_says_so():
+    fig = figures.basin_plot(numbers(seeds=(0,)), tasks={"chest": TASKS["chest"]})
+    assert len(fig.axes) == 5
+    assert not any(drawn(fig.axes[0], state)[2] for state in BASIN)
+    assert not [line for line in fig.axes[0].lines if line.get_alpha() == 0.5]
+    assert "basins: one seed of the directions" in fig.legends[0].get_title().get_text()
+
+
+def test_what_was_not_measured_is_left_out():
+    rows = numbers()
+    rows = rows[(rows["variant"] == "landscape") & (rows["metric"] != "sharpness")]
+    fig = figures.basin_plot(rows[rows["task"] == "lesion"], tasks=TASKS)
+    assert len(fig.axes) == 5 and not fig.axes[1].patches and len(fig.axes[2].patches) == 2
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == list(BOTH)
+    only = figures.basin_plot(rows[rows["metric"] != "basin_area"], tasks=TASKS)
+    assert only.legends[0].get_title().get_text() == "one student each"
+    with pytest.raises(InputError, match="nothing for the loss landscape.*run its notebook"):
+        figures.basin_plot(rows[:0], tasks=TASKS)
+
+
+def test_a_basin_that_is_no_number_leaves_a_gap():
+    rows = numbers(seeds=(0,))
+    rows.loc[(rows["metric"] == "basin_area") & (rows["setting"] == "RoS-KD"), "value"] = math.nan
+    ax = figures.basin_plot(rows, tasks=TASKS).axes[0]
+    assert np.isfinite(ax.get_ylim()).all() and np.isnan(drawn(ax, "RoS-KD")[1]).all()
+
+
+# the line
 
 
 def test_a_path_runs_from_one_student_to_the_other():
-    paths = {"seed 0": np.array([1.0, 3.0, 2.0]), "seed 1": np.array([1.5, 2.5, 2.0])}
+    paths = {"seed 0": np.array([1.0, 3.0, 2.0]), "seed 1": np.array([1.5, 2.5, 4.0])}
     [ax] = figures.path_plot(paths, task="lesion").axes
-    assert [line.get_xdata().tolist() for line in ax.lines] == [[0, 0.5, 1]] * 2
-    assert [line.get_label() for line in ax.lines] == ["seed 0", "seed 1"]
+    lines = {line.get_label(): line for line in ax.lines if len(line.get_xdata()) > 1}
+    assert {name: line.get_xydata().tolist() for name, line in lines.items()} == {
+        name: np.column_stack([[0, 0.5, 1], losses]).tolist() for name, losses in paths.items()
+    }
+    assert (
+        len({line.get_color() for line in lines.values()})
+        == len({line.get_linestyle() for line in lines.values()})
+        == 2
+    )
+    ends = [(line.get_marker(), *line.get_xydata()[0]) for line in ax.lines if len(line.get_xdata()) == 1]
+    assert ends == [("s", 0, 1), ("o", 1, 2), ("s", 0, 1.5), ("o", 1, 4)]
+    ticks = [text.get_text() for text in ax.get_xticklabels()]
+    assert ticks[0].endswith("Baseline III") and ticks[-1].endswith("RoS-KD")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(paths)
+    assert ax.get_title(loc="left").startswith("lesion")
+
+
+def test_without_a_path_there_is_nothing_to_draw():
     with pytest.raises(InputError, match="no path to draw"):
         figures.path_plot({}, task="lesion")
 
 
-@pytest.mark.parametrize("name", ["fig4_contours", "fig4_surfaces", "basin_plot"])
+@pytest.mark.parametrize("name", ["contours", "surfaces", "basin", "path"])
 def test_the_same_figure_gives_the_same_bytes(name, tmp_path):
-    made = []
-    for folder in ("a", "b"):
-        draw = getattr(figures, name)
-        fig = draw(numbers(), tasks=TASKS) if name == "basin_plot" else draw(found(), clamp=8.0, task="lesion")
-        made.append([path.read_bytes() for path in figures.write_figure(fig, tmp_path / folder, name, "mark")])
-    assert made[0] == made[1]
+    draw = {
+        **{maker: lambda make=make: make(found()) for maker, make in MAKERS.items()},
+        "basin": lambda: figures.basin_plot(numbers(), tasks=TASKS),
+        "path": lambda: figures.path_plot({"seed 0": np.array([1.0, 2.0])}, task="chest"),
+    }[name]
+    made = [figures.write_figure(draw(), tmp_path / folder, name, WATERMARK) for folder in ("a", "b")]
+    assert [path.read_bytes() for path in made[0]] == [path.read_bytes() for path in made[1]]
+
+
+def test_the_surfaces_to_turn_are_the_same_text_each_time():
+    assert MAKERS["turnable"](found()) == MAKERS["turnable"](found())

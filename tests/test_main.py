@@ -179,6 +179,21 @@ def test_prepare_knows_its_sources(tmp_path):
     )
 
 
+def test_prepare_takes_the_options_of_a_source_and_leaves_bad_files_out_if_asked(tmp_path):
+    raw = tmp_path / "mine"
+    raw.mkdir()
+    for number in range(6):
+        Image.new("L", (20, 20), 40 * number).save(raw / f"{number}.png")
+    (raw / "4.png").write_bytes(b"")
+    (raw / "labels.csv").write_text("image,dx\n" + "".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(6)))
+    arguments = ("prepare", "folder", "--raw", raw, "--size", 16, "--out", tmp_path / "out")
+    assert_refused(run(*arguments), "no column label", "image, dx")
+    assert_refused(run(*arguments, "-y", "{lable: dx}"), "lable: unknown key", "label, labels, group")
+    assert_refused(run(*arguments, "-y", "{label: dx}"), "1 file(s)", "4.png", "empty, 0 bytes", "--skip-bad")
+    done = run(*arguments, "-y", "{label: dx}", "--skip-bad")
+    assert done.exit_code == 0 and "5 images at 16 px" in done.output
+
+
 # What works
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from rosutils import InputError
 from rosutils.data import make_task
-from rosutils.params import Noise
-from rosutils.sources import nih, open_source
+from rosutils.params import Noise, Source
+from rosutils.sources import filling, nih, open_source, prepare
 
 
 def section(dataset):
@@ -61,6 +61,37 @@ def test_chestmnist_keeps_the_eight_findings_of_table_three(tmp_path):
     examples = opened(tmp_path, "chestmnist", pixels=64)
     assert examples.images.shape == (24, 1, 64, 64) and examples.class_names == nih.CLASS_NAMES
     assert np.array_equal(examples.labels[:14], arrays["train_labels"][:, :8])
+
+
+def test_any_two_dimensional_set_is_read_with_its_class_names_and_may_be_split_anew(tmp_path):
+    write(tmp_path, "bloodmnist", labels=lambda rng, n: (np.arange(n) % 8).astype(np.uint8)[:, None], grey=False)
+    write(tmp_path, "retinamnist", labels=lambda rng, n: (np.arange(n) % 5).astype(np.uint8)[:, None], grey=False)
+    found = opened(tmp_path, "bloodmnist")
+    assert found.class_names[0] == "basophil" and len(found.class_names) == 8
+    assert opened(tmp_path, "retinamnist").class_names == ("0", "1", "2", "3", "4")
+    anew = make_task("blood", found, fractions=[0.5, 0.25, 0.25], noise=Noise(), seed=0, split="seeded")
+    assert {part: len(index) for part, index in anew.split.items()} == {"train": 12, "validation": 6, "test": 6}
+
+
+def test_a_set_in_three_dimensions_is_refused(tmp_path):
+    arrays = write(tmp_path, "dermamnist", labels=one_label, grey=False)
+    volumes = {
+        name: value[..., None].repeat(2, -1) if name.endswith("images") else value for name, value in arrays.items()
+    }
+    np.savez(tmp_path / "medmnist" / "dermamnist.npz", **volumes)
+    with pytest.raises(InputError, match="not images of a 2-D set"):
+        opened(tmp_path, "dermamnist")
+
+
+def test_preparing_reads_the_file_in_blocks_and_gives_what_opening_finds(tmp_path, monkeypatch):
+    arrays = write(tmp_path, "dermamnist", labels=one_label, grey=False)
+    monkeypatch.setattr(filling, "CHUNK_BYTES", 5 * 28 * 28 * 3)
+    source = Source(source="medmnist", dataset="dermamnist")
+    card = prepare("medmnist", raw=tmp_path / "medmnist", pixels=28, out=tmp_path / "cache", section=source)
+    found = opened(tmp_path, "dermamnist")
+    assert found.card == card
+    images = np.concatenate([arrays[f"{part}_images"] for part in ("train", "val", "test")])
+    np.testing.assert_array_equal(found.images, images.transpose(0, 3, 1, 2))
 
 
 def test_a_size_that_does_not_exist_is_named(tmp_path):

@@ -1,13 +1,15 @@
 """NIH ChestX-ray14: the publisher's own folder layout, whole finding names and patients."""
 
-from types import SimpleNamespace
+import hashlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rosutils import InputError
-from rosutils.sources import open_source
+from rosutils.params import Source
+from rosutils.sources import open_source, split_lists
+from rosutils.study import Study
 
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
@@ -41,8 +43,8 @@ def write(root, rows=ROWS, folders=("images_001/images", "images_002/images"), *
     return raw
 
 
-def load(root, allow_missing=False):
-    section = SimpleNamespace(source="nih", modality=None, examples=None, seed=0)
+def load(root, allow_missing=False, **options):
+    section = Source(source="nih", **options)
     return open_source(section, pixels=8, root=root, allow_missing=allow_missing, cache_root=root / "cache")
 
 
@@ -142,3 +144,76 @@ def test_an_image_in_two_archives_is_refused(tmp_path):
     Image.new("L", (20, 20)).save(raw / "images_002" / "images" / "00000002_000.png")
     with pytest.raises(InputError, match="00000002_000.png is there twice"):
         load(tmp_path)
+
+
+def test_either_revision_of_the_labels_can_be_asked_for(tmp_path):
+    raw = write(tmp_path)
+    text = (raw / "Data_Entry_2017_v2020.csv").read_text()
+    (raw / "Data_Entry_2017.csv").write_text(text.replace("Cardiomegaly", "Nodule"))
+    for revision, name, count in ((2017, "Data_Entry_2017.csv", 1), (2020, "Data_Entry_2017_v2020.csv", 0)):
+        card = load(tmp_path, revision=revision).card
+        assert list(card["raw"]["label_files"]) == [name] and card["counts"]["Nodule"] == count
+    (raw / "Data_Entry_2017.csv").unlink()
+    with pytest.raises(InputError, match="nih has no Data_Entry_2017.csv; download it"):
+        load(tmp_path, revision=2017)
+
+
+def test_archives_one_to_twelve_are_read_with_greys_of_every_kind_and_the_card_counts_them(tmp_path):
+    rows = [(f"{number:08d}_000.png", "Mass", number) for number in range(12)]
+    raw = write(tmp_path, rows, folders=[f"images_{number + 1:03d}/images" for number in range(12)])
+    Image.new("RGBA", (20, 20), (70, 70, 70, 255)).save(raw / "images_003" / "images" / "00000002_000.png")
+    Image.fromarray(np.full((20, 20), 257 * 99, np.uint16)).save(raw / "images_012" / "images" / "00000011_000.png")
+    found = load(tmp_path)
+    assert len(found.names) == 12 and found.images[[2, 11], 0, 0, 0].tolist() == [70, 99]
+    assert found.card["raw"]["modes"] == {"L": 10, "RGBA": 1, "I;16": 1}
+
+
+# The publisher's split, and that of public CheXNet reproductions
+
+
+def with_lists(root, folder, **lists):
+    rows = [(f"{patient:08d}_00{view}.png", "Mass", patient) for patient in range(40) for view in range(2)]
+    raw = write(root, rows)
+    (raw / folder).mkdir(exist_ok=True)
+    for name, patients in lists.items():
+        lines = [f"{patient:08d}_00{view}.png" for patient in patients for view in range(2)]
+        (raw / folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return raw
+
+
+def task(root, **options):
+    data = {"root": str(root), "pixels": 16, "sources": {"chest": options}}
+    study = Study.load("real", tasks=["chest"], data=data, engine={"store": str(root / "runs")})
+    return study.task("chest")
+
+
+def test_the_official_split_keeps_its_test_part_and_gives_validation_its_share_by_patient(tmp_path):
+    with_lists(tmp_path, "", train_val_list=range(30), test_list=range(30, 40))
+    found = task(tmp_path, split="official")
+    assert {part: len(index) for part, index in found.split.items()} == {"train": 52, "validation": 8, "test": 20}
+    assert {found.names[number] for number in found.split["test"]} == {
+        f"{patient:08d}_00{view}.png" for patient in range(30, 40) for view in range(2)
+    }
+    assert found.card["parts"]["validation"] | {"sha256": ""} == {"images": 8, "groups": 4, "sha256": ""}
+
+
+def test_the_chexnet_split_is_its_three_lists_and_the_card_has_their_sums(tmp_path):
+    raw = with_lists(tmp_path, "chexnet_split", train_list=range(28), val_list=range(28, 32), test_list=range(32, 40))
+    found = task(tmp_path, split="chexnet")
+    assert {part: len(index) for part, index in found.split.items()} == {"train": 56, "validation": 8, "test": 16}
+    listed = (raw / "chexnet_split" / "train_list.txt").read_bytes()
+    assert found.card["parts"]["train"]["sha256"] == hashlib.sha256(listed).hexdigest()
+
+
+def test_lists_that_are_not_there_are_named(tmp_path):
+    write(tmp_path)
+    with pytest.raises(
+        InputError, match="split: chexnet needs train_list.txt, val_list.txt, test_list.txt in .*nih/chexnet_split"
+    ):
+        split_lists(Source(source="nih", split="chexnet"), tmp_path)
+
+
+def test_public_lists_that_share_a_patient_are_refused(tmp_path):
+    with_lists(tmp_path, "", train_val_list=range(31), test_list=range(30, 40))
+    with pytest.raises(InputError, match="group 30 .*in both train.validation and test.*test_list.txt"):
+        task(tmp_path, split="official")

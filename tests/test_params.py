@@ -213,8 +213,24 @@ def test_no_profile_departs_in_what_makes_the_method(profile):
         ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: inf is not allowed"),
         ({"training": {"learning_rate": "1e-4"}}, "write 1.0e-4"),
         ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, "data.sources.lesion: lists needs all three"),
+        (
+            {"data": {"sources": {"lesion": {"split": "chexnet"}}}},
+            "split chexnet does not exist for the source synthetic",
+        ),
+        ({"data": {"sources": {"lesion": {"group": "who"}}}}, "group is a key of the source folder, not of synthetic"),
+        (
+            {"data": {"sources": {"lesion": {"revision": 2017}}}},
+            "revision is a key of the source nih, not of synthetic",
+        ),
     ],
 )
 def test_values_that_would_only_fail_late_are_refused_at_once(sections, says):
     with pytest.raises(InputError, match=re.escape(says)):
         params.load("smoke", **sections)
+
+
+def test_one_source_on_its_own_is_checked_as_in_a_file():
+    assert params.source({"source": "folder", "labels": ["a", "b"]}).multilabel
+    assert not params.source({"source": "folder", "label": "dx"}).multilabel
+    with pytest.raises(InputError, match="lable: unknown key .did you mean .*; allowed here: source, "):
+        params.source({"source": "folder", "lable": "dx"})

@@ -1,7 +1,8 @@
 """One function per figure: plain arrays and tables in, a matplotlib Figure out."""
 
+from rosutils.figures.basin import basin_plot, path_plot
 from rosutils.figures.inputs import class_counts, montage, noise_matrix, overlap_heatmap
-from rosutils.figures.landscape import basin_plot, fig4_contours, fig4_surfaces, path_plot, turnable_surfaces
+from rosutils.figures.landscape import fig4_contours, fig4_surfaces, turnable_surfaces
 from rosutils.figures.learning import averaging_path, soft_targets, training_curves, weight_draws
 from rosutils.figures.look import architecture_name, style, write_figure
 from rosutils.figures.noise import agreement, noise_scores

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from rosutils import InputError
 from rosutils.params.messages import sentences, unknown
-from rosutils.params.sections import Noise, Parameters, Source
+from rosutils.params.sections import Noise, Parameters
+from rosutils.params.sources import Source
 
 
-__all__ = ["FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "load", "profiles"]
+__all__ = ["FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "load", "profiles", "source"]
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "params"
@@ -34,6 +35,14 @@ def load(profile: str | Path, **sections: Any) -> Parameters:
 def changed(parameters: Parameters, sections: Mapping[str, Any]) -> Parameters:
     """These parameters with sections laid over them; raises InputError as `load` does."""
     return _validated(_lay_over(parameters.model_dump(), sections))
+
+
+def source(content: Mapping[str, Any]) -> Source:
+    """One entry of data.sources on its own; raises InputError as `load` does."""
+    try:
+        return Source.model_validate(content)
+    except ValidationError as error:
+        raise InputError("; ".join(sentences(error.errors(), Source))) from None
 
 
 def _validated(content: Mapping) -> Parameters:

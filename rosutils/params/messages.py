@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from rosutils.params.sections import Data, Parameters, Source
+from rosutils.params.sections import Parameters
+from rosutils.params.sources import Data, Source
 
 
 def unknown(name: str, allowed) -> str:
@@ -15,21 +16,21 @@ def unknown(name: str, allowed) -> str:
     return f"{name}: unknown key{hint}; allowed here: {', '.join(allowed)}"
 
 
-def sentences(errors: list) -> list[str]:
-    """One for each key: a key that may be one of two kinds has an error of each kind."""
+def sentences(errors: list, model: type[BaseModel] = Parameters) -> list[str]:
+    """One for each key of a model: a key that may be one of two kinds has an error of each kind."""
     sentences: dict[tuple, list[str]] = {}
     for error in errors:
         place = tuple(part for part in error["loc"] if part not in ("constrained-int", "literal['auto']"))
-        sentences.setdefault(place, []).append(_sentence(error, ".".join(map(str, place))))
+        sentences.setdefault(place, []).append(_sentence(error, ".".join(map(str, place)), model))
     return [
         first + "".join(" or " + other.split("is not allowed: ")[-1] for other in rest)
         for first, *rest in sentences.values()
     ]
 
 
-def _sentence(error: Mapping, where: str) -> str:
+def _sentence(error: Mapping, where: str, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        return unknown(where, _fields_at(error["loc"][:-1]))
+        return unknown(where, _fields_at(error["loc"][:-1], model))
     if error["type"] == "missing":
         return f"{where}: this key is missing and has no default"
     message = error["msg"].removeprefix("Value error, ")
@@ -40,9 +41,8 @@ def _sentence(error: Mapping, where: str) -> str:
     return f"{where}: {error['input']!r} is not allowed: {message}"
 
 
-def _fields_at(location: tuple) -> list[str]:
-    """The keys allowed in the section that a pydantic error location points to."""
-    model: type[BaseModel] = Parameters
+def _fields_at(location: tuple, model: type[BaseModel]) -> list[str]:
+    """The keys allowed in the section of a model that a pydantic error location points to."""
     for part in location:
         if isinstance(part, int) or part not in model.model_fields:
             if issubclass(model, Data):

@@ -2,63 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from rosutils.params.base import Count, Section, Seed, Share
+from rosutils.params.sources import Data
 
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section of a parameter file: frozen, strict about types, closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Source(Section):
-    """Where the images of one task come from."""
-
-    source: Literal["synthetic", "isic2019", "nih", "medmnist"]
-    modality: Literal["dermoscopy", "chest-film"] | None = None
-    examples: Count | None = None
-    seed: Seed = 0
-    dataset: str | None = None
-    keep_unlabelled: bool = True
-    lists: dict[Literal["train", "validation", "test"], str] | None = None
-
-    @property
-    def multilabel(self) -> bool:
-        """Whether its images have several labels each, known before they are opened."""
-        return self.source == "nih" or self.modality == "chest-film" or (self.dataset or "").startswith("chestmnist")
-
-    @model_validator(mode="after")
-    def _complete(self) -> "Source":
-        if self.source == "synthetic" and (self.modality is None or self.examples is None):
-            raise ValueError("source synthetic needs modality (dermoscopy or chest-film) and examples (a number)")
-        if self.source == "medmnist" and self.dataset is None:
-            raise ValueError("source medmnist needs dataset (such as dermamnist or chestmnist)")
-        if self.lists is not None and set(self.lists) != {"train", "validation", "test"}:
-            raise ValueError("lists needs all three of train, validation, test (paths of text files of image names)")
-        return self
-
-
-class Data(Section):
-    """Section IV-A: image size, where the raw folders are, and the 70/10/20 split by lesion or patient."""
-
-    pixels: Annotated[int, Field(ge=16, le=1024)]
-    root: str | None = None
-    allow_missing: bool = False
-    examples: Count | None = None  # a seeded sample of whole lesions or patients with about this many images
-    fractions: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.7, 0.1, 0.2]
-    sources: Annotated[dict[str, Source], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _fractions_sum_to_one(self) -> "Data":
-        if abs(sum(self.fractions) - 1) > 1e-9 or min(self.fractions) <= 0:
-            raise ValueError(f"fractions {self.fractions} (train, validation, test) must be positive and sum to 1")
-        return self
 
 
 class Noise(Section):
@@ -173,7 +123,9 @@ class Landscape(Section):
     @model_validator(mode="after")
     def _has_a_centre(self) -> "Landscape":
         if self.points % 2 == 0:
-            raise ValueError(f"landscape.points is {self.points}; it must be odd, so that the trained weights are the centre")
+            raise ValueError(
+                f"landscape.points is {self.points}; it must be odd, so that the trained weights are the centre"
+            )
         return self
 
 

@@ -1,24 +1,24 @@
-"""Where images come from: a generator, or a raw folder in its publisher's layout, prepared once."""
+"""Where images come from: a generator, or a raw folder in its publisher's layout or a user's, prepared once."""
 
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import PIL
 
-from rosutils import InputError
-from rosutils.sources import cache, isic2019, medmnist, nih, synthetic
+from rosutils import InputError, decoding
+from rosutils.params import Source
+from rosutils.sources import cache, filling, folder, isic2019, medmnist, nih, synthetic
+from rosutils.sources.raw import MISSING, NO_ROW, SHOWN, TWICE, Raw, look_through
 
 
-RAW = {"isic2019": isic2019, "nih": nih}
+RAW = {"isic2019": isic2019, "nih": nih, "folder": folder}
+PREPARED = ("isic2019", "nih", "medmnist", "folder")
 logger = logging.getLogger(__name__)
-WHERE = "DATA=folder (data.root) must be the folder that holds isic2019/ and nih/"
 
 
 @dataclass(frozen=True)
@@ -35,41 +35,83 @@ class Examples:
     card: dict
 
 
-def open_source(section, *, pixels: int, root: Path | None, allow_missing: bool, cache_root: Path) -> Examples:
+def open_source(
+    section, *, pixels: int, root: Path | None, allow_missing: bool, cache_root: Path, skip_bad: bool = False
+) -> Examples:
     """The examples that one entry of `data.sources` describes, prepared now or found in `cache_root`.
 
-    `section` has the attributes source ("synthetic", "isic2019", "nih" or "medmnist") and, for synthetic images,
-    modality, examples and seed, for MedMNIST dataset; `root` holds the raw folders isic2019/ and nih/ (MedMNIST's
-    medmnist/ is made beside the cache where it is not given); `allow_missing` accepts a partial download. Raises
-    InputError for whatever is wrong with the raw folder.
+    `section` is a `params.Source`; `root` holds the raw folders isic2019/ and nih/, or is a user's own (MedMNIST's
+    medmnist/ is made beside the cache where it is not given); `allow_missing` accepts a partial download, `skip_bad`
+    leaves unreadable files out. Raises InputError for whatever is wrong with the raw folder.
     """
     if section.source == "synthetic":
         return _open_synthetic(section, pixels, Path(cache_root))
     if section.source == "medmnist":
-        return _open_medmnist(section.dataset, pixels, Path(root or cache_root), Path(cache_root))
+        return Examples(
+            **cache.open_or_build(*_plan_medmnist(section, pixels, _beside(root or cache_root), cache_root))
+        )
     if section.source not in RAW:
         raise InputError(
             f"data source {section.source!r} is not known; choose one of synthetic, medmnist, {', '.join(RAW)}"
         )
     if root is None:
-        raise InputError(f"the source {section.source} needs raw images: {WHERE}")
-    raw = Path(root) / section.source
-    folder, fill = _plan(section.source, raw, pixels, allow_missing, Path(cache_root))
-    return Examples(**cache.open_or_build(folder, fill))
+        raise InputError(f"the source {section.source} needs raw images: {RAW[section.source].WHERE}")
+    plan = _plan(section, folder_of(section, root), pixels, Path(cache_root), allow_missing, skip_bad)
+    examples = Examples(**cache.open_or_build(*plan))
+    if unreadable := examples.card["raw"]["unreadable"]:
+        logger.warning(
+            "%s: %s unreadable file(s) were left out when it was prepared", section.source, f"{unreadable:,}"
+        )
+    return examples
 
 
-def prepare(source: str, *, raw: Path, pixels: int, out: Path, allow_missing: bool = False) -> dict:
-    """Prepare one raw folder (isic2019/ or nih/ itself) into a cache folder in `out`; returns its data card.
+def folder_of(section, root: str | Path) -> Path:
+    """The raw folder of a source: isic2019/ or nih/ in the data folder, for a user's own the data folder or one in it."""
+    return Path(root) / (section.path if section.source == "folder" else section.source)
 
-    It is the folder that `open_source` with `cache_root=out` looks for. A whole one is left as it is.
+
+def split_lists(section, root: str | Path | None) -> dict[str, Path] | None:
+    """The list files of a source's split: the user's, a publisher's in the raw folder, or None where it needs none.
+
+    Raises InputError naming the files that the raw folder lacks.
     """
-    if source not in RAW:
-        raise InputError(f"source {source!r} cannot be prepared; choose one of {', '.join(RAW)}")
-    folder, fill = _plan(source, Path(raw), pixels, allow_missing, Path(out))
-    whole = cache.verify(folder) is None
-    card = cache.open_or_build(folder, fill, rehash=not whole)["card"]
-    done = "holds them already" if whole else "is prepared"
-    print(f"{folder} {done}: {card['examples']:,} images at {pixels} px")
+    if section.lists or section.source != "nih" or section.split not in nih.LISTS:
+        return section.lists
+    raw, names = folder_of(section, root), nih.LISTS[section.split]
+    for place in nih.LIST_FOLDERS[section.split]:
+        if all((raw / place / name).is_file() for name in names.values()):
+            return {part: raw / place / name for part, name in names.items()}
+    where = " or ".join(str(raw / place) for place in nih.LIST_FOLDERS[section.split])
+    raise InputError(
+        f"split: {section.split} needs {', '.join(names.values())} in {where}; download them there, or use split: seeded"
+    )
+
+
+def _beside(root: str | Path) -> Path:
+    return Path(root) / "medmnist"
+
+
+def prepare(
+    source: str, *, raw: Path, pixels: int, out: Path, allow_missing=False, skip_bad=False, section=None
+) -> dict:  # fmt: skip
+    """Prepare one raw folder (isic2019/ or nih/ itself, MedMNIST's npz files, your own); returns its data card.
+
+    What it makes in `out` is the folder that `open_source` with `cache_root=out` looks for; a whole one is left as it
+    is. `section` holds the source's options, as a `params.Source`.
+    """
+    if source not in PREPARED:
+        raise InputError(f"source {source!r} cannot be prepared; choose one of {', '.join(PREPARED)}")
+    if source == "medmnist":
+        place, fill = _plan_medmnist(section, pixels, Path(raw), Path(out))
+    else:
+        section = section or (Source(source="folder") if source == "folder" else None)
+        place, fill = _plan(section, Path(raw), pixels, Path(out), allow_missing, skip_bad, source=source)
+    whole = cache.verify(place) is None
+    if whole and not skip_bad and cache.load(place)["card"].get("raw", {}).get("unreadable"):
+        whole = False  # it was prepared with --skip-bad, and this time nothing is to be left out
+        (place / "card.json").unlink()
+    card = cache.open_or_build(place, fill, rehash=not whole)["card"]
+    print(f"{place} {'holds them already' if whole else 'is prepared'}: {card['examples']:,} images at {pixels} px")
     return card
 
 
@@ -86,40 +128,73 @@ def _open_synthetic(section, pixels: int, cache_root: Path) -> Examples:
     return Examples(**cache.open_or_build(cache_root / f"synthetic-{pixels}px-{key}", fill))
 
 
-def _open_medmnist(dataset: str, pixels: int, root: Path, cache_root: Path) -> Examples:
-    path = medmnist.npz_file(dataset, pixels, root)
-    key = _short_hash("medmnist", dataset, path.stat().st_size, str(path.resolve()))
-    folder = cache_root / f"medmnist-{pixels}px-{key}"
-    return Examples(**cache.open_or_build(folder, lambda images_file: medmnist.read(path, dataset)))
+def _plan_medmnist(section, pixels: int, folder: Path, cache_root: Path):
+    path = medmnist.npz_file(section.dataset, pixels, folder)
+    key = _short_hash(cache.FORMAT, "medmnist", section.dataset, path.stat().st_size, str(path.resolve()))
+    place = Path(cache_root) / f"medmnist-{pixels}px-{key}"
+    return place, lambda images_file: medmnist.read(path, section.dataset, to=images_file)
 
 
-def _plan(source: str, raw: Path, pixels: int, allow_missing: bool, cache_root: Path):
+def _plan(section, raw: Path, pixels: int, cache_root: Path, allow_missing: bool, skip_bad: bool, source: str = ""):
     """The cache folder of a raw folder, and what fills it; reads tables and file names, but no image."""
+    source = source or section.source
     if pixels < 1:
         raise InputError(f"images cannot be prepared at {pixels} pixels; the size must be 1 or more")
-    if not raw.is_dir():
-        raise InputError(f"there is no folder {raw}; {WHERE}, --raw one of these two")
     layout = RAW[source]
-    tables = _read_tables(raw, layout)
-    rows = _sorted_by_name(layout.examples(*tables.values()))
-    files = _scan(raw, layout)
-    present, report = _match(rows, files, raw, next(iter(tables)), allow_missing)
-    report["label_files"] = {name: cache.file_sha256(raw / name) for name in tables}
-    content = {"class_names": layout.CLASS_NAMES, "multilabel": rows["labels"].ndim == 2, **present}
-    key = _key(source, raw, pixels, content)
+    found = look_through(raw, layout, section, allow_missing=allow_missing, skip_bad=skip_bad, out=cache_root)
+    content = {"class_names": found.class_names, "multilabel": found.labels.ndim == 2}
+    content |= {"names": found.names, "labels": found.labels, "groups": found.groups}
+    mode = layout.mode(section)
+    place = cache_root / f"{source}-{pixels}px-{_key(source + mode, raw, pixels, content)}"
 
     def fill(images_file):
-        title, paths = f"{source} at {pixels} px", [files[name] for name in content["names"]]
-        images, sides = cache.decode_all(paths, pixels, layout.MODE, to=images_file, title=title)
-        report["shorter_side"] = {"smallest": int(sides.min()), "largest": int(sides.max())}
-        report["enlarged"] = int((sides < pixels).sum())
+        title = f"{source} at {pixels} px"
+        decoded = filling.decode_all(found.paths, pixels, mode, to=images_file, title=title)
+        if decoded.bad and (not skip_bad or len(decoded.bad) == len(found.paths)):
+            raise InputError(_unreadable_message(found, decoded.bad, place))
+        report, bad = _report(found, decoded, pixels), sorted(decoded.bad)
         if report["without_row"]:
             logger.warning("%s: %s images have no row and are left out", raw, f"{report['without_row']:,}")
-        options = {"pixels": pixels, "resize": cache.RESIZE, "mode": layout.MODE, "pillow": PIL.__version__}
-        card = {"source": source, "pixels": pixels, "options": options, "raw": report}
-        return {"images": images, **content}, card
+        options = {"pixels": pixels, "resize": decoding.RESIZE, "mode": mode, "pillow": PIL.__version__}
+        options["grouped_by"] = found.grouped_by
+        left_out = found.left_out + [(found.names[number], decoded.bad[number]) for number in bad]
+        card = {"source": source, "pixels": pixels, "options": options, "raw": report, "left_out": left_out}
+        return _without(content, bad, images_file), card
 
-    return cache_root / f"{source}-{pixels}px-{key}", fill
+    return place, fill
+
+
+def _report(found: Raw, decoded: filling.Decoded, pixels: int) -> dict:
+    """What the data card says of the raw folder; the names of all that is left out are in left_out.csv."""
+    report = {"images_named": found.named, "unreadable": len(decoded.bad)}
+    for key, reason in (("missing", MISSING), ("without_row", NO_ROW), ("named_twice", TWICE)):
+        report[key], report[f"first_{key}"] = found.count(reason)
+    report["label_files"] = {name: cache.file_sha256(path) for name, path in found.tables.items()}
+    return report | decoded.facts(pixels)
+
+
+def _without(content: Mapping, bad: list[int], images_file: Path) -> dict:
+    if bad:
+        # From here on the array is no longer what the journal says: killed now, it starts anew.
+        images_file.with_name(filling.JOURNAL).unlink(missing_ok=True)
+        filling.drop(images_file, bad)
+    kept = np.setdiff1d(np.arange(len(content["names"])), bad)
+    names = tuple(content["names"][number] for number in kept)
+    found = {"names": names, "labels": content["labels"][kept], "groups": content["groups"][kept]}
+    return {**content, **found, "images": np.load(images_file, mmap_mode="r")}
+
+
+def _unreadable_message(found: Raw, bad: Mapping[int, str], place: Path) -> str:
+    lines = [f"{found.paths[number]}: {bad[number]}" for number in sorted(bad)]
+    shown = "\n  ".join(lines[:SHOWN])
+    if len(lines) > SHOWN:
+        everything = place.with_name(f"{place.name}-unreadable.txt")
+        everything.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        shown += f"\n  ... and {len(lines) - SHOWN:,} more; all of them are listed in {everything}"
+    return (
+        f"{len(bad):,} file(s) are not readable images; delete and download them again, or go on without them "
+        f"(data.skip_bad: true / --skip-bad):\n  {shown}"
+    )
 
 
 def _key(source: str, raw: Path, pixels: int, content: Mapping) -> str:
@@ -131,91 +206,3 @@ def _key(source: str, raw: Path, pixels: int, content: Mapping) -> str:
 
 def _short_hash(*parts) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
-
-def _read_tables(raw: Path, layout) -> dict[str, pd.DataFrame]:
-    tables = {}
-    for alternatives, columns in layout.TABLES:
-        name = next((name for name in alternatives if (raw / name).is_file()), None)
-        if name is None:
-            raise InputError(
-                f"{raw} has no {' or '.join(alternatives)}; download it from the publisher into that folder"
-            )
-        tables[name] = _read_table(raw / name, columns)
-    return tables
-
-
-def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    # Copies of NIH's 2017 file end their rows in one comma too many: the first column is no index for that.
-    options = {"dtype": str, "keep_default_na": False, "index_col": False}
-    try:
-        table = pd.read_csv(path, usecols=lambda name: name in columns, **options)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a csv file ({error}); download it again") from error
-    absent = [column for column in columns if column not in table.columns]
-    if absent or not len(table):
-        what = f"no column {', '.join(absent)}" if absent else "no rows"
-        raise InputError(f"{path} has {what}; download it again")
-    table = table[list(columns)].fillna("").apply(lambda column: column.str.strip())
-    _refuse_repeats(path, table[columns[0]])
-    return table
-
-
-def _refuse_repeats(path: Path, names: pd.Series):
-    repeated = names[names.duplicated(keep=False)]
-    if len(repeated):
-        name = repeated.iloc[0]
-        lines = " and ".join(str(index + 2) for index in repeated.index[repeated == name])
-        raise InputError(
-            f"{path} has more than one row for {repeated.nunique():,} image(s) (first: {name}, "
-            f"lines {lines}); keep one row for each"
-        )
-
-
-def _sorted_by_name(rows: dict) -> dict:
-    order = np.array(sorted(range(len(rows["names"])), key=rows["names"].__getitem__))
-    return _take(rows, order)
-
-
-def _take(rows: Mapping, index: np.ndarray) -> dict:
-    names = tuple(rows["names"][i] for i in index)
-    return {"names": names, "labels": rows["labels"][index], "groups": rows["groups"][index]}
-
-
-def _scan(raw: Path, layout) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    folders = {folder for pattern in layout.FOLDERS for folder in raw.glob(pattern) if folder.is_dir()}
-    for folder in sorted(folders):
-        for file in os.listdir(folder):
-            stem, suffix = os.path.splitext(file)
-            # Files that begin with a dot are what macOS leaves beside the images it unpacks.
-            if suffix.lower() not in layout.SUFFIXES or file.startswith("."):
-                continue
-            name = file if layout.NAMES_HAVE_SUFFIX else stem
-            if name in files:
-                where = f"{files[name]} and {folder / file}"
-                raise InputError(f"the image {name} is there twice: {where}; keep one of them")
-            files[name] = folder / file
-    return files
-
-
-def _match(rows: dict, files: Mapping, raw: Path, table: str, allow_missing: bool) -> tuple[dict, dict]:
-    there = np.array([name in files for name in rows["names"]])
-    missing = [name for name, found in zip(rows["names"], there, strict=True) if not found]
-    if missing and not (allow_missing and there.any()):
-        raise InputError(_missing_message(missing, int(there.sum()), raw, table))
-    without_row = sorted(files.keys() - set(rows["names"]))
-    report = {"images_named": len(there), "missing": len(missing), "first_missing": missing[:1]}
-    report |= {"without_row": len(without_row), "first_without_row": without_row[:1]}
-    return _take(rows, np.flatnonzero(there)), report
-
-
-def _missing_message(missing: list[str], present: int, raw: Path, table: str) -> str:
-    total = len(missing) + present
-    what = f"{len(missing):,} of {total:,} images named in {raw / table} are missing (first: {missing[0]})"
-    if not present:
-        return f"{what}: no image was found; download the images into {raw}"
-    return (
-        f"{what}; set data.allow_missing: true / --allow-missing to go on with the {present:,} present, "
-        "or finish the download"
-    )

@@ -6,24 +6,20 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import joblib
 import numpy as np
+import pandas as pd
 from filelock import FileLock, Timeout
-from PIL import Image
-from tqdm.auto import tqdm
 
 from rosutils import InputError
+from rosutils.sources.card import describe
+from rosutils.sources.filling import JOURNAL
 
 
-FORMAT = 1
-CHANNELS = {"RGB": 3, "L": 1}
-RESIZE = "shorter side to the wanted pixels (Pillow, bilinear, antialiased), then the central square"
-FILES = ("images.npy", "labels.npy", "groups.npy", "names.json")
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+FORMAT = 2
+FILES = ("images.npy", "labels.npy", "groups.npy", "names.json", "left_out.csv")
 
 logger = logging.getLogger(__name__)
 
@@ -51,83 +47,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit greys at 255 on converting them; here 65535 becomes 255.
-        grey = np.asarray(image).astype(np.float64).clip(0, 65535) * (255 / 65535)
-        image = Image.fromarray(grey.round().astype(np.uint8))
-    image.info.pop("transparency", None)
-    return image.convert(mode)
-
-
-def decode(path: Path, pixels: int, mode: str) -> tuple[np.ndarray, int]:
-    """One image file as uint8 [channels, pixels, pixels], and the shorter side it had in the file.
-
-    The shorter side becomes `pixels` (antialiased bilinear filter) and the central square is kept; colours
-    become luminance for mode "L", 16-bit greys are scaled to 8 bits, transparency is dropped.
-    """
-    with Image.open(path) as image:
-        shorter_side = min(image.size)
-        # JPEG decodes faster at 1/2, 1/4 or 1/8; twice the wanted size leaves the filter its work.
-        image.draft(mode, (2 * pixels, 2 * pixels))
-        image = _in_mode(image, mode)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    square = image.resize((pixels, pixels), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(square).reshape(pixels, pixels, -1).transpose(2, 0, 1), shorter_side
-
-
-def decode_all(paths: Sequence[Path], pixels: int, mode: str, *, to: Path, title: str):
-    """Images decoded in parallel into the file `to`, uint8 [N, channels, H, W], and their shorter sides [N].
-
-    Raises InputError naming every file that is not an image, or when the disk cannot hold the result.
-    """
-    shape = (len(paths), CHANNELS[mode], pixels, pixels)
-    _require_space(to.parent, int(np.prod(shape)))
-    images = np.lib.format.open_memmap(to, mode="w+", dtype=np.uint8, shape=shape)
-    sides = np.zeros(len(paths), np.int64)
-
-    def decode_one(index):
-        try:
-            images[index], sides[index] = decode(paths[index], pixels, mode)
-        except UNREADABLE as error:
-            return f"{paths[index]} ({type(error).__name__}: {error})"
-
-    pool = ThreadPoolExecutor(joblib.cpu_count())
-    try:
-        done = tqdm(pool.map(decode_one, range(len(paths))), total=len(paths), desc=title, unit=" images")
-        problems = [problem for problem in done if problem]
-    finally:
-        pool.shutdown(cancel_futures=True)
-    if problems:
-        raise InputError(_not_images(problems))
-    images.flush()
-    return images, sides
-
-
-def _require_space(folder: Path, needed: int):
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"the prepared images need {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free; "
-            "make room, choose another folder, or lower data.pixels / --size"
-        )
-
-
-def _not_images(problems: Sequence[str]) -> str:
-    shown = "\n  ".join(problems[:20])
-    if len(problems) > 20:
-        shown += f"\n  ... and {len(problems) - 20:,} more"
-    return f"{len(problems):,} file(s) are not readable images; delete and download them again:\n  {shown}"
-
-
 def open_or_build(folder: Path, fill: Callable[[Path], tuple[dict, dict]], *, rehash=False) -> dict:
     """What a cache folder holds (see `load`), built first where it is absent and again where it is damaged.
 
     `fill(images_file)` returns (arrays, card): arrays holds images, labels, groups, names, class_names,
-    multilabel, its images in memory or in `images_file`; card holds what else the data card is to say.
-    One process builds at a time in `folder.parent`; the others wait for it and then find the folder.
+    multilabel, its images in memory or in `images_file`; card holds what else the data card is to say, and may hold
+    left_out, the (name, reason) of what the set lacks. One process builds at a time in `folder.parent`; the others
+    wait for it and then find the folder. A build that was killed goes on where it was, if its fill keeps a journal.
     """
     with suppress(Damaged, FileNotFoundError):
         return load(folder, rehash=rehash)
@@ -162,17 +88,30 @@ def _alone_in(root: Path):
 
 def _build(folder: Path, fill):
     building = folder.with_name(f".{folder.name}.building")
-    # Nobody else builds here while we hold the lock: what lies there was left by a process that was killed.
-    for abandoned in folder.parent.glob(".*.building"):
-        shutil.rmtree(abandoned)
-    building.mkdir()
+    _clear_abandoned(folder, building)
+    whole = verify(building) is None  # so it is where the last attempt was killed just before its renaming
+    if not whole and not (building / JOURNAL).exists():
+        shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(exist_ok=True)
     try:
-        _write(building, *fill(building / "images.npy"))
+        if not whole:
+            _write(building, *fill(building / "images.npy"))
+        (building / JOURNAL).unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(building, folder)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        if not (building / JOURNAL).exists():
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def _clear_abandoned(folder: Path, building: Path):
+    # Nobody else builds here while we hold the lock: what lies there was left by a process that was killed. What has
+    # a journal is worth going on with, unless it was to be an earlier state of the same folder.
+    for abandoned in set(folder.parent.glob(".*.building")) - {building}:
+        superseded = abandoned.name.rsplit("-", 1)[0] == building.name.rsplit("-", 1)[0]
+        if superseded or not (abandoned / JOURNAL).exists():
+            shutil.rmtree(abandoned)
 
 
 def _write(folder: Path, arrays: dict, card: dict):
@@ -182,21 +121,20 @@ def _write(folder: Path, arrays: dict, card: dict):
     np.save(folder / "labels.npy", np.asarray(arrays["labels"], label_type))
     np.save(folder / "groups.npy", np.asarray(arrays["groups"], np.int64))
     (folder / "names.json").write_text(json.dumps(list(arrays["names"])), encoding="utf-8")
+    left_out = pd.DataFrame(card.pop("left_out", []), columns=["name", "reason"])
+    left_out.to_csv(folder / "left_out.csv", index=False, lineterminator="\n")
     card = {"format": FORMAT, **card, **describe(**arrays), "fingerprint": fingerprint(**arrays)}
     sizes = {name: (folder / name).stat().st_size for name in FILES}
     card["files"] = {name: {"bytes": sizes[name], "sha256": file_sha256(folder / name)} for name in FILES}
-    (folder / "card.json").write_text(json.dumps(card, indent=2), encoding="utf-8")
+    _sync(folder / "images.npy")
+    # With its card the folder is whole, so the card appears at once or not at all.
+    (folder / "card.part").write_text(json.dumps(card, indent=2), encoding="utf-8")
+    os.replace(folder / "card.part", folder / "card.json")
 
 
-def describe(images, labels, groups, names, class_names, multilabel) -> dict:
-    """What the data card says of the content: sizes, groups, and examples per class."""
-    counts = labels.sum(axis=0) if multilabel else np.bincount(labels, minlength=len(class_names))
-    card = {"shape": list(images.shape), "examples": len(names), "groups": len(np.unique(groups))}
-    card |= {"class_names": list(class_names), "multilabel": bool(multilabel)}
-    card["counts"] = {name: int(count) for name, count in zip(class_names, counts, strict=True)}
-    if multilabel:
-        card["examples_with_no_class"] = int((labels.sum(axis=1) == 0).sum())
-    return card
+def _sync(file: Path):
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def load(folder: Path, *, rehash: bool = False) -> dict:

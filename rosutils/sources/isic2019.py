@@ -1,22 +1,47 @@
 """ISIC 2019 (task 1, training part) in the challenge's own layout: eight classes, grouped by lesion."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from rosutils import InputError
+from rosutils.sources import raw
 
 
 CLASS_NAMES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+WHERE = raw.WHERE
 MODE = "RGB"
 FOLDERS = ("ISIC_2019_Training_Input", "ISIC_2019_Training_Input/ISIC_2019_Training_Input")
 SUFFIXES = (".jpg", ".jpeg")
-NAMES_HAVE_SUFFIX = False
+DOWNSAMPLED = "_downsampled"
 TRUTH, METADATA = "ISIC_2019_Training_GroundTruth.csv", "ISIC_2019_Training_Metadata.csv"
-# Alternatives (the first one present is read) and the columns needed, first the one with the image's name.
-TABLES = (((TRUTH,), ("image", *CLASS_NAMES, "UNK")), ((METADATA,), ("image", "lesion_id")))
 
 
-def examples(truth: pd.DataFrame, metadata: pd.DataFrame) -> dict:
+def mode(section) -> str:
+    """Colour images."""
+    return MODE
+
+
+def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
+    """The two csv files with the columns needed, first the one with the image's name."""
+    needed = ((TRUTH, ("image", *CLASS_NAMES, "UNK")), (METADATA, ("image", "lesion_id")))
+    return [(raw.first_of(folder, [name]), columns) for name, columns in needed]
+
+
+def find(folder: Path, names: Sequence[str]) -> tuple[dict, dict]:
+    """Image files by name, and those there twice; `_downsampled` may be at a name or at its file only."""
+    files, twice = raw.scan([path for name in FOLDERS for path in [folder / name] if path.is_dir()], SUFFIXES)
+    known = set(names)
+    for name in known - files.keys():
+        other = name.removesuffix(DOWNSAMPLED) if name.endswith(DOWNSAMPLED) else name + DOWNSAMPLED
+        if other in files and other not in known:
+            files[name] = files.pop(other)
+    return files, twice
+
+
+def examples(truth: pd.DataFrame, metadata: pd.DataFrame, section) -> dict:
     """Names, labels int64 [N] over the eight classes and groups int64 [N] (lesions), one per row of `truth`.
 
     An image without a lesion_id is a group of its own. Raises InputError naming the row that has not exactly
@@ -37,6 +62,8 @@ def examples(truth: pd.DataFrame, metadata: pd.DataFrame) -> dict:
         "names": list(truth["image"]),
         "labels": classes.argmax(axis=1),
         "groups": groups.astype(np.int64),
+        "class_names": CLASS_NAMES,
+        "grouped_by": "lesion_id",
     }
 
 

@@ -1,0 +1,123 @@
+"""The numbers beside Fig. 4's pictures, and the line between both students."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rosutils import InputError
+from rosutils.figures.look import INK, SETTING_STYLES, WIDTH, colours, style, subplots
+from rosutils.figures.scores import draw_means, legend_above, measured_tasks, over_seeds
+from rosutils.results import select, summary
+
+
+# Label -> setting and variant in the results.
+STATES = {
+    "Baseline III": ("Baseline III", "landscape"),
+    "RoS-KD": ("RoS-KD", "landscape"),
+    "RoS-KD, BatchNorm as copied": ("RoS-KD", "landscape, BatchNorm as copied"),
+}
+PANELS = {
+    "sharpness": "largest rise found\nin a small ball", "hessian_eigenvalue": "Hessian's largest\neigenvalue",
+    "hessian_trace": "Hessian's trace\n± its standard error", "weight_norm": "norm of\nthe weights",
+}  # fmt: skip
+
+
+@style()
+def basin_plot(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
+    """The numbers beside Fig. 4: the basin at each rise of the loss over direction seeds; sharpness, Hessian, weight norm.
+
+    The eigenvalue is the largest in magnitude. Raises InputError where no task has been measured.
+    """
+    wanted = pd.MultiIndex.from_tuples(STATES.values())
+    rows = results[pd.MultiIndex.from_frame(results[["setting", "variant"]]).isin(wanted)]
+    tasks = measured_tasks(rows, tasks, "the loss landscape")
+    shown = [state for state, (s, v) in STATES.items() if len(select(rows, setting=s, variant=v, task=tuple(tasks)))]
+    size, ratios = (WIDTH, 1.0 + 1.6 * len(tasks)), [2.4] + [1] * len(PANELS)
+    fig, axes = subplots(len(tasks), 1 + len(PANELS), size=size, width_ratios=ratios)
+    counts = []
+    for line, task in zip(axes, tasks, strict=True):
+        here = {state: select(rows, task=task, setting=STATES[state][0], variant=STATES[state][1]) for state in shown}
+        counts += _basins(line[0], here)
+        line[0].set_ylabel(f"{task}\nshare of the plane (%)")
+        for ax, metric in zip(line[1:], PANELS, strict=True):
+            _bars(ax, here, metric)
+    for ax, title in zip(axes[0], ("basin around the centre", *PANELS.values()), strict=True):
+        ax.set_title(title, fontsize=7, loc="left" if ax is axes[0, 0] else "center")
+    axes[-1, 0].set_xlabel("reached by a rise of the loss of at most")
+    handles = {state: Line2D([], [], ls="", ms=5, **_look(state)) for state in shown}
+    basins = f"; basins: {over_seeds(counts)} of the directions" if counts else ""
+    legend_above(fig, handles, f"one student each{basins}")
+    return fig
+
+
+@style()
+def path_plot(paths: dict[str, np.ndarray], *, task: str) -> Figure:
+    """The loss on the straight line from Baseline III (0) to RoS-KD (1); `paths` holds [steps] for each student seed.
+
+    Raises InputError where there is none.
+    """
+    if not paths:
+        raise InputError("there is no path to draw; train Baseline III and RoS-KD for one seed at least")
+    fig, [[ax]] = subplots(size=(WIDTH / 2, 2.3))
+    for place, ((label, losses), colour) in enumerate(zip(paths.items(), colours(len(paths)), strict=True)):
+        look = {"color": colour, "ls": ("-", "--", ":", "-.")[place % 4]}
+        x = np.linspace(0, 1, len(losses))
+        ax.plot(x, losses, **look, label=label)
+        for end, setting in ((0, "Baseline III"), (-1, "RoS-KD")):
+            ax.plot(x[end], losses[end], SETTING_STYLES[setting]["marker"], color=colour, ms=4, mew=0)
+    ax.set(
+        title=f"{task}: weights and BatchNorm statistics", xlabel="share of the way", ylabel="loss on the test images"
+    )
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0\nBaseline III", "0.25", "0.5", "0.75", "1\nRoS-KD"])
+    ax.legend()
+    return fig
+
+
+def _look(state: str) -> dict:
+    """Marker and colour of the setting, hollow where BatchNorm is as copied."""
+    look = SETTING_STYLES[STATES[state][0]]
+    hollow = {"mfc": "white"} if False else {}
+    return {"color": look["color"], "marker": look["marker"], "mew": 1.0} | hollow
+
+
+def _basins(ax, here: dict[str, pd.DataFrame]) -> list[int]:
+    """Mean and std of each state at each level, each seed beside them; how many seeds the means are over."""
+    rows = {state: select(table, metric="basin_area") for state, table in here.items()}
+    levels, counts = sorted(set(pd.concat(rows.values())["average"]), key=float), []
+    for place, (state, table) in enumerate(rows.items()):
+        x = {level: at + 0.26 * (place - (len(rows) - 1) / 2) for at, level in enumerate(levels)}
+        percent = table.assign(value=100 * table["value"])
+        ours = summary(percent, by=["average"])
+        if len(ours):
+            look = _look(state) | {"ls": "", "mew": 0.8}
+            draw_means(ax, ours["average"].map(x), ours["mean"], ours, STATES[state][0], **look)
+        counts += ours["n"].tolist()
+        if counts and max(counts) > 1:
+            dots = {"color": look["color"], "alpha": 0.5, "ms": 2.5, "mew": 0}
+            ax.plot(percent["average"].map(x) + 0.09, percent["value"], "o", **dots)
+    ax.set_xticks(range(len(levels)), [f"+{level}" for level in levels])
+    ax.set(ylim=(0, 1.1 * max(ax.get_ylim()[1], 1e-3)))
+    return counts
+
+
+def _bars(ax, here: dict[str, pd.DataFrame], metric: str) -> None:
+    """A bar for each state with its value written on it, and the standard error where there is one."""
+    for place, (state, table) in enumerate(here.items()):
+        colour = SETTING_STYLES[STATES[state][0]]["color"]
+        value, error = (select(table, metric=name)["value"].mean() for name in (metric, f"{metric}_error"))
+        if np.isnan(value):
+            continue
+        face = "white" if "copied" in state else colour
+        bar = {"width": 0.72, "color": face, "edgecolor": colour, "lw": 1}
+        ax.bar(
+            place, value, yerr=None if np.isnan(error) else error, error_kw={"ecolor": INK, "elinewidth": 0.8}, **bar
+        )
+        end = value + np.sign(value) * np.nan_to_num(error)
+        down = value < 0
+        text = {"ha": "center", "va": "top" if down else "bottom", "fontsize": 6, "textcoords": "offset points"}
+        ax.annotate(f"{float(f'{value:.3g}'):g}", (place, end), (0, -1.5 if down else 1.5), **text)
+    ax.axhline(0, color=INK, lw=0.6)
+    ax.set(xticks=[], yticks=[], xlim=(-0.6, len(here) - 0.4))
+    ax.margins(y=0.12)
+    ax.spines[["left", "bottom"]].set_visible(False)

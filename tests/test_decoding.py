@@ -1,0 +1,208 @@
+"""One image file into a square: what decoding does to pixels, and what it says of files that are no images."""
+
+import hashlib
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rosutils import decoding
+from rosutils.decoding import UNREADABLE, decode, decode_into, why_unreadable
+
+
+def saved(tmp_path, pixels, name="image.png", **options):
+    path = tmp_path / name
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@given(value=st.integers(0, 255), width=st.integers(1, 70), height=st.integers(1, 70), pixels=st.integers(1, 40))
+@settings(max_examples=30, deadline=None)
+def test_a_constant_image_stays_constant_at_every_size(tmp_path_factory, value, width, height, pixels):
+    path = saved(tmp_path_factory.mktemp("constant"), np.full((height, width), value, np.uint8))
+    image, found = decode(path, pixels, "L")
+    np.testing.assert_array_equal(image, np.full((1, pixels, pixels), value))
+    assert found == (width, height, "L")
+
+
+@pytest.mark.parametrize("name, options", [("image.png", {}), ("image.jpg", {"quality": 95})])
+def test_resizing_averages_instead_of_skipping_pixels(tmp_path, name, options):
+    checks = np.indices((512, 512)).sum(axis=0) % 2 * 200
+    image, _ = decode(saved(tmp_path, checks.astype(np.uint8), name, **options), 16, "L")
+    # Every 32 x 32 block is half 0 and half 200; picking pixels without averaging gives 0 or 200.
+    assert np.abs(image.astype(int) - 100).max() <= 2
+
+
+def test_resizing_preserves_the_mean(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    image, _ = decode(saved(tmp_path, noise), 32, "RGB")
+    assert np.abs(image.mean(axis=(1, 2)) - noise.mean(axis=(0, 1))).max() < 1
+    # Averages of about 8 x 8 independent pixels spread far less than the pixels do.
+    assert image.std() < 20 < noise.std()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_central_square_is_kept(tmp_path, turned):
+    # Bands 30 | 40 | 30 wide: the central 40 x 40 square is all 200.
+    bands = np.repeat(np.array([0, 200, 90], np.uint8), [30, 40, 30])[None].repeat(40, axis=0)
+    image, _ = decode(saved(tmp_path, bands.T if turned else bands), 40, "L")
+    np.testing.assert_array_equal(image, np.full((1, 40, 40), 200))
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.jpg"])
+def test_an_image_of_the_wanted_size_is_not_touched(tmp_path, name):
+    noise = np.random.default_rng(1).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    path = saved(tmp_path, noise, name)
+    image, _ = decode(path, 24, "RGB")
+    with Image.open(path) as expected:
+        np.testing.assert_array_equal(image, np.asarray(expected).transpose(2, 0, 1))
+
+
+def test_colours_become_luminance_and_transparency_is_dropped(tmp_path):
+    colours = np.zeros((8, 8, 4), np.uint8)
+    colours[..., :3], colours[..., 3] = (200, 100, 50), 7
+    luminance = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
+    for channels in (3, 4):
+        image, _ = decode(saved(tmp_path, colours[..., :channels].copy()), 8, "L")
+        np.testing.assert_array_equal(image, np.full((1, 8, 8), luminance))
+
+
+def test_16_bit_greys_are_scaled_and_not_clipped(tmp_path):
+    greys = np.array([[0, 257, 32768, 65535]], np.uint16).repeat(4, axis=0)
+    image, _ = decode(saved(tmp_path, greys), 4, "L")
+    np.testing.assert_array_equal(image[0], np.array([[0, 1, 128, 255]]).repeat(4, axis=0))
+
+
+def test_palette_images_with_transparency_are_read_without_a_warning(tmp_path):
+    image = Image.fromarray(np.full((8, 8), 1, np.uint8), "L").convert("P")
+    image.putpalette([0, 0, 0, 120, 120, 120])
+    image.save(tmp_path / "image.png", transparency=b"\x00\x80")
+    np.testing.assert_array_equal(decode(tmp_path / "image.png", 8, "L")[0], np.full((1, 8, 8), 120))
+
+
+def test_grey_files_get_three_equal_channels(tmp_path):
+    greys = np.random.default_rng(2).integers(0, 256, (16, 16), dtype=np.uint8)
+    image, _ = decode(saved(tmp_path, greys), 16, "RGB")
+    np.testing.assert_array_equal(image, greys[None].repeat(3, axis=0))
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_cut_or_altered_file_is_decoded_or_refused_and_nothing_else(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("altered")
+    suffix = data.draw(st.sampled_from(["png", "jpg"]))
+    noise = np.random.default_rng(3).integers(0, 256, (24, 24), dtype=np.uint8)
+    content = bytearray(saved(folder, noise, f"image.{suffix}").read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    (folder / "image").write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        image, _ = decode(folder / "image", 8, "L")
+    except UNREADABLE:
+        return
+    assert image.shape == (1, 8, 8) and image.dtype == np.uint8
+
+
+# Kinds of files that are among real images
+
+
+@pytest.mark.parametrize("turn", decoding.TURNS)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_images_are_turned_as_exif_says(tmp_path, turn, suffix):
+    upright = np.zeros((32, 32, 3), np.uint8)
+    upright[:16, :16, 0], upright[:16, 16:, 1] = 250, 250
+    back = {
+        Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+        Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+    }
+    stored = Image.fromarray(upright).transpose(back.get(decoding.TURNS[turn], decoding.TURNS[turn]))
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = turn
+    stored.save(tmp_path / f"image.{suffix}", exif=exif, quality=100)
+    image, _ = decode(tmp_path / f"image.{suffix}", 32, "RGB")
+    corners = image[:, [4, 4, 27, 27], [4, 27, 4, 27]].astype(int)
+    expected = upright[[4, 4, 27, 27], [4, 27, 4, 27]].T.astype(int)
+    assert np.abs(corners - expected).max() < 30
+
+
+def test_garbled_exif_tags_leave_the_pixels_as_they_are(tmp_path):
+    path = saved(tmp_path, np.full((16, 16, 3), 90, np.uint8), "image.jpg", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
+    np.testing.assert_allclose(decode(path, 16, "RGB")[0], 90, atol=2)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_cmyk_images_are_read_in_their_colours(tmp_path, mode):
+    Image.new("RGB", (24, 24), (200, 60, 20)).convert("CMYK").save(tmp_path / "image.jpg", quality=100)
+    image, found = decode(tmp_path / "image.jpg", 24, mode)
+    expected = [200, 60, 20] if mode == "RGB" else [round(0.299 * 200 + 0.587 * 60 + 0.114 * 20)]
+    assert found == (24, 24, "CMYK")
+    np.testing.assert_allclose(image[:, 12, 12].astype(int), expected, atol=4)
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "RGBA", "P", "CMYK", "YCbCr"])
+def test_every_mode_becomes_grey_and_colour(tmp_path, mode):
+    image = Image.new("L", (20, 20), 255).convert("RGB").convert(mode)
+    suffix = "jpg" if mode in ("CMYK", "YCbCr") else "png"
+    image.save(tmp_path / f"image.{suffix}")
+    for wanted, channels in decoding.CHANNELS.items():
+        pixels, _ = decode(tmp_path / f"image.{suffix}", 20, wanted)
+        assert pixels.shape == (channels, 20, 20) and pixels.min() >= 253
+
+
+def test_floating_point_pixels_are_refused_with_what_to_do(tmp_path):
+    Image.fromarray(np.random.default_rng(0).random((9, 9), np.float32)).save(tmp_path / "image.tif")
+    with pytest.raises(ValueError, match="save it with 8 or 16 bits"):
+        decode(tmp_path / "image.tif", 9, "L")
+
+
+def bad_files(folder):
+    """One of each kind of bad file that downloads leave behind, and a part of what is said of it."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    contents = {kind: saved(folder, noise, f"whole.{kind}").read_bytes() for kind in ("png", "jpg")}
+    made = {
+        "empty.png": (b"", "it is empty, 0 bytes"), "page.jpg": (b"<html>404</html>", "it is no image, 16 bytes that begin with"),
+        "cut.png": (contents["png"][:-900], "it is cut off after"), "cut.jpg": (contents["jpg"][:-900], "it is cut off after"),
+        "head.jpg": (contents["jpg"][:9], "it is cut off after 9 bytes"), "zeros.png": (bytes(500), "it is no image"),
+        "garbled.png": (contents["png"][:200] + bytes(300) + contents["png"][500:], "it is damaged"),
+    }  # fmt: skip
+    for name, (content, _) in made.items():
+        (folder / name).write_bytes(content)
+    return {folder / name: says for name, (_, says) in made.items()} | {folder / "gone.png": "it cannot be opened"}
+
+
+def test_what_is_wrong_with_a_file_is_said_in_words(tmp_path):
+    for path, says in bad_files(tmp_path).items():
+        with pytest.raises(UNREADABLE) as error:
+            decode(path, 8, "RGB")
+        assert says in why_unreadable(path, error.value), path
+
+
+# A chunk of files into its place
+
+
+def test_a_chunk_goes_to_its_place_and_bad_files_leave_zeros(tmp_path):
+    good = saved(tmp_path, np.full((8, 8), 77, np.uint8))
+    array = tmp_path / "array"
+    array.write_bytes(bytes([9]) * 1000)
+    (tmp_path / "empty.png").write_bytes(b"")
+    paths = [str(good), str(tmp_path / "empty.png"), str(good)]
+    found = decode_into(array, 5, 100, paths, 8, "L", os.getpid())
+    block = bytes([77]) * 64 + bytes(64) + bytes([77]) * 64
+    assert array.read_bytes() == bytes([9]) * 100 + block + bytes([9]) * 708
+    assert found["found"] == [[8, 8, "L"], ["it is empty, 0 bytes"], [8, 8, "L"]]
+    assert found["chunk"] == 5 and found["sha256"] == hashlib.sha256(block).hexdigest()
+
+
+def test_a_process_whose_parent_was_killed_writes_nothing_more(tmp_path, monkeypatch):
+    class Gone(BaseException):
+        pass
+
+    def leave(status):
+        raise Gone
+
+    monkeypatch.setattr(decoding.os, "_exit", leave)
+    with pytest.raises(Gone):
+        decode_into(tmp_path / "array", 0, 0, [], 8, "L", 2**30)

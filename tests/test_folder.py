@@ -1,0 +1,220 @@
+"""A user's own folder: images at any depth and a csv file, one label or several, and messages one can act on."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rosutils import InputError, params, results, tables
+from rosutils.sources import open_source, prepare
+from rosutils.study import Study
+
+
+def write(root, rows, header="image,label,group", files=None):
+    root.mkdir(exist_ok=True)
+    (root / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
+    for number, name in enumerate(files if files is not None else [row.split(",")[0] for row in rows]):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 24), (10 * number, 0, 200)).save(root / name)
+    return root
+
+
+def load(root, *, allow_missing=False, skip_bad=False, **options):
+    section = params.source({"source": "folder", **options})
+    flags = {"allow_missing": allow_missing, "skip_bad": skip_bad}
+    return open_source(section, pixels=16, root=root, cache_root=root.parent / "cache", **flags)
+
+
+ROWS = ["b.png,nevus,p1", "deep/er/a.png,melanoma,p2", "deep/c.jpg,nevus,p2", "d.bmp,keratosis,", "e.tif,nevus,"]
+
+
+def test_one_label_for_each_image_at_any_depth(tmp_path):
+    found = load(write(tmp_path / "mine", ROWS))
+    assert found.names == ("b.png", "d.bmp", "deep/c.jpg", "deep/er/a.png", "e.tif")
+    assert found.class_names == ("keratosis", "melanoma", "nevus") and not found.multilabel
+    assert found.labels.tolist() == [2, 0, 2, 1, 2] and found.labels.dtype == np.int64
+    assert found.images.shape == (5, 3, 16, 16)
+    np.testing.assert_allclose(found.images[:, 0, 8, 8].astype(int), [0, 30, 20, 10, 40], atol=3)
+    groups = found.groups.tolist()
+    assert groups[2] == groups[3] and len(set(groups)) == 4
+    assert found.card["options"]["grouped_by"] == "group" and found.card["source"] == "folder"
+
+
+def test_several_labels_in_columns_of_their_own(tmp_path):
+    root = write(tmp_path / "mine", ["a.png,1,0,x", "b.png,0,0,y", "c.png,1,1.0,x"], "image,mass,effusion,patient")
+    found = load(root, labels=["effusion", "mass"], group="patient", grey=True)
+    assert found.multilabel and found.class_names == ("effusion", "mass")
+    assert found.labels.tolist() == [[0, 1], [0, 0], [1, 1]] and found.labels.dtype == np.float32
+    assert found.images.shape == (3, 1, 16, 16) and found.card["examples_with_no_class"] == 1
+    assert found.groups.tolist() == [0, 1, 0] and found.card["options"]["grouped_by"] == "patient"
+
+
+def test_without_groups_each_image_is_its_own_and_the_card_says_so(tmp_path):
+    found = load(write(tmp_path / "mine", ["a.png,x", "b.png,y", "c.png,x"], "image,label"))
+    assert found.groups.tolist() == [0, 1, 2] and found.card["options"]["grouped_by"] == "image"
+
+
+def test_columns_and_table_have_the_names_one_gives_them(tmp_path):
+    root = write(tmp_path / "mine", ["a.png,x,1", "b.png,y,1", "c.png,x,2"], "file,dx,who")
+    (root / "labels.csv").rename(root / "truth.csv")
+    found = load(root, table="truth.csv", image="file", label="dx", group="who")
+    assert found.labels.tolist() == [0, 1, 0] and found.groups.tolist() == [0, 0, 1]
+
+
+def test_names_are_found_by_path_file_name_or_stem(tmp_path):
+    files = ["x/one.png", "y/two.png", "z/three.jpg", "z/one.png"]
+    rows = ["x/one.png,a", "two.png,b", "three,a", "./z/one.png,b"]
+    found = load(write(tmp_path / "mine", rows, "image,label", files))
+    assert dict(zip(found.names, found.images[:, 0, 8, 8] // 10, strict=True)) == {
+        "x/one.png": 0, "two.png": 1, "three": 2, "./z/one.png": 3,
+    }  # fmt: skip
+
+
+def test_class_names_that_are_numbers_are_in_their_order(tmp_path):
+    found = load(write(tmp_path / "mine", ["a.png,10", "b.png,9", "c.png,2"], "image,label"))
+    assert found.class_names == ("2", "9", "10") and found.labels.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "options", "says"),
+    [
+        ("image,diagnosis", ["a.png,x"], {}, "has no column label, it has image, diagnosis; name the columns"),
+        ("image,label", ["a.png,x", "b.png,y"], {"group": "who"}, "has no column who"),
+        ("image,label", ["a.png,x", "b.png,x"], {}, "all images have the label 'x'; two are needed"),
+        ("image,label", ["a.png,x", "b.png,", "c.png,y", "d.png,"], {}, "no label in 2 line.s.: 3, 5"),
+        ("image,a,b", ["a.png,1,0", "b.png,2,0", "c.png,0,"], {"labels": ["a", "b"]}, "neither 0 nor 1 in a in 1 .*: 3"),
+        ("image,label", ["a.png,x", "a.png,y"], {}, "more than one row for 1 image.s. .first: a.png, lines 2 and 3"),
+        ("image,label", ["a.png,x", ",y"], {}, "no image in 1 line.s.: 3"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_used_is_explained(tmp_path, header, rows, options, says):
+    with pytest.raises(InputError, match=says):
+        load(write(tmp_path / "mine", rows, header, files=["a.png"]), **options)
+
+
+def test_an_absent_folder_or_table_is_explained(tmp_path):
+    with pytest.raises(InputError, match="no folder .*must be your folder, the one with the csv file"):
+        load(tmp_path / "none")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match=r"no .*labels.csv: write a csv file with the columns image, label there"):
+        load(tmp_path / "mine")
+
+
+def test_names_without_a_file_and_files_without_a_name_are_listed_all_at_once(tmp_path):
+    rows = [f"{name}.png,{'xy'[place % 2]}" for place, name in enumerate("abcdefg")]
+    root = write(tmp_path / "mine", rows, "image,label", ["b.png", "c.png", "e.png", "in/other.png"])
+    with pytest.raises(
+        InputError, match=r"4 of 7 images .* \(first: a.png\), also d.png, f.png, g.png; .*the 3 present"
+    ):
+        load(root)
+    found = load(root, allow_missing=True)
+    assert found.names == ("b.png", "c.png", "e.png")
+    assert found.card["raw"]["missing"] == 4 and found.card["raw"]["without_row"] == 1
+    [left_out] = (tmp_path / "cache").glob("*/left_out.csv")
+    assert left_out.read_text() == (
+        "name,reason\na.png,no file\nd.png,no file\nf.png,no file\ng.png,no file\nin/other.png,no row in the table\n"
+    )
+
+
+def test_a_long_list_of_missing_files_is_in_a_file_that_the_message_names(tmp_path):
+    root = write(tmp_path / "mine", [f"{i:03d}.png,{'xy'[i % 2]}" for i in range(50)], "image,label", ["000.png"])
+    with pytest.raises(InputError, match="49 of 50 .*all of them listed in .*mine-missing.txt"):
+        load(root)
+    assert len((tmp_path / "cache" / "mine-missing.txt").read_text().splitlines()) == 49
+
+
+def test_bad_files_are_all_named_and_left_out_if_one_decides_so(tmp_path):
+    root = write(tmp_path / "mine", [f"{i}.png,{'xy'[i % 2]}" for i in range(8)], "image,label")
+    whole = (root / "3.png").read_bytes()
+    (root / "1.png").write_bytes(b"")
+    (root / "3.png").write_bytes(whole[:60])
+    (root / "6.png").write_text("<html>404</html>")
+    with pytest.raises(InputError, match="(?s)^3 file.* are not readable images.*skip_bad.*1.png.*3.png.*6.png"):
+        load(root)
+    found = load(root, skip_bad=True)
+    assert found.names == tuple(f"{i}.png" for i in (0, 2, 4, 5, 7)) and found.labels.tolist() == [0, 0, 0, 1, 1]
+    np.testing.assert_allclose(found.images[:, 0, 8, 8].astype(int), [0, 20, 40, 50, 70], atol=3)
+    assert found.card["raw"]["unreadable"] == 3 and found.card["examples"] == 5
+    [left_out] = (tmp_path / "cache").glob("*/left_out.csv")
+    assert left_out.read_text().splitlines()[1:] == [
+        '1.png,"it is empty, 0 bytes"', "3.png,it is cut off after 60 bytes",
+        "6.png,\"it is no image, 16 bytes that begin with b'<html>404</html>'\"",
+    ]  # fmt: skip
+
+
+def test_prepared_with_bad_files_left_out_it_is_found_with_a_warning_and_made_whole_when_asked(tmp_path, caplog):
+    root = write(tmp_path / "mine", [f"{i}.png,{'xy'[i % 2]}" for i in range(8)], "image,label")
+    good = (root / "3.png").read_bytes()
+    (root / "3.png").write_bytes(b"")
+    options = {"raw": root, "pixels": 16, "out": tmp_path / "cache"}
+    assert prepare("folder", **options, skip_bad=True)["examples"] == 7
+    assert len(load(root).names) == 7 and "1 unreadable file(s) were left out" in caplog.text
+    with pytest.raises(InputError, match="3.png"):
+        prepare("folder", **options)
+    (root / "3.png").write_bytes(good)
+    assert prepare("folder", **options)["examples"] == 8 and len(load(root).names) == 8
+
+
+def test_a_folder_of_bad_files_only_is_refused_even_if_they_may_be_left_out(tmp_path):
+    root = write(tmp_path / "mine", ["a.png,x", "b.png,y"], "image,label")
+    for name in ("a.png", "b.png"):
+        (root / name).write_bytes(b"")
+    with pytest.raises(InputError, match="2 file"):
+        load(root, skip_bad=True)
+
+
+def test_a_name_that_fits_several_files_is_refused_or_the_first_is_taken(tmp_path):
+    root = write(tmp_path / "mine", ["one.png,a", "two.png,b"], "image,label", ["x/one.png", "y/one.png", "two.png"])
+    with pytest.raises(InputError, match=r"one.png is there twice: .*x/one.png and .*y/one.png.*--skip-bad"):
+        load(root)
+    found = load(root, skip_bad=True)
+    assert found.images[0, 0, 8, 8] < 5 and found.card["raw"]["named_twice"] == 1
+
+
+def test_equal_pixels_are_found_and_told_with_groups_and_labels(tmp_path):
+    root = write(
+        tmp_path / "mine", [f"{name}.png,{label},{group}" for name, label, group in ("ax1", "bx2", "cy1", "dx3")]
+    )
+    (root / "c.png").write_bytes((root / "a.png").read_bytes())
+    card = load(root).card
+    expected = {"sets": 1, "images": 2, "across_groups": 0, "across_labels": 1, "listed": [["a.png", "c.png"]]}
+    assert card["duplicates"] == expected and card["intensity"]["flat"] == 0
+
+
+# From a folder to a table, without a line of code
+
+
+def own_study(tmp_path, tiny_sections, several):
+    """A study of a made folder: 90 images of 30 groups in two shades, with one label or with two."""
+    rng, root = np.random.default_rng(0), tmp_path / "mine"
+    (root / "scans").mkdir(parents=True)
+    lines = ["image,label,group"] if not several else ["image,bright,dark,group"]
+    for number in range(90):
+        bright = number % 2
+        Image.fromarray(rng.integers(60 * bright, 150 + 60 * bright, (40, 40), dtype=np.uint8)).save(
+            root / "scans" / f"{number}.png"
+        )
+        label = f"{bright},{1 - bright}" if several else ("bright" if bright else "dark")
+        lines.append(f"scans/{number}.png,{label},g{number // 3}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    source = {"labels": ["bright", "dark"]} if several else {}
+    small = tiny_sections(tmp_path, **{
+        "tasks": ["mine"], "data": {"pixels": 32, "root": str(root), "sources": {"mine": source}},
+        "training": {"epochs": 2, "milestones": [1]}, "distillation": {"averaging_start": 1},
+    })  # fmt: skip
+    small["data"]["sources"] = {"mine": source}
+    return Study.load("my-data", **small)
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
+def test_the_settings_run_on_a_users_own_folder(tmp_path, tiny_sections, several):
+    study = own_study(tmp_path, tiny_sections, several)
+    study.ensure(study.runs("table1"))
+    frame = study.results()
+    found = frame[(frame["metric"] == "f1") & (frame["average"] == "macro") & frame["setting"].isin(results.SETTINGS)]
+    assert set(found["task"]) == {"mine"} and set(found["setting"]) == set(results.SETTINGS)
+    table = tables.table1(frame, tasks=study.about_tasks(), student="resnet18")
+    assert "folder" in study.watermark() and len(table) and "mine" in tables.side_by_side(table)
+    task = study.task("mine")
+    assert task.multilabel is several and torch.cat(list(task.split.values())).sort().values.equal(torch.arange(90))
+    assert task.card["parts"]["train"]["groups"] == 21

@@ -1,0 +1,132 @@
+"""Train, validation and test part: whole groups at 70/10/20, or what list files say, and never a group in two parts."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rosutils import InputError, splits
+from rosutils.splits import BOTH, PARTS, assert_groups_apart, split_by_group, split_by_lists
+
+
+FRACTIONS = [0.7, 0.1, 0.2]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+group_structures = st.lists(st.integers(1, 6), min_size=40, max_size=120).flatmap(
+    lambda sizes: st.permutations([group for group, size in enumerate(sizes) for _ in range(size)])
+)
+
+
+@given(groups=group_structures, seed=st.integers(0, 2**31))
+def test_a_split_is_70_10_20_by_whole_groups(groups, seed):
+    groups = torch.tensor(groups)
+    split = split_by_group(groups, FRACTIONS, generator=generator(seed))
+    assert torch.cat(list(split.values())).sort().values.equal(torch.arange(len(groups)))
+    assert_groups_apart(split, groups)
+    largest = int(groups.bincount().max())
+    for part, fraction in zip(PARTS, FRACTIONS, strict=True):
+        assert abs(len(split[part]) - fraction * len(groups)) <= largest
+        assert split[part].equal(split[part].sort().values)
+
+
+@given(groups=group_structures, seed=st.integers(0, 1000))
+def test_a_split_is_decided_by_its_seed(groups, seed):
+    groups = torch.tensor(groups)
+    first, again, other = (split_by_group(groups, FRACTIONS, generator=generator(s)) for s in (seed, seed, seed + 1))
+    assert all(first[part].equal(again[part]) for part in PARTS)
+    assert any(not first[part].equal(other[part]) for part in PARTS)
+
+
+@given(kept=st.sets(st.integers(0, 199), min_size=60))
+def test_examples_that_are_not_eligible_are_in_no_part(kept):
+    groups, eligible = torch.arange(200) // 2, torch.tensor(sorted(kept))
+    split = split_by_group(groups, FRACTIONS, eligible=eligible, generator=generator())
+    assert torch.cat(list(split.values())).sort().values.equal(eligible)
+
+
+def test_too_few_groups_for_three_parts_are_refused():
+    with pytest.raises(InputError, match=r"leaves test empty: 2 groups .* 8 images"):
+        split_by_group(torch.tensor([0] * 4 + [1] * 4), FRACTIONS, generator=generator())
+
+
+def test_a_group_in_two_parts_is_noticed():
+    split = {"train": torch.tensor([0, 1]), "validation": torch.tensor([2]), "test": torch.tensor([3])}
+    assert_groups_apart(split, torch.tensor([0, 0, 1, 2]))
+    with pytest.raises(AssertionError, match="two parts"):
+        assert_groups_apart(split, torch.tensor([0, 1, 2, 1]))
+
+
+# List files
+
+
+def by_lists(folder: Path, groups, eligible=None, seed=0, **parts) -> dict:
+    paths = {part: folder / f"{part}.txt" for part in parts}
+    for part, lines in parts.items():
+        paths[part].write_text("\n".join(lines) + "\n")
+    eligible = torch.arange(len(groups)) if eligible is None else eligible
+    options = {"fractions": FRACTIONS, "generator": generator(seed)}
+    return split_by_lists(paths, named(range(len(groups))), torch.tensor(groups), eligible, **options)
+
+
+def named(numbers) -> list[str]:
+    return [f"image {number:04d}.png" for number in numbers]
+
+
+def test_lists_decide_and_labels_behind_a_name_are_not_part_of_it(tmp_path):
+    found = by_lists(tmp_path, range(9), train=named([5, 1]), validation=named([0]), test=named([7, 2]))
+    assert {part: index.tolist() for part, index in found.items()} == {
+        "train": [1, 5], "validation": [0], "test": [2, 7]
+    }  # fmt: skip
+    names = [f"{number:08d}_000.png" for number in range(9)]
+    (tmp_path / "list.txt").write_text(f"{names[3]} 0 1 0 0\n{names[4]},0,1\n")
+    index = splits._listed("train", tmp_path / "list.txt", {name: i for i, name in enumerate(names)}, set(range(9)))
+    assert index.tolist() == [3, 4]
+
+
+def test_a_list_for_train_and_validation_together_is_split_by_group_as_the_fractions_say(tmp_path):
+    groups = [number // 2 for number in range(400)]
+    lists = {BOTH: named(range(300)), "test": named(range(300, 400))}
+    found = by_lists(tmp_path, groups, **lists)
+    assert found["test"].tolist() == list(range(300, 400))
+    assert len(found["train"]) == pytest.approx(262, abs=2) and len(found["validation"]) == pytest.approx(38, abs=2)
+    assert torch.cat([found["train"], found["validation"]]).sort().values.tolist() == list(range(300))
+    assert_groups_apart(found, torch.tensor(groups))
+    again, other = by_lists(tmp_path, groups, **lists), by_lists(tmp_path, groups, seed=1, **lists)
+    assert again["train"].equal(found["train"]) and not other["train"].equal(found["train"])
+
+
+def test_every_group_that_lists_tear_apart_is_named_with_the_lists(tmp_path):
+    groups = [0, 0, 1, 1, 2, 3, 4]
+    with pytest.raises(
+        InputError, match=r"group 0 .*in both train and test, as 1 others: 1: .*train.txt or .*test.txt"
+    ):
+        by_lists(tmp_path, groups, train=named([0, 2]), validation=named([4]), test=named([1, 3, 5]))
+
+
+# What is written down of a split
+
+
+def test_the_card_tells_images_groups_and_the_sum_of_the_very_list_that_is_written(tmp_path):
+    groups = torch.arange(60) // 3
+    split, names = split_by_group(groups, FRACTIONS, generator=generator()), named(range(60))
+    card = splits.describe(split, names, groups)
+    for path in splits.write_lists(split, names, tmp_path / "lists"):
+        part = card[path.stem]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == part["sha256"]
+        assert len(path.read_text().splitlines()) == part["images"] == 3 * part["groups"]
+
+
+def test_written_lists_give_the_same_split_back(tmp_path):
+    groups = torch.arange(60) // 3
+    split, names = split_by_group(groups, FRACTIONS, generator=generator()), named(range(60))
+    lists = {path.stem: path for path in splits.write_lists(split, names, tmp_path)}
+    options = {"fractions": FRACTIONS, "generator": generator(1)}
+    again = split_by_lists(lists, names, groups, torch.arange(60), **options)
+    assert all(again[part].equal(split[part]) for part in PARTS)
