@@ -77,7 +77,7 @@ def path_plot(paths: dict[str, np.ndarray], *, task: str) -> Figure:
 def _look(state: str) -> dict:
     """Marker and colour of the setting, hollow where BatchNorm is as copied."""
     look = SETTING_STYLES[STATES[state][0]]
-    hollow = {"mfc": "white"} if False else {}
+    hollow = {"mfc": "white"} if "copied" in state else {}
     return {"color": look["color"], "marker": look["marker"], "mew": 1.0} | hollow
 
 
