@@ -90,12 +90,10 @@ class Study(Experiment):
 
     def watermark(self) -> str:
         """What every artefact says on its face: profile, data, pixels, epochs, and whether the paper's numbers compare."""
-        data = self.parameters.data
-        sources = " and ".join(dict.fromkeys(data.sources[name].source for name in self.parameters.tasks))
-        kind = f"{sources} images"
-        text = (
-            f"profile {self.parameters.profile} · {kind} · {data.pixels} px · {self.parameters.training.epochs} epochs"
-        )
+        p, data = self.parameters, self.parameters.data
+        sources = " and ".join(dict.fromkeys(data.sources[name].source for name in p.tasks))
+        kind = f"{sources} images" + (f", about {data.examples:,} a task" if data.examples else "")
+        text = f"profile {p.profile} · {kind} · {data.pixels} px · {p.training.epochs} epochs"
         return text if self._as_printed() else f"{text} · not comparable with the paper"
 
     def _as_printed(self) -> bool:
@@ -164,7 +162,9 @@ class Study(Experiment):
                 self.of(spec).loader(spec, self.of(spec).training_index(spec), shuffled=True)
         engine = self.parameters.engine
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
-        transfer = None if engine.shared_store or engine.backend != "ray" else Transfer(self._inputs, self._files, self._keep)
+        transfer = (
+            None if engine.shared_store or engine.backend != "ray" else Transfer(self._inputs, self._files, self._keep)
+        )
         for roles in STAGES:
             wanted = [spec for spec in missing if spec.role in roles]
             run_jobs(

@@ -132,7 +132,9 @@ def test_the_paper_needs_what_its_tables_and_figures_show(paper):
     students = {name: [s for s in paper.runs(name) if s.role == "student"] for name in ARTEFACTS}
     assert len(students["fig2"]) == 2 * 5 * 2 * 3 and len({s.architecture for s in students["fig2"]}) == 5
     assert len(students["table3"]) == 3 and {s.architecture for s in students["table3"]} == {"densenet121"}
-    assert {s.task for s in students["table3"]} == {"chest"} and len({s.teachers[0].seed for s in students["table3"]}) == 3
+    assert {s.task for s in students["table3"]} == {"chest"} and len(
+        {s.teachers[0].seed for s in students["table3"]}
+    ) == 3
     assert len(students["fig3"]) == 2 * 3 * (6 + 1)
     teachers = [s for s in paper.runs("fig3") if s.role == "teacher" and s.subset is not None]
     assert len(teachers) == 2 * 5 * 6, "teachers are trained anew at every overlap"
@@ -484,7 +486,9 @@ def test_results_are_written_anew_when_runs_have_come_or_somebody_changed_them(t
 def test_a_number_changed_by_hand_is_named_by_verify(trained, measured):
     path = trained.output / "results.csv"
     before = path.read_text()
-    row = measured[(measured["setting"] == "RoS-KD") & (measured["metric"] == "f1") & (measured["average"] == "macro")].iloc[0]
+    row = measured[
+        (measured["setting"] == "RoS-KD") & (measured["metric"] == "f1") & (measured["average"] == "macro")
+    ].iloc[0]
     runs_and_numbers = [problem for problem in problems(trained) if "provenance.json" not in problem]
     assert runs_and_numbers == []
     path.write_text(before.replace(f"macro,f1,{row['value']!r},{row['run']}", f"macro,f1,0.987,{row['run']}"))

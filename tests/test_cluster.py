@@ -112,7 +112,9 @@ def test_a_job_whose_worker_is_killed_is_done_again(run, tmp_path):
 
 
 def test_a_job_that_kills_every_worker_ends_in_an_error(two_nodes, tmp_path):
-    with pytest.raises(RuntimeError, match="lost its worker in all of 1 attempts .*WorkerCrashedError.* goes on from there"):
+    with pytest.raises(
+        RuntimeError, match="lost its worker in all of 1 attempts .*WorkerCrashedError.* goes on from there"
+    ):
         run_jobs(die_once, jobs(tmp_path, ["a"]), backend="ray", place=Place(two_nodes[0].address, retries=0))
 
 
