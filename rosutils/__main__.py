@@ -65,22 +65,34 @@ def _sections(parameters: str, data: str | None) -> dict:
 
 @main.command()
 @_study_options
+@click.option("--dry-run", is_flag=True, help="Only say what would be made, and from which data; no image is needed.")
 @_plain_errors
-def reproduce(profile: str, parameters: str, data: str | None) -> None:
+def reproduce(profile: str, parameters: str, data: str | None, dry_run: bool) -> None:
     """Train what is missing, run the notebooks through papermill, print Table I beside the paper's."""
     from rosutils.study import Study
 
     sections = _sections(parameters, data)
+    if dry_run:
+        _walk(profile, sections)
+        return
     study = Study.load(profile, **sections)
     for name in study.parameters.tasks:
         click.echo(study.task(name).summary())
-    runs = study.all_runs()
+    runs = study.unique(study.all_runs())
     missing = study.missing(runs)
     click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
     study.ensure(runs)
     name = str(Path(profile).resolve()) if Path(profile).suffix else profile
     _run_notebooks(study, {"profile": name, **sections})
     _print_table1(study)
+
+
+def _walk(profile: str, sections: dict) -> None:
+    from rosutils import dryrun, notebooks
+
+    for line in dryrun.walk(dryrun.Unopened.load(profile, **sections)):
+        click.echo(line)
+    click.echo(f"notebooks: {', '.join(path.stem for path in sorted(notebooks.FOLDER.glob('[0-9]*.ipynb')))}")
 
 
 def _run_notebooks(study, parameters: dict) -> None:

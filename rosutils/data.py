@@ -131,6 +131,12 @@ def examples_by_class(task: Task, per_class: int, *, part: str = "train") -> dic
     }
 
 
+def intensities(task: Task, per_class: int = 500) -> dict[str, np.ndarray]:
+    """Mean pixel value (0 to 255) of the first training images of each class, one per lesion or patient: float [n]."""
+    chosen = examples_by_class(task, per_class)
+    return {name: np.array([task.images[number].mean() for number in index.tolist()]) for name, index in chosen.items()}
+
+
 def fingerprint(*parts: str | Tensor) -> str:
     """SHA-256 over strings and the bytes of tensors, in order."""
     sha = hashlib.sha256()

@@ -95,13 +95,13 @@ class Experiment:
             section = data.sources[name]
             self._tasks[name] = make_task(
                 name, self._source(name), fractions=data.fractions, noise=self.parameters.noise, seed=self.parameters.seeds.data,
-                lists=split_lists(section, self._root), split=section.split, keep_unlabelled=section.keep_unlabelled,
+                lists=split_lists(section, self.root), split=section.split, keep_unlabelled=section.keep_unlabelled,
                 sample=data.examples,
             )  # fmt: skip
         return self._tasks[name]
 
     @property
-    def _root(self) -> Path | None:
+    def root(self) -> Path | None:
         """The data folder; a relative one is taken from the project's folder, wherever the notebooks run."""
         root = self.parameters.data.root
         return None if root is None else ROOT / root
@@ -111,7 +111,7 @@ class Experiment:
         section = data.sources[name]
         options = {
             "pixels": data.pixels,
-            "root": self._root,
+            "root": self.root,
             "allow_missing": data.allow_missing,
             "skip_bad": data.skip_bad,
         }

@@ -67,6 +67,8 @@ MAKERS = {
     "noise_matrix": lambda: figures.noise_matrix(LABELS, LABELS[::-1], CLASSES),
     "noise_matrix, several": lambda: figures.noise_matrix(MANY, MANY[::-1], CLASSES),
     "overlap_heatmap": lambda: figures.overlap_heatmap(np.eye(3), ARCHITECTURES),
+    "image_checks": lambda: figures.image_checks({"600x450": 9, "20x20": 1}, {c: np.arange(5.0) for c in CLASSES}, 32),
+    "image_checks, drawn": lambda: figures.image_checks(None, {"a": np.arange(5.0), "none": np.array([])}, 32),
     "montage": lambda: figures.montage({c: np.zeros((2 + i, 3, 8, 8), np.uint8) for i, c in enumerate(CLASSES)}, "t"),
     "montage, grey": lambda: figures.montage({"Mass": np.zeros((2, 1, 8, 8), np.uint8)}, "t"),
     "training_curves": lambda: figures.training_curves(history()),

@@ -18,7 +18,8 @@ LAYERS = {
     4: "artefacts probes",
     5: "measurements runs verification",
     6: "inspection study report",
-    7: "__main__",
+    7: "dryrun",
+    8: "__main__",
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
 FILES = sorted(FOLDER.rglob("*.py"))

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import update_bn
 from torchvision.transforms import functional as vision
 
 from rosutils import InputError
-from rosutils.models import ARCHITECTURES, RELATIVE_COST, create
+from rosutils.models import ARCHITECTURES, CHANNELS_LAST_ON_CPU, RELATIVE_COST, create, placed, precision
 
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -243,3 +243,40 @@ def test_an_unknown_pretraining_is_an_input_error_and_no_silent_random_start():
 def test_two_channels_are_an_input_error():
     with pytest.raises(InputError, match="channels"):
         create("resnet18", C, seed=0)(torch.rand(2, 2, 32, 32))
+
+
+# Layout and precision
+
+
+def test_on_the_cpu_everything_is_float32_and_two_networks_are_channels_last():
+    for architecture in ARCHITECTURES:
+        model = placed(create(architecture, C, seed=0), "cpu")
+        assert model.precision == torch.float32
+        last = next(p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1)
+        assert last.is_contiguous(memory_format=torch.channels_last) == (architecture in CHANNELS_LAST_ON_CPU)
+
+
+@pytest.mark.parametrize("capability, expected", [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_cuda_cards_train_in_bfloat16_where_they_have_it(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert precision(torch.device("cuda")) == expected
+
+
+def test_a_lower_precision_is_that_of_training_passes_alone():
+    model, seen = copy.deepcopy(made("resnet18")), []
+    model.precision = torch.bfloat16
+    model.backbone.conv1.register_forward_hook(lambda layer, given, out: seen.append(out.dtype))
+    for mode, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        logits = model.train(mode)(images(4))
+        assert seen[-1] == expected and logits.dtype == torch.float32
+        logits.sum().backward()
+        assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every
+def test_on_a_gpu_logits_are_those_of_the_cpu(architecture):
+    model, batch = copy.deepcopy(made(architecture)), images(8)
+    with torch.no_grad():
+        expected, found = model(batch), placed(copy.deepcopy(model), "cuda")(batch.cuda()).cpu()
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)

@@ -64,6 +64,17 @@ def test_the_paper_profile_is_section_iv_b_as_printed():
     assert paper["data"]["pixels"] == 224 and not paper["data"]["allow_missing"]
 
 
+def test_the_paper_profile_names_every_parameter_that_decides_a_result():
+    written = yaml.safe_load((params.FOLDER / "paper.yaml").read_text())
+    whole = params.load("paper").model_dump()
+    assert written.keys() == whole.keys()
+    for name in set(whole) - {"profile", "tasks", "data", "engine", "noise"}:
+        assert written[name].keys() == whole[name].keys(), name
+    assert whole["data"].keys() - written["data"].keys() == {"root", "examples"}
+    text = (params.FOLDER / "paper.yaml").read_text()
+    assert all(word in text for word in ("not stated", "IV-A", "IV-B", "Table II", "Table III", "Fig. 4"))
+
+
 def test_sections_are_laid_over_key_by_key_and_the_rest_stays():
     base, changed = params.load("smoke").model_dump(), params.load("smoke", distillation={"alpha": 0.5}).model_dump()
     assert changed["distillation"].pop("alpha") == 0.5 and base["distillation"].pop("alpha") == 0.9

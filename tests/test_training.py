@@ -8,12 +8,14 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from rosutils import InputError, training
+from rosutils import InputError, distill, training
+from rosutils.augment import View
 from rosutils.averaging import update_average
-from rosutils.data import Batch
+from rosutils.data import Batch, Loader
 from rosutils.losses import task_loss
 from rosutils.models import create
 from rosutils.training import BestModel, fit, predict
+from rosutils.weights import ReinforcedSelector, uniform_weights
 
 
 class Batches:
@@ -463,3 +465,82 @@ def test_predict_leaves_a_frozen_layer_in_eval_mode():
     model[0].eval()
     predict(model, [Batch(torch.ones(2, 2), torch.ones(2), torch.arange(2), 0)])
     assert not model[0].training and model[1].training
+
+
+# The optimiser step
+
+
+def layouts():
+    """Tensors that fill their cache lines and others that do not, in both memory layouts."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = nn.Sequential(
+            nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.Conv2d(32, 5, 3), nn.Flatten(), nn.Linear(80, 7)
+        )
+    return [plain, copy.deepcopy(plain).to(memory_format=torch.channels_last)]
+
+
+@pytest.mark.parametrize("momentum, weight_decay", [(0.9, 2e-4), (0.9, 0.0), (0.0, 2e-4)])
+def test_the_fused_step_has_the_bits_of_torchs_plain_one(momentum, weight_decay):
+    for ours in layouts():
+        theirs = copy.deepcopy(ours)
+        options = {"momentum": momentum, "weight_decay": weight_decay}
+        steps = [
+            training.sgd(ours, learning_rate=0.1, **options),
+            torch.optim.SGD(theirs.parameters(), lr=0.1, **options),
+        ]
+        assert {group["fused"] for group in steps[0].param_groups} == {True, False}
+        for seed in range(6):
+            generator = torch.Generator().manual_seed(seed)
+            for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+                gradient = torch.randn(one.shape, generator=generator) * 10 ** (seed - 3)
+                one.grad, other.grad = (torch.empty_like(p).copy_(gradient) for p in (one.detach(), other.detach()))
+            for optimizer in steps:
+                optimizer.step()
+        assert same_state(ours, theirs)
+
+
+def test_a_checkpoint_numbers_the_momentum_by_the_parameters_of_the_model(tmp_path):
+    path = tmp_path / "run.safetensors"
+    model = network()
+    trained(model, checkpoint=path, epochs=1)
+    shapes = {f"optimizer/{number}": p.shape for number, p in enumerate(model.parameters())}
+    assert {key: value.shape for key, value in tensors(path).items() if key.startswith("optimizer/")} == shapes
+
+
+# Nothing waits for an accelerator: on the meta device a tensor has no values that could be read
+
+
+def test_an_epoch_reads_the_device_once(small_task, bank_and_teachers, make_net, monkeypatch):
+    bank, _, _ = bank_and_teachers
+    view, train = View(seed=1, pad=1, flips=("horizontal",)), small_task.split["train"]
+    loader = Loader(small_task, train, batch_size=16, shuffle_seed=9, view=view, device="meta")
+    read = []
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: read.append(tensor.device.type) or 0.5)
+    options = {"temperature": 0.5, "alpha": 0.9, "multilabel": small_task.multilabel}
+    selector = ReinforcedSelector(54, 4).to("meta")
+    losses = [
+        distill.supervised_loss,
+        distill.DistillationLoss(bank, distill.ExponentialWeights(3, seed=0), **options),
+        distill.DistillationLoss(bank, distill.fixed(uniform_weights(3)), **options),
+        distill.ReinforcedLoss(bank, selector, seed=0, **options),
+    ]
+    for loss in losses:
+        read.clear()
+        fit(make_net(4, seed=0, dropout=0.5).to("meta"), loader, loss, epochs=2, learning_rate=0.1, progress=False)
+        assert read == ["meta", "meta"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_no_step_waits(small_task, make_net):
+    class Watched(Loader):
+        def __iter__(self):
+            torch.cuda.set_sync_debug_mode("error")
+            yield from super().__iter__()
+            torch.cuda.set_sync_debug_mode("default")
+
+    view = View(seed=1, pad=1, flips=("horizontal",))
+    loader = Watched(small_task, small_task.split["train"], batch_size=16, shuffle_seed=9, view=view, device="cuda")
+    model = make_net(4, seed=0, dropout=0.5).cuda()
+    history = fit(model, loader, distill.supervised_loss, epochs=3, learning_rate=0.1, progress=False)
+    assert len(history) == 3

@@ -114,6 +114,35 @@ def overlap_heatmap(matrix: np.ndarray, architectures: list[str]) -> Figure:
 
 
 @style()
+def image_checks(sizes: dict[str, int] | None, intensities: dict[str, np.ndarray], pixels: int) -> Figure:
+    """Sizes in the files ({"600x450": images}, None where they are drawn) and mean intensity per class (float [n] each)."""
+    fig, [axes] = subplots(
+        columns=2 if sizes else 1, size=(WIDTH if sizes else WIDTH / 2, 0.9 + 0.2 * len(intensities))
+    )
+    if sizes:
+        axes[0].barh(list(sizes), list(sizes.values()), height=0.6, color=BLUE)
+        axes[0].set(xlabel="images", title=f"width x height in the files; here {pixels} px")
+        axes[0].set_ylim(max(len(sizes), 6) - 0.5, -0.5)
+        axes[0].tick_params(axis="y", length=0)
+    _spread({name: values for name, values in intensities.items() if len(values)}, axes[-1])
+    axes[-1].set(xlim=(0, 255), xlabel="mean pixel value of a training image")
+    axes[-1].set_title("intensity: median, middle half, 90 % and extremes")
+    return fig
+
+
+def _spread(values: dict[str, np.ndarray], ax) -> None:
+    rows = np.arange(len(values))
+    quantiles = [np.quantile(here, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]) for here in values.values()]
+    least, low, lower, median, upper, high, most = np.array(quantiles).T
+    ax.hlines(rows, low, high, colors=BLUE, linewidths=1)
+    ax.hlines(rows, lower, upper, colors=BLUE, linewidths=5)
+    ax.plot(median, rows, "o", color="white", ms=2.5)
+    ax.plot(np.concatenate([least, most]), np.tile(rows, 2), ".", color=RED, ms=3)
+    ax.set_yticks(rows, list(values))
+    ax.invert_yaxis()
+
+
+@style()
 def montage(images_by_class: dict[str, np.ndarray], title: str) -> Figure:
     """One row of examples per class, images uint8 [n, channels, H, W]."""
     columns = max(map(len, images_by_class.values()))

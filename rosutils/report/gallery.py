@@ -38,6 +38,7 @@ GROUPS = (
     )),
     ("Data", "01_data", (
         ("class_counts_*", "Classes", "Images per class in each part of the split, before any label noise."),
+        ("checks_*", "Images", "Sizes in the files, and mean intensity of the training images of each class."),
         ("noise_*", "Label noise", "What was done to the labels of the training part; validation and test keep theirs."),
         ("overlap_*", "Overlap", "Share of the row's subset that the column's teacher has seen as well."),
     )),

@@ -12,7 +12,7 @@ import PIL
 
 from rosutils import InputError, decoding
 from rosutils.params import Source
-from rosutils.sources import cache, filling, folder, isic2019, medmnist, nih, synthetic
+from rosutils.sources import cache, chest_film, dermoscopy, filling, folder, isic2019, medmnist, nih, synthetic
 from rosutils.sources.raw import MISSING, NO_ROW, SHOWN, TWICE, Raw, look_through
 
 
@@ -119,7 +119,7 @@ def _open_synthetic(section, pixels: int, cache_root: Path) -> Examples:
     options = {"modality": section.modality, "examples": section.examples, "seed": section.seed}
     options["pixels"] = pixels
     # The generator's text decides its images too: a cache must not outlive a change to it.
-    code = [cache.file_sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))]
+    code = [cache.file_sha256(Path(module.__file__)) for module in (synthetic, dermoscopy, chest_film)]
     key = _short_hash(options, code)
 
     def fill(images_file):

@@ -81,6 +81,14 @@ def table(card: Mapping) -> pd.DataFrame:
     return pd.DataFrame({"": list(shown.values())}, index=list(shown))
 
 
+def equal_images(card: Mapping) -> pd.DataFrame:
+    """The sets of images with the very same pixels, a line each (the first LISTED of them)."""
+    listed = card.get("duplicates", {}).get("listed", [])
+    return pd.DataFrame(
+        {"images with equal pixels": [", ".join(names) for names in listed]}, index=range(1, len(listed) + 1)
+    )
+
+
 def _text(value) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
