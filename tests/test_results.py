@@ -15,8 +15,8 @@ from rosutils.results import COLUMNS, KEYS, SETTINGS
 
 def row(**changes):
     base = {
-        "task": "lesion", "setting": "RoS-KD", "student": "resnet18", "seed": 0, "overlap": 0.4, "noise": 0.2,
-        "attack": "", "eps": math.nan, "norm": "", "class": "",
+        "task": "lesion", "setting": "RoS-KD", "student": "resnet18", "variant": "", "seed": 0, "overlap": 0.4,
+        "noise": 0.2, "attack": "", "eps": math.nan, "norm": "", "class": "",
         "average": "macro", "metric": "f1", "value": 0.5, "run": "student-a",
     }  # fmt: skip
     return base | changes
