@@ -1,6 +1,7 @@
 """Independent jobs as plain Ray tasks: on this machine's cores and GPUs, or on those of a cluster."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from rosutils import InputError
 
 # Runs lie in the store, so Ray's own share of the memory holds little but what a copied store sends around.
 OBJECT_STORE = 256 * 2**20
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# For a Ray that is started here: nothing reported, no warning about GPUs that nobody asked for, workers as urgent as loky's.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _call(function: Callable, job: Any, names: Sequence[str] | None, *objects: A
 
 def _connected(place: Place, cores: int):
     """Ray, connected; it stays so until this process ends, for starting it takes seconds."""
-    for name, value in QUIET.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -82,13 +84,27 @@ def _connected(place: Place, cores: int):
         options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         _let_workers_find_the_code()
     try:
+        _check_answers(place.address)
         ray.init(address=place.address or "local", **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"engine.address is {place.address!r}, but no Ray cluster answers there ({error}); start one with "
-            "'ray start --head', or leave engine.address out to use this machine alone"
-        ) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(_why_not(place.address, error)) from None
     return ray
+
+
+def _why_not(address: str | None, error: Exception) -> str:
+    if address in (None, "local"):
+        return f"engine.backend is 'ray', but Ray cannot be started on this machine: {error}"
+    return (
+        f"engine.address is {address!r}, but no Ray cluster answers there ({error}); start one with "
+        "'ray start --head', or leave engine.address out to use this machine alone"
+    )
+
+
+def _check_answers(address: str | None) -> None:
+    """Ray itself would try for minutes."""
+    if address not in (None, "local", "auto"):
+        host, _, port = address.rpartition("://")[2].rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _let_workers_find_the_code() -> None:

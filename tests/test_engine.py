@@ -148,5 +148,5 @@ def test_the_bits_of_a_result_do_not_depend_on_the_backend(tmp_path):
 
 
 def test_an_unknown_backend_is_refused_and_not_taken_for_loky():
-    with pytest.raises(ValueError, match="ray"):
-        run_jobs(print, ["x"], backend="ray")
+    with pytest.raises(InputError, match="engine.backend is 'dask'; allowed: inline, loky, ray"):
+        run_jobs(print, ["x"], backend="dask")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import filelock
 import numpy as np
@@ -368,3 +369,48 @@ def test_what_a_run_does_not_hold_is_an_input_error(tmp_path):
     run = Store(tmp_path).put("a", recipe={}, record={}, tensors=TENSORS)
     with pytest.raises(InputError, match="averaged"):
         run.tensors("averaged")
+
+
+# A store on several machines
+
+
+def test_a_run_alone_keeps_others_out_and_is_heard_of_meanwhile(store):
+    with store.alone(KEY, beat=0.02):
+        path = Path(store.lock(KEY).lock_file)
+        before = path.stat().st_mtime_ns
+        with pytest.raises(filelock.Timeout):
+            store.lock(KEY).acquire(timeout=0.2)
+        assert path.stat().st_mtime_ns > before
+    with store.alone(KEY):
+        pass
+
+
+def test_a_holder_that_is_heard_of_is_waited_for_and_a_silent_one_is_passed_over(store):
+    """A machine that is gone cannot be had here; a lock whose holder never touches it is what it leaves behind."""
+    order = []
+
+    def wait(patience):
+        with store.alone(KEY, patience=patience):
+            order.append(patience)
+
+    with store.alone(KEY, beat=0.05):
+        waiting = threading.Thread(target=wait, args=(0.4,))
+        waiting.start()
+        waiting.join(timeout=1.5)
+        assert order == []
+    waiting.join()
+    held = store.lock(KEY)
+    with held:
+        wait(0.3)
+    assert order == [0.4, 0.3]
+
+
+def test_a_run_travels_as_files_and_one_changed_bit_is_refused(store, tmp_path):
+    run, other = put(store), Store(tmp_path / "other")
+    assert set(run.files()) == {*FILES, "run.json"}
+    damaged = {**run.files(), FILES[0]: run.files()[FILES[0]][:-1] + b"?"}
+    with pytest.raises(InputError, match=f"copy of run {KEY} .* damaged: .*{FILES[0]}"):
+        other.adopt(KEY, damaged)
+    assert other.keys() == [] and list(other.root.iterdir()) == []
+    adopted = other.adopt(KEY, run.files())
+    assert adopted.files() == run.files() == other.adopt(KEY, damaged).files(), "what is there stays"

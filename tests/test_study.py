@@ -491,7 +491,7 @@ def test_a_number_changed_by_hand_is_named_by_verify(trained, measured):
     ].iloc[0]
     runs_and_numbers = [problem for problem in problems(trained) if "provenance.json" not in problem]
     assert runs_and_numbers == []
-    path.write_text(before.replace(f"macro,f1,{row['value']!r},{row['run']}", f"macro,f1,0.987,{row['run']}"))
+    path.write_text(before.replace(f"macro,f1,{float(row['value'])!r},{row['run']}", f"macro,f1,0.987,{row['run']}"))
     assert path.read_text() != before
     [problem] = [problem for problem in problems(trained) if "provenance.json" not in problem]
     assert "0.987" in problem and row["run"] in problem and "RoS-KD" in problem
@@ -517,7 +517,8 @@ def test_status_tells_what_is_done_what_is_missing_and_how_long_it_takes(trained
 def test_status_estimates_before_anything_was_run(load_tiny, shared_folder):
     frame = load_tiny(shared_folder, seeds={"teachers": 5, "students": [55]}).status()
     assert not frame["done"].any() and (frame["seconds"] > 0).all() and np.isfinite(frame["seconds"]).all()
-    assert set(" ".join(frame["artefacts"]).split()) == set(ARTEFACTS)
+    # Table III is about tasks with several labels per image, and this study has none
+    assert set(" ".join(frame["artefacts"]).split()) == set(ARTEFACTS) - {"table3"}
 
 
 def test_histories_have_a_row_per_epoch(trained):
