@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PROFILE ?= demo
 DATA ?=
+PARTS ?=
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/ready-$(VERSION)
@@ -22,8 +23,8 @@ test: $(READY)
 	@$(BIN)/python -m pytest
 
 bench: $(READY)
-	@echo "== Side-by-side timings (minutes), written to benchmarks/results.md =="
-	@$(BIN)/python benchmarks/run.py
+	@echo "== Side-by-side timings (about an hour; PARTS=\"loop bank\" for some), written to benchmarks/results.md =="
+	@DATA="$(DATA)" $(BIN)/python benchmarks/run.py $(PARTS)
 
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks

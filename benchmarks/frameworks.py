@@ -56,7 +56,8 @@ def _torchdistill(task: Task, teachers: list[nn.Module]) -> Callable:
             "dataset_id": "train", "sampler": {"class_or_func": RandomSampler},
             "kwargs": {"batch_size": BATCH, "num_workers": 0, "drop_last": True},
         },
-        "teacher": {"requires_grad": False},
+        "teacher": {"requires_grad": False, "forward_proc": "forward_batch_only"},
+        "student": {"forward_proc": "forward_batch_only"},
         "optimizer": {"key": "SGD", "kwargs": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 2e-4}},
         "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {
             "kd": {"criterion": {"key": "KDLoss", "kwargs": criterion}, "weight": 1.0}}}},

@@ -17,7 +17,7 @@ from rosutils.probes import probe_loss
 
 
 STEPS, EPS = 10, 8 / 255
-POINTS = 9
+POINTS = 13
 
 
 def rows(folder: Path, *, images: int = 128) -> Iterator[Row]:
@@ -25,6 +25,11 @@ def rows(folder: Path, *, images: int = 128) -> Iterator[Row]:
     task = random_task(images, 32)
     batch = next(iter(Loader(task, task.split["train"], batch_size=images)))
     model = models.create("resnet18", 8, seed=0).eval()
+    with (
+        torch.no_grad()
+    ):  # as after training: loss-landscapes divides by the norm of each parameter, and some start at 0
+        for number, parameter in enumerate(model.parameters()):
+            parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
     yield from _attacks(model, batch)
     yield _surface(model, batch)
 
@@ -53,8 +58,9 @@ def _surface(model: nn.Module, batch) -> Row:
         return landscape.loss_surface(model, directions, landscape.square_grid(1.0, POINTS), batch, probe_loss)
 
     def theirs() -> np.ndarray:
-        return loss_landscapes.random_plane(model, metric, distance=1, steps=POINTS, normalization="filter")
+        options = {"distance": 1, "steps": POINTS, "normalization": "filter", "deepcopy_model": True}
+        return loss_landscapes.random_plane(model, metric, **options)
 
-    seconds = alternately(ours, theirs)
+    seconds = alternately(ours, theirs, rounds=3)
     what = f"a surface of {POINTS} x {POINTS} points on {len(batch.images)} images: ours against loss-landscapes"
     return Row(what, *seconds, seconds[1] / seconds[0])

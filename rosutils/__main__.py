@@ -1,4 +1,4 @@
-"""The command line: reproduce, prepare, status, verify. Exit status 0; 1: it ran and failed; 2: the input is wrong."""
+"""The command line: reproduce, prepare, plan, status, verify. Exit status 0; 1: it ran and failed; 2: the input is wrong."""
 
 import sys
 from collections.abc import Callable
@@ -120,22 +120,35 @@ def _print_table1(study) -> None:
 
 @main.command()
 @_study_options
+@click.option("--workers", type=click.IntRange(1), help="Runs made at once; by default as engine.workers says.")
+@click.option("--gpus", type=click.IntRange(1), help="The same by GPUs: engine.gpus_per_run of them for each run.")
+@_plain_errors
+def plan(profile: str, parameters: str, data: str | None, workers: int | None, gpus: int | None) -> None:
+    """Say what a profile will take: runs, what is shared, time, memory, disk; its images need not be there.
+
+    A few steps of each kind are timed on this machine (a minute or two). `status` compares the plan with what became of it.
+    """
+    from rosutils import planning
+
+    study = planning.load(profile, **_sections(parameters, data))
+    click.echo(study.watermark())
+    found = planning.make(study, workers=planning.workers(study, workers, gpus))
+    planning.save(found, planning.place(study))
+    for line in planning.describe(found):
+        click.echo(line)
+
+
+@main.command()
+@_study_options
 @_plain_errors
 def status(profile: str, parameters: str, data: str | None) -> None:
-    """Say which runs exist, which are missing, and how long the missing ones should take."""
+    """Say which runs exist, which are missing, how long these should take, and what was planned."""
+    from rosutils import progress
     from rosutils.study import Study
 
     study = Study.load(profile, **_sections(parameters, data))
-    frame = study.status()
-    for run in frame.itertuples():
-        state = f"done, took {run.seconds:.0f} s" if run.done else f"missing, about {run.seconds:.0f} s"
-        click.echo(f"{state:<24} {run.run}  ({run.key})")
-    missing = frame[~frame["done"]]
-    seconds = missing["seconds"].sum() / study.workers()
-    click.echo(
-        f"{len(frame) - len(missing)} of {len(frame)} runs of profile {study.parameters.profile} are done, {len(missing)} missing: "
-        f"about {seconds / 60:.1f} minutes on {study.workers()} workers"
-    )
+    for line in progress.describe(study, progress.status(study)):
+        click.echo(line)
 
 
 @main.command()

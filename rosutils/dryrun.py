@@ -11,7 +11,7 @@ from rosutils import sweeps
 from rosutils.artefacts import ARTEFACTS
 from rosutils.data import Task
 from rosutils.params import Source
-from rosutils.sources import folder_of
+from rosutils.sources import folder_of, split_lists
 from rosutils.store import digest
 from rosutils.study import Study
 
@@ -116,8 +116,8 @@ def _doubts(study: Unopened) -> Iterator[str]:
         place = _place(study, source)
         if source.source not in ("synthetic", "medmnist") and (place is None or not place.is_dir()):
             yield f"{name}: no images at {place or 'DATA=, which is not given'}"
-        for part, path in (source.lists or {}).items():
-            if not Path(path).is_file():
+        for part, path in (split_lists(source, study.root) or {}).items() if source.lists else ():
+            if not path.is_file():
                 yield f"{name}: the list of the {part} part, {path}, is not there"
         images = source.examples or KNOWN.get(source.source, (None,))[0]
         least = images and min(images, p.data.examples or images) * p.data.fractions[0] * _share(p.subsets)

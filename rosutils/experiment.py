@@ -251,26 +251,6 @@ class Experiment:
         generator = torch.Generator().manual_seed(self.parameters.seeds.data * 1009 + 4)
         return test[torch.randperm(len(test), generator=generator)[:count]].sort().values
 
-    def work(self, spec: RunSpec) -> float:
-        """The run's expected cost in images passed forward and back, weighted by the relative cost of the architecture."""
-        if spec.of is not None:
-            return self._probe_work(spec) * models.RELATIVE_COST[spec.architecture]
-        images = len(self.training_index(spec)) * self.parameters.training.epochs
-        cost = models.RELATIVE_COST[spec.architecture]
-        return images * cost * (0.3 if spec.role == "bank" else 1.0)
-
-    def _probe_work(self, spec: RunSpec) -> float:
-        attacks, landscape = self.parameters.attacks, self.parameters.landscape
-        test = len(self.task(spec.task).split["test"])
-        attacked, seen = min(attacks.examples or test, test), min(landscape.examples, test)
-        return {
-            "attack": 0.8 * attacked * len(attacks.norms) * (2 + attacks.steps),
-            "curve": 0.8 * attacked * len(attacks.curve_multiples) * (1 + attacks.steps),
-            "surface": 0.3 * seen * landscape.points**2,
-            "curvature": 3.0 * seen * (landscape.hessian_iterations + landscape.hessian_samples),
-            "agreement": 0.3 * len(self.task(spec.task).split["train"]),
-        }[spec.role]
-
 
 @lru_cache(maxsize=1)
 def _opened_here() -> dict[str, Examples]:

@@ -3,7 +3,6 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from rosutils import InputError
@@ -13,9 +12,6 @@ from rosutils import InputError
 ARCHITECTURES = {
     "resnet18": "fc", "resnet34": "fc", "resnet50": "fc", "mobilenet_v2": "classifier.1", "densenet121": "classifier",
 }  # fmt: skip
-
-# Training time of an image relative to ResNet-18, measured on one CPU thread at 32 px; orders the queue, longest first.
-RELATIVE_COST = {"resnet18": 1.0, "mobilenet_v2": 0.65, "resnet34": 1.8, "resnet50": 2.9, "densenet121": 2.1}
 
 # The rule for layout and precision. Images/s in training, batch 64, two threads of a CPU with bfloat16 units (AVX512_BF16),
 # at 32 and 64 px: plain, then channels-last, then channels-last in bfloat16:
@@ -79,6 +75,8 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
     """
     if architecture not in ARCHITECTURES:
         raise InputError(f"architecture '{architecture}' is unknown; allowed: {', '.join(ARCHITECTURES)}")
+    import torchvision  # here, since it takes as long as torch itself: most notebooks look at results and make no network
+
     path = ARCHITECTURES[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -95,6 +93,8 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
 
 def _load_imagenet(backbone: nn.Module, architecture: str) -> None:
     """ImageNet weights for everything but the last layer, whose size differs."""
+    import torchvision
+
     try:
         with torch.random.fork_rng(devices=[]):
             published = torchvision.models.get_model(architecture, weights="IMAGENET1K_V1", progress=False)

@@ -11,6 +11,7 @@ STATED = frozenset({
     "data.fractions", "subsets.count", "subsets.overlap", "teachers.architectures", "training.epochs", "training.batch_size",
     "training.learning_rate", "training.milestones", "training.momentum", "training.weight_decay", "distillation.student",
     "distillation.single_teacher", "distillation.temperature", "distillation.alpha", "distillation.averaging_start",
+    "attacks.eps", "landscape.clamp", "sweeps.runs",
 })  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import torchvision
 from torch import Tensor, nn
 
 import rosutils
@@ -170,6 +169,8 @@ def validate(experiment: Experiment, spec: RunSpec, model: nn.Module) -> dict:
 
 def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
+    import torchvision
+
     return {
         "rosutils": rosutils.__version__, "python": platform.python_version(), "torch": torch.__version__,
         "torchvision": torchvision.__version__,

@@ -1,6 +1,5 @@
 """From parameters to the runs that each table and figure needs; the settings of Table I as four knobs."""
 
-import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,13 +7,11 @@ from typing import Any, NamedTuple
 
 import joblib
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
-from rosutils import InputError, models, params, results, sweeps, training
+from rosutils import InputError, costs, params, results, sweeps
 from rosutils.artefacts import ARTEFACTS, needed_by, with_prerequisites
 from rosutils.data import Task
-from rosutils.distill import supervised_loss
 from rosutils.engine import Place, Transfer, run_jobs
 from rosutils.experiment import FORMAT, Experiment, RunSpec
 from rosutils.measurements import LABEL_NOISE, is_current, mark_current, rows_of
@@ -170,7 +167,7 @@ class Study(Experiment):
             run_jobs(
                 make_from if transfer else make_job, [(self.of(spec).json, spec) for spec in wanted],
                 backend=engine.backend, workers=self.workers(), threads=engine.threads, place=place, transfer=transfer,
-                costs=[self.of(spec).work(spec) for spec in wanted],
+                costs=[costs.relative(self.of(spec), spec) for spec in wanted],
                 description="probes" if len(roles) > 1 else f"{roles[0]}s",
             )  # fmt: skip
 
@@ -252,7 +249,8 @@ class Study(Experiment):
         parameters = self.parameters.model_dump(exclude={"engine": True, "data": {"root"}})
         data = {
             name: {"images": len(task.images), "groups": len(task.groups.unique()), "noise_rate": round(task.noise_rate, 4),
-                   "fingerprint": task.fingerprint, "source": task.card.get("source"), "raw": task.card.get("raw")}
+                   "fingerprint": task.fingerprint, "source": task.card.get("source"), "raw": task.card.get("raw"),
+                   "parts": task.card.get("parts")}
             for name, task in self.tasks().items()
         }  # fmt: skip
         found = [run for spec in self.unique(self.all_runs()) if (run := self.of(spec).run(spec))]
@@ -266,35 +264,3 @@ class Study(Experiment):
             "recipes": {key: about["recipe"] for key, about in runs.items()},
             "files": checksums(self.figures),
         }
-
-    def status(self) -> pd.DataFrame:
-        """Each run with its artefacts: done or missing, seconds it took or should take on one worker."""
-        needed = {artefact: {self.of(spec).key(spec) for spec in self.runs(artefact)} for artefact in ARTEFACTS}
-        rows = [
-            {"artefacts": " ".join(a for a in ARTEFACTS if key in needed[a]), "role": spec.role, "run": str(spec),
-             "key": key, "done": (run := self.of(spec).run(spec)) is not None,
-             "seconds": run.about()["record"]["seconds"] if run else float("nan"), "work": self.of(spec).work(spec)}
-            for spec in self.unique(self.all_runs()) for key in [self.of(spec).key(spec)]
-        ]  # fmt: skip
-        frame = pd.DataFrame(rows)
-        rate = self._seconds_per_work(frame)
-        return frame.assign(seconds=frame["seconds"].fillna(frame["work"] * rate).round(1)).drop(columns="work")
-
-    def _seconds_per_work(self, frame: pd.DataFrame) -> float:
-        """From finished training runs, or else from a few steps of a ResNet-18 timed now."""
-        done = frame[frame["done"] & frame["role"].isin(["teacher", "student"])]
-        if len(done):
-            return float(done["seconds"].sum() / done["work"].sum())
-        if frame["done"].all():
-            return float("nan")
-        spec = RunSpec("student", self.parameters.tasks[0], "resnet18", 0)
-        model = models.placed(models.create("resnet18", self.task(spec.task).n_classes, seed=0), self.device)
-        loader = self.loader(spec, self.training_index(spec)[: 4 * self.parameters.training.batch_size], shuffled=True)
-        options = {"epochs": 1, "learning_rate": 1e-4, "progress": False}
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.parameters.engine.threads)
-        training.fit(model, loader, supervised_loss, **options)  # the first steps pay for allocation
-        start = time.perf_counter()
-        training.fit(model, loader, supervised_loss, **options)
-        torch.set_num_threads(threads)
-        return (time.perf_counter() - start) / (len(loader) * loader.batch_size)

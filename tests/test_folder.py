@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 from rosutils import InputError, params, results, tables
-from rosutils.sources import open_source, prepare
+from rosutils.data import make_task
+from rosutils.sources import open_source, prepare, split_lists
+from rosutils.splits import PARTS
 from rosutils.study import Study
 
 
@@ -179,6 +181,19 @@ def test_equal_pixels_are_found_and_told_with_groups_and_labels(tmp_path):
     card = load(root).card
     expected = {"sets": 1, "images": 2, "across_groups": 0, "across_labels": 1, "listed": [["a.png", "c.png"]]}
     assert card["duplicates"] == expected and card["intensity"]["flat"] == 0
+
+
+def test_lists_of_a_split_are_found_in_ones_own_folder(tmp_path):
+    root = write(tmp_path / "mine", [f"{i}.png,{'xy'[i % 2]}" for i in range(8)], "image,label")
+    for part, numbers in {"train": range(5), "validation": [5], "test": [6, 7]}.items():
+        (root / f"{part}.txt").write_text("".join(f"{i}.png\n" for i in numbers))
+    section = params.source({"source": "folder", "lists": {part: f"{part}.txt" for part in PARTS}})
+    lists = split_lists(section, root)
+    assert lists["test"] == root / "test.txt"
+    task = make_task("mine", load(root), fractions=[0.7, 0.1, 0.2], noise=params.Noise(), seed=0, lists=lists)
+    assert {part: len(index) for part, index in task.split.items()} == {"train": 5, "validation": 1, "test": 2}
+    elsewhere = params.source({"source": "folder", "lists": {part: str(tmp_path / part) for part in PARTS}})
+    assert split_lists(elsewhere, root)["train"] == tmp_path / "train"
 
 
 # From a folder to a table, without a line of code

@@ -15,11 +15,13 @@ LAYERS = {
     1: "engine data sources bank readings sweeps bootstrap",
     2: "distill results",
     3: "experiment tables figures",
-    4: "artefacts probes",
-    5: "measurements runs verification",
+    4: "artefacts probes costs",
+    5: "measurements runs verification calibration",
     6: "inspection study report",
     7: "dryrun",
-    8: "__main__",
+    8: "planning",
+    9: "progress",
+    10: "__main__",
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
 FILES = sorted(FOLDER.rglob("*.py"))

@@ -197,16 +197,33 @@ def test_prepare_takes_the_options_of_a_source_and_leaves_bad_files_out_if_asked
 # What works
 
 
-def test_status_tells_what_is_missing_and_how_long_it_takes(tiny_sections, load_tiny, shared_folder):
-    study = load_tiny(shared_folder)
+def test_a_plan_is_told_and_status_compares_with_it(tiny_sections, load_tiny, tmp_path, monkeypatch):
+    from rosutils import planning
+    from rosutils.calibration import Rates
+
+    monkeypatch.setattr(planning, "calibrate", lambda steps, **options: Rates(dict.fromkeys(steps, 0.01), 1.0, 5e8))
+    study = load_tiny(tmp_path)
     count = len(study.unique(study.all_runs()))
+    text = yaml.safe_dump(tiny_sections(tmp_path))
+    before = run("status", "smoke", "-y", text)
+    assert before.exit_code == 0, before.output
+    lines = before.stdout.splitlines()
+    assert sum(line.startswith("missing ") for line in lines) == count
+    assert "lesion: student resnet18, exponential weights, seed 0  (student-resnet18-" in before.stdout
+    assert lines[-1] == (
+        f"0 of {count} runs of profile smoke are done, {count} missing; "
+        "how long they should take: python -m rosutils plan smoke"
+    )
+    planned = run("plan", "smoke", "-y", text, "--workers", "2")
+    assert planned.exit_code == 0, planned.output
+    assert f"in all     {count:>6}" in planned.stdout and "on 2 workers" in planned.stdout
+    after = run("status", "smoke", "-y", text)
+    assert f"{count} missing: about " in after.stdout.splitlines()[-1]
+
+
+def test_a_plan_for_workers_and_gpus_at_once_is_refused(tiny_sections, shared_folder):
     text = yaml.safe_dump(tiny_sections(shared_folder))
-    result = run("status", "smoke", "-y", text)
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert len(lines) == count + 1 and all(line.startswith("missing, about ") for line in lines[:-1])
-    assert "lesion: student resnet18, exponential weights, seed 0  (student-resnet18-" in result.stdout
-    assert lines[-1].startswith(f"0 of {count} runs of profile smoke are done, {count} missing: about ")
+    assert_refused(run("plan", "smoke", "-y", text, "--workers", "2", "--gpus", "2"), "--workers and --gpus")
 
 
 def test_a_training_that_diverges_is_status_1_and_one_line(tiny_sections, shared_folder):

@@ -41,7 +41,9 @@ def test_every_rosutils_command_is_understood(command):
     name, *arguments = words(command)[3:]
     with main.commands[name].make_context(name, arguments) as context:
         profile = context.params.get("profile")
-        assert profile is None or (FOLDER / f"{profile}.yaml").is_file()
+        assert (
+            profile is None or (ROOT / profile if profile.endswith(".yaml") else FOLDER / f"{profile}.yaml").is_file()
+        )
 
 
 def test_the_status_command_runs(tmp_path):

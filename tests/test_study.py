@@ -483,6 +483,13 @@ def test_results_are_written_anew_when_runs_have_come_or_somebody_changed_them(t
     assert path.read_bytes() == before
 
 
+def test_provenance_tells_the_parts_of_the_split_with_the_checksums_of_their_lists(trained):
+    parts = trained.provenance()["data"]["lesion"]["parts"]
+    split = trained.task("lesion").split
+    assert {part: facts["images"] for part, facts in parts.items()} == {part: len(split[part]) for part in split}
+    assert len({facts["sha256"] for facts in parts.values()}) == len(parts)
+
+
 def test_a_number_changed_by_hand_is_named_by_verify(trained, measured):
     path = trained.output / "results.csv"
     before = path.read_text()
@@ -498,27 +505,7 @@ def test_a_number_changed_by_hand_is_named_by_verify(trained, measured):
     path.write_text(before)
 
 
-# Status
-
-
-def test_status_tells_what_is_done_what_is_missing_and_how_long_it_takes(trained):
-    whole = trained.status().set_index("key")
-    assert whole.index.is_unique and len(whole) == len(trained.unique(trained.all_runs()))
-    frame = whole[whole["artefacts"].str.split().map(lambda names: "table1" in names)]
-    chest_missing = frame[~frame["done"]]
-    assert frame.loc[~frame["run"].str.startswith("chest"), "done"].all()
-    # Missing: the two full-set teachers of the chest task, their banks, and Baselines II, III, III-subset and IV.
-    assert chest_missing["role"].value_counts().to_dict() == {"student": 4, "teacher": 2, "bank": 2}
-    assert (chest_missing["seconds"] > 0).all()
-    for key, row in frame[frame["done"]].iterrows():
-        assert row["seconds"] == pytest.approx(trained.store.get(key).about()["record"]["seconds"], abs=0.051)
-
-
-def test_status_estimates_before_anything_was_run(load_tiny, shared_folder):
-    frame = load_tiny(shared_folder, seeds={"teachers": 5, "students": [55]}).status()
-    assert not frame["done"].any() and (frame["seconds"] > 0).all() and np.isfinite(frame["seconds"]).all()
-    # Table III is about tasks with several labels per image, and this study has none
-    assert set(" ".join(frame["artefacts"]).split()) == set(ARTEFACTS) - {"table3"}
+# Histories
 
 
 def test_histories_have_a_row_per_epoch(trained):

@@ -11,7 +11,7 @@ import numpy as np
 import PIL
 
 from rosutils import InputError, decoding
-from rosutils.params import Source
+from rosutils.params import ROOT, Source
 from rosutils.sources import cache, chest_film, dermoscopy, filling, folder, isic2019, medmnist, nih, synthetic
 from rosutils.sources.raw import MISSING, NO_ROW, SHOWN, TWICE, Raw, look_through
 
@@ -73,11 +73,16 @@ def folder_of(section, root: str | Path) -> Path:
 def split_lists(section, root: str | Path | None) -> dict[str, Path] | None:
     """The list files of a source's split: the user's, a publisher's in the raw folder, or None where it needs none.
 
-    Raises InputError naming the files that the raw folder lacks.
+    The user's are taken from the raw folder where they are there, or else from the project's. Raises InputError naming
+    the files that the raw folder lacks.
     """
-    if section.lists or section.source != "nih" or section.split not in nih.LISTS:
-        return section.lists
-    raw, names = folder_of(section, root), nih.LISTS[section.split]
+    raw = None if root is None else folder_of(section, root)
+    if section.lists:
+        inside = {part: raw / path if raw else Path(path) for part, path in section.lists.items()}
+        return {part: inside[part] if inside[part].is_file() else ROOT / path for part, path in section.lists.items()}
+    if raw is None or section.source != "nih" or section.split not in nih.LISTS:
+        return None
+    names = nih.LISTS[section.split]
     for place in nih.LIST_FOLDERS[section.split]:
         if all((raw / place / name).is_file() for name in names.values()):
             return {part: raw / place / name for part, name in names.items()}

@@ -1,0 +1,87 @@
+"""Notebooks run side by side: in their order where it matters, stopped together, told plainly."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import nbformat
+import psutil
+import pytest
+
+from rosutils.notebooks import NotebookError, run_all
+from rosutils.study import Study
+
+
+def notebook(folder, name, source):
+    cells = [nbformat.v4.new_code_cell("", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(source)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(book, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+WRITE = "import os; from pathlib import Path; Path(f'{word}.txt').write_text(os.environ['OMP_NUM_THREADS'])"
+
+
+def test_the_last_notebook_runs_after_all_others_with_the_parameters_and_threads_given(tmp_path):
+    books = [notebook(tmp_path, f"{number}", WRITE.replace("{word}", f"{number}{{word}}")) for number in range(2)]
+    books.append(notebook(tmp_path, "2", "import os; print(sorted(n for n in os.listdir() if n.endswith('.txt')))"))
+    run_all(tmp_path / "out", {"word": "x"}, threads=1, notebooks=books)
+    executed = [nbformat.read(tmp_path / "out" / f"{number}.ipynb", as_version=4) for number in range(3)]
+    assert executed[2].cells[-1].outputs[0].text == "['0x.txt', '1x.txt']\n"
+    assert (tmp_path / "0x.txt").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    "source, named, status",
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero", 1),
+        ("from rosutils import InputError\nraise InputError('alpha is 7')", "InputError: alpha is 7", 2),
+        ("import os; os._exit(1)", "its kernel died", 1),
+    ],
+)
+def test_a_notebook_that_stops_is_named_and_ends_the_others(tmp_path, source, named, status):
+    sleeping = notebook(tmp_path, "0_sleeps", "import time; time.sleep(600)")
+    books = [sleeping, notebook(tmp_path, "1_stops", source), notebook(tmp_path, "9_report", "open('report', 'w')")]
+    before = kernels()
+    with pytest.raises(NotebookError, match=f"1_stops.ipynb.*{named}.*see .*1_stops.ipynb") as error:
+        run_all(tmp_path / "out", {}, threads=1, notebooks=books)
+    assert error.value.status == status
+    assert not (tmp_path / "report").exists()
+    waited = time.monotonic() + 20  # a kernel looks every second whether its parent is there
+    while kernels() - before and time.monotonic() < waited:
+        time.sleep(0.2)
+    assert kernels() - before == set()
+
+
+def test_a_process_that_is_killed_ends_the_command_and_not_a_wait_without_end(tmp_path):
+    books = [notebook(tmp_path, "0", "import os; os.kill(os.getppid(), 9)"), notebook(tmp_path, "9", "")]
+    with pytest.raises(NotebookError, match="process was killed"):
+        run_all(tmp_path / "out", {}, threads=1, notebooks=books)
+
+
+def test_of_notebooks_that_want_the_results_at_once_one_measures(load_tiny, tmp_path, monkeypatch):
+    measured, measure = [], Study.measure
+
+    def slowly(study):
+        measured.append(study)
+        time.sleep(0.3)
+        return measure(study)
+
+    study = load_tiny(tmp_path)
+    study.ensure(study.teachers("lesion", "full")[:1])
+    monkeypatch.setattr(Study, "measure", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        tables = list(pool.map(lambda _: load_tiny(tmp_path).results(), range(3)))
+    assert len(measured) == 1
+    assert all(table.equals(tables[0]) for table in tables)
+
+
+def kernels():
+    """The kernels that run below this process, and those that nobody waits for."""
+    here = {process.pid for process in psutil.Process().children(recursive=True)}
+    found = psutil.process_iter(["cmdline", "ppid"])
+    return {
+        p.pid
+        for p in found
+        if "ipykernel_launcher" in (p.info["cmdline"] or []) and (p.pid in here or p.info["ppid"] == 1)
+    }
