@@ -146,7 +146,8 @@ def _training(p, spec: RunSpec, size: Sizes) -> dict[tuple[str, int], float]:
     section = p.training
     batches = size.trained_on // section.batch_size
     kind = {"none": "supervised", "reinforced": "reinforced"}.get(spec.weighting, "distilled")
-    seen, checkpoints = size.validation * section.epochs + size.validation + size.test, section.epochs
+    seen = size.validation * section.epochs + size.validation + size.test
+    checkpoints = section.epochs if p.engine.checkpoint_seconds == 0 else 0.0  # short runs write none, long ones few
     if spec.weighting == "exponential":
         averaged = section.epochs - p.distillation.averaging_start
         again = size.trained_on if p.distillation.refresh_batchnorm else 0

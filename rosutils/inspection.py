@@ -1,18 +1,20 @@
 """What notebooks and report show of a study: its tables, surfaces, paths, attack checks, intervals over test groups."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from rosutils import InputError, bootstrap, landscape, tables
+from rosutils import InputError, attacks, bootstrap, landscape, tables
 from rosutils.artefacts import COMPARED, SAME_TEACHERS, fig4
 from rosutils.attacks import classification_loss, self_checks
-from rosutils.measurements import logits_of, thresholds_of
+from rosutils.measurements import is_current, logits_of, mark_current, thresholds_of
 from rosutils.probes import probe_loss, test_batch
 from rosutils.results import PRINTED_AVERAGE, SETTINGS
+from rosutils.store import digest
 
 
 CHECKED_IMAGES = 64
@@ -68,7 +70,27 @@ def paths(study, task: str, *, steps: int = 21) -> dict[str, np.ndarray]:
 
 
 def attack_checks(study) -> pd.DataFrame:
-    """The self-checks of the attacks on both models of Table II, for each task and norm: task, setting, norm, check, ..."""
+    """The self-checks of the attacks on both models of Table II, for each task and norm: task, setting, norm, check, ...
+
+    They are kept beside results.csv and made again where models, images or attacks are others.
+    """
+    path, made_from = study.output / "attack_checks.csv", _checked_models(study)
+    if not is_current(path, made_from):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_attacks(study).to_csv(path, index=False)
+        mark_current(path, made_from)
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def _checked_models(study) -> str:
+    """A digest of all that decides the checks: the models, the images, the attacks and their code."""
+    seed, settings = study.parameters.seeds.students[0], ("Baseline I", *SAME_TEACHERS)
+    specs = [study.student(task, setting, seed) for task in study.parameters.tasks for setting in settings]
+    models = [study.run(spec).about()["checksums"] if study.run(spec) else study.key(spec) for spec in specs]
+    return digest([models, study.parameters.attacks.model_dump(), CHECKED_IMAGES, Path(attacks.__file__).read_text()])
+
+
+def _check_attacks(study) -> pd.DataFrame:
     section, seed, tables = study.parameters.attacks, study.parameters.seeds.students[0], []
     count = min(section.examples or CHECKED_IMAGES, CHECKED_IMAGES)
     for task in study.parameters.tasks:

@@ -19,7 +19,9 @@ def status(study: Study) -> pd.DataFrame:
     plan, artefacts = planning.read(planning.place(study)), planning.artefacts_of(study)
     planned = {} if plan is None else dict(zip(plan.runs["run"], plan.runs["seconds"], strict=True))
     rows = []
-    for spec in study.unique(study.all_runs()):
+    specs = study.unique(study.all_runs())
+    study.check_batches(specs)
+    for spec in specs:
         there = study.of(spec)
         run, key = there.run(spec), there.key(spec)
         taken = run.about()["record"]["seconds"] if run else np.nan

@@ -84,7 +84,8 @@ def _train(experiment: Experiment, spec: RunSpec, progress: bool) -> tuple[dict,
         history = training.fit(
             model, loader, loss, epochs=section.epochs, learning_rate=section.learning_rate, milestones=section.milestones,
             momentum=section.momentum, weight_decay=section.weight_decay, seed=spec.seed, after_epoch=watch,
-            stateful=watch.stateful, checkpoint=experiment.store.checkpoint(experiment.key(spec)), progress=progress,
+            stateful=watch.stateful, checkpoint=experiment.store.checkpoint(experiment.key(spec)),
+            checkpoint_seconds=experiment.parameters.engine.checkpoint_seconds, progress=progress,
         )  # fmt: skip
     reported = watch.best.model if watch.best else model
     tensors = {"weights": reported.state_dict(), "logits": _logits(experiment, spec, reported)}

@@ -151,12 +151,16 @@ class Study(Experiment):
         """Those of the runs that the store does not hold, each once."""
         return [spec for spec in self.unique(runs) if self.of(spec).run(spec) is None]
 
+    def check_batches(self, runs: Iterable[RunSpec]) -> None:
+        """Raises InputError where a batch is larger than what a run is trained on: before hours of training, not after."""
+        for spec in runs:
+            if spec.role in ("teacher", "student"):
+                self.of(spec).loader(spec, self.of(spec).training_index(spec), shuffled=True)
+
     def ensure(self, runs: Sequence[RunSpec]) -> None:
         """Make the missing ones of the runs and what they need: teachers, banks, students, probes; longest first."""
         missing = self.missing(with_prerequisites(runs))
-        for spec in missing:  # a batch too large is told before hours of training
-            if spec.role in ("teacher", "student"):
-                self.of(spec).loader(spec, self.of(spec).training_index(spec), shuffled=True)
+        self.check_batches(missing)
         engine = self.parameters.engine
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
         transfer = (

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def fit(
     weight_decay: float = 2e-4,
     seed: int = 0,
     checkpoint: Path | None = None,
+    checkpoint_seconds: float = 0.0,
     stateful: Mapping[str, nn.Module] | None = None,
     after_epoch: Callable | None = None,
     progress: bool = True,
@@ -37,12 +39,12 @@ def fit(
     `loss_fn(model, batch)` returns a scalar; `loader.set_epoch(epoch)` (from 0) fixes an epoch's order and views. The
     learning rate falls by `decay` after each of the `milestones` (in finished epochs). `after_epoch(model, epoch)` may return
     columns for the history. With a `checkpoint` path the state of `model`, the optimiser and every module in `stateful`
-    is kept after each epoch, and training resumes from it with the same bits. Raises FloatingPointError where the loss
-    is not finite, and InputError for a damaged checkpoint.
+    is kept after each epoch that ends `checkpoint_seconds` or more after the last was kept, and training resumes from it
+    with the same bits. Raises FloatingPointError where the loss is not finite, and InputError for a damaged checkpoint.
     """
     optimizer = sgd(model, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
     modules = {"model": model, **(stateful or {})}
-    history = _resume(checkpoint, modules, optimizer)
+    history, kept = _resume(checkpoint, modules, optimizer), time.monotonic()
     bar = tqdm(total=epochs, initial=len(history), unit="epoch", disable=not progress, leave=False)
     for epoch in range(len(history), epochs):
         rate = learning_rate * decay ** sum(epoch >= milestone for milestone in milestones)
@@ -56,8 +58,9 @@ def fit(
             )
         columns = after_epoch(model, epoch) if after_epoch else None
         history.append({"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **(columns or {})})
-        if checkpoint is not None:
+        if checkpoint is not None and time.monotonic() - kept >= checkpoint_seconds:
             _save(checkpoint, modules, optimizer, history)
+            kept = time.monotonic()
         bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         bar.update()
     bar.close()

@@ -1,6 +1,7 @@
 """What notebooks and report show: tables under their names, surfaces, paths, checks, intervals over test groups."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -39,6 +40,16 @@ def test_the_checks_are_made_for_each_task_setting_and_norm(probed):
     assert len(cases) == 2 * 2 * 3 and set(cases) == {9}
     assert found.loc[found["check"] == "eps 0 is the identity", "passed"].all()
     assert found.loc[found["check"] == "measured norms never exceed eps", "passed"].all()
+
+
+def test_checks_are_kept_and_made_again_for_other_attacks(probed, monkeypatch):
+    before, made = inspection.attack_checks(probed), []
+    monkeypatch.setattr(inspection, "_check_attacks", lambda study: made.append(1) or before)
+    pd.testing.assert_frame_equal(inspection.attack_checks(probed), before)
+    assert made == [] and before["passed"].dtype == bool
+    monkeypatch.setattr(probed.parameters.attacks, "steps", probed.parameters.attacks.steps + 1)
+    inspection.attack_checks(probed)
+    assert made == [1]
 
 
 def test_intervals_over_groups_hold_the_difference_they_are_about(probed):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -195,6 +196,17 @@ def test_training_leaves_the_global_generator_as_it_was():
 
 def averaging(average):
     return lambda model, epoch: update_average(average, model, epoch) or {"note": epoch * 0.1}
+
+
+def test_a_checkpoint_is_left_out_where_the_last_is_young(tmp_path, monkeypatch):
+    clock, saved = (
+        iter([0.0, 1.0, 3.0, 3.5, 4.0, 6.0, 6.5]),
+        [],
+    )  # the start, the ends of epochs, the time of a checkpoint
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(training, "_save", lambda path, modules, optimizer, history: saved.append(len(history)))
+    trained(checkpoint=tmp_path / "run.safetensors", checkpoint_seconds=2.0, epochs=4)
+    assert saved == [2, 4]
 
 
 def test_a_run_with_a_checkpoint_equals_one_without(tmp_path):
