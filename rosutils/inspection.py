@@ -1,6 +1,7 @@
 """What notebooks and report show of a study: its tables, surfaces, paths, attack checks, intervals over test groups."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,14 +60,42 @@ def surfaces(study, task: str) -> list[dict]:
 
 
 def paths(study, task: str, *, steps: int = 21) -> dict[str, np.ndarray]:
-    """The loss [steps] on the straight line from Baseline III to RoS-KD, for each student seed."""
-    batch, found = test_batch(study, task, study.parameters.landscape.examples), {}
-    for seed in study.parameters.seeds.students:
-        start, end = (
-            study.model(study.student(task, name, seed), averaged=name == "RoS-KD") for name in COMPARED
-        )  # fmt: skip
-        found[f"seed {seed}"] = landscape.path(start, end, batch, probe_loss, steps=steps)
-    return found
+    """The loss [steps] on the straight line from Baseline III to RoS-KD, for each student seed; kept beside results.csv."""
+    seeds, count = study.parameters.seeds.students, study.parameters.landscape.examples
+    specs = [study.student(task, name, seed) for seed in seeds for name in COMPARED]
+    code = Path(landscape.__file__).with_name("line.py").read_text()
+
+    def make() -> pd.DataFrame:
+        batch, models = test_batch(study, task, count), map(partial(_model_of, study), specs)
+        ends = zip(models, models, strict=True)
+        return pd.DataFrame({
+            f"seed {seed}": landscape.path(start, end, batch, probe_loss, steps=steps)
+            for seed, (start, end) in zip(seeds, ends, strict=True)
+        })  # fmt: skip
+
+    found = _kept(study, f"path_{task}", [_checksums(study, specs), count, steps, code], make)
+    return {seed: found[seed].to_numpy() for seed in found}
+
+
+def _model_of(study, spec):
+    """The model of a student of COMPARED in the state that its setting reports."""
+    return study.model(spec, averaged=spec.weighting == "exponential")
+
+
+def _kept(study, name: str, made_from: list, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A table beside results.csv, made again where what it is made from is another."""
+    path, made_from = study.output / f"{name}.csv", digest(made_from)
+    if not is_current(path, made_from):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make().to_csv(path, index=False)
+        mark_current(path, made_from)
+    return pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
+
+
+def _checksums(study, specs: list) -> list:
+    """What tells one finished student from another."""
+    runs = {spec: study.run(spec) for spec in specs}
+    return [run.about()["checksums"] if run else study.key(spec) for spec, run in runs.items()]
 
 
 def attack_checks(study) -> pd.DataFrame:
@@ -74,20 +103,11 @@ def attack_checks(study) -> pd.DataFrame:
 
     They are kept beside results.csv and made again where models, images or attacks are others.
     """
-    path, made_from = study.output / "attack_checks.csv", _checked_models(study)
-    if not is_current(path, made_from):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _check_attacks(study).to_csv(path, index=False)
-        mark_current(path, made_from)
-    return pd.read_csv(path, keep_default_na=False)
-
-
-def _checked_models(study) -> str:
-    """A digest of all that decides the checks: the models, the images, the attacks and their code."""
     seed, settings = study.parameters.seeds.students[0], ("Baseline I", *SAME_TEACHERS)
     specs = [study.student(task, setting, seed) for task in study.parameters.tasks for setting in settings]
-    models = [study.run(spec).about()["checksums"] if study.run(spec) else study.key(spec) for spec in specs]
-    return digest([models, study.parameters.attacks.model_dump(), CHECKED_IMAGES, Path(attacks.__file__).read_text()])
+    section, code = study.parameters.attacks.model_dump(), Path(attacks.__file__).read_text()
+    made_from = [_checksums(study, specs), section, CHECKED_IMAGES, code]
+    return _kept(study, "attack_checks", made_from, lambda: _check_attacks(study))
 
 
 def _check_attacks(study) -> pd.DataFrame:

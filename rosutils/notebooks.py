@@ -1,5 +1,6 @@
 """The notebooks executed through papermill: independent ones side by side, the report after all others."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -33,6 +34,7 @@ def run_all(folder: Path, parameters: dict, *, threads: int, notebooks: Sequence
     """
     *independent, report = sorted(FOLDER.glob("[0-9]*.ipynb")) if notebooks is None else notebooks
     folder.mkdir(parents=True, exist_ok=True)
+    independent.sort(key=lambda path: -_seconds_last_time(folder / path.name))
     workers = min(SIDE_BY_SIDE, os.cpu_count() or 1, max(1, len(independent)))
     context = multiprocessing.get_context("forkserver")  # papermill is imported once, in the server
     context.set_forkserver_preload(["papermill"])
@@ -50,6 +52,14 @@ def run_all(folder: Path, parameters: dict, *, threads: int, notebooks: Sequence
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _seconds_last_time(executed: Path) -> float:
+    """How long a notebook took when it was last executed to its end, or 0: the longest goes first."""
+    try:
+        return float(json.loads(executed.read_text())["metadata"]["papermill"]["duration"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _finish(calls: list[Future], bar: tqdm) -> None:

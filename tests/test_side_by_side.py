@@ -1,5 +1,6 @@
 """Notebooks run side by side: in their order where it matters, stopped together, told plainly."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +8,7 @@ import nbformat
 import psutil
 import pytest
 
+from rosutils import notebooks
 from rosutils.notebooks import NotebookError, run_all
 from rosutils.study import Study
 
@@ -85,3 +87,18 @@ def kernels():
         for p in found
         if "ipykernel_launcher" in (p.info["cmdline"] or []) and (p.pid in here or p.info["ppid"] == 1)
     }
+
+
+def test_what_took_longest_last_time_goes_first(tmp_path, monkeypatch):
+    last, order = {"0": 1.5, "1": 9.0, "2": None}, []
+    for name, seconds in last.items():
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"metadata": {"papermill": {"duration": seconds}}}))
+    (tmp_path / "3.ipynb").write_text("cut off")
+    found = {name: notebooks._seconds_last_time(tmp_path / f"{name}.ipynb") for name in "01234"}
+    assert found == {"0": 1.5, "1": 9.0, "2": 0.0, "3": 0.0, "4": 0.0}
+    monkeypatch.setattr(notebooks, "_finish", lambda calls, bar: order.append(len(calls)))
+    monkeypatch.setattr(
+        notebooks.ProcessPoolExecutor, "submit", lambda pool, function, path, *rest: order.append(path.stem)
+    )
+    run_all(tmp_path, {}, threads=1, notebooks=[tmp_path / f"{number}.ipynb" for number in range(4)])
+    assert order == ["1", "0", "2", 3, "3", 1]
