@@ -89,7 +89,7 @@ def _kept(study, name: str, made_from: list, make: Callable[[], pd.DataFrame]) -
         path.parent.mkdir(parents=True, exist_ok=True)
         make().to_csv(path, index=False)
         mark_current(path, made_from)
-    return pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
+    return pd.read_csv(path, keep_default_na=False)
 
 
 def _checksums(study, specs: list) -> list:
