@@ -42,12 +42,12 @@ def test_the_checks_are_made_for_each_task_setting_and_norm(probed):
     assert found.loc[found["check"] == "measured norms never exceed eps", "passed"].all()
 
 
-def test_checks_are_kept_and_made_again_for_other_attacks(probed, monkeypatch):
+def test_checks_are_kept_and_made_again_for_other_images(probed, monkeypatch):
     before, made = inspection.attack_checks(probed), []
     monkeypatch.setattr(inspection, "_check_attacks", lambda study: made.append(1) or before)
     pd.testing.assert_frame_equal(inspection.attack_checks(probed), before)
     assert made == [] and before["passed"].dtype == bool
-    monkeypatch.setattr(probed.parameters.attacks, "steps", probed.parameters.attacks.steps + 1)
+    monkeypatch.setattr(inspection, "CHECKED_IMAGES", inspection.CHECKED_IMAGES - 1)
     inspection.attack_checks(probed)
     assert made == [1]
 
