@@ -165,7 +165,13 @@ def own_folder(root, n=3000):
 def start(raw, out):
     command = [sys.executable, "-m", "rosutils", "prepare", "folder", "--raw", raw, "--size", 24, "--out", out]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+    return subprocess.Popen(
+        start_new_session=True,
+        args=list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
 
 
 def contents(folder):
@@ -189,7 +195,8 @@ def test_killed_at_ten_random_moments_it_ends_with_the_bytes_of_an_unbroken_run(
         process = start(raw, tmp_path / "broken")
         wait_until_it_decodes(process, tmp_path / "broken")
         time.sleep(moments.uniform(0, 0.6) * took)
-        process.send_signal(signal.SIGKILL)
+        # The whole group: a worker that outlives its parent may wait for it for ever, with the pipe's end in its hand.
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     final = start(raw, tmp_path / "broken")
     assert "3,000 images at 24 px" in final.communicate()[0].decode() and final.returncode == 0
