@@ -44,4 +44,4 @@ def rows(folder: Path) -> Iterator[Row]:
             for this, against, first, second, times in data_path.compare(
                 source, Path(os.environ["DATA"]), PIXELS, folder / source, 3
             ):
-                yield Row(f"{against} against {this}", second, first, times)
+                yield Row(f"{this}; ours: {against}", second, first, times)

@@ -25,9 +25,8 @@ def rows(folder: Path, *, images: int = 128) -> Iterator[Row]:
     task = random_task(images, 32)
     batch = next(iter(Loader(task, task.split["train"], batch_size=images)))
     model = models.create("resnet18", 8, seed=0).eval()
-    with (
-        torch.no_grad()
-    ):  # as after training: loss-landscapes divides by the norm of each parameter, and some start at 0
+    # As after training: loss-landscapes divides by the norm of each parameter, and some start at 0.
+    with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
             parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
     yield from _attacks(model, batch)

@@ -101,10 +101,8 @@ def memory(experiment: Experiment, spec: RunSpec, size: Sizes, n_classes: int = 
     p = experiment.parameters
     bank = FLOAT * n_classes * p.training.epochs * size.train
     whole, image = weights(spec.architecture), activations(spec.architecture, p.data.pixels)
-    if spec.role in (
-        "teacher",
-        "student",
-    ):  # weights, gradients, momentum, perhaps an average; banks as read and stacked
+    # Weights, gradients, momentum, perhaps an average; banks as read and stacked.
+    if spec.role in ("teacher", "student"):
         networks = (4 if spec.weighting == "exponential" else 3) * whole
         return networks + image * p.training.batch_size + 2 * len(spec.teachers) * bank
     if spec.role in ("attack", "curve"):

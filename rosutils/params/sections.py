@@ -159,9 +159,8 @@ class Engine(Section):
     address: str | None = None  # of a Ray cluster: null or local for this machine alone, auto for the one it belongs to
     gpus_per_run: Annotated[float, Field(ge=0)] = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
     retries: Annotated[int, Field(ge=0)] = 3  # of a run whose worker or machine Ray has lost
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = (
-        0.0  # an interruption costs so much at most, or an epoch if that is longer
-    )
+    # An interruption costs so much at most, and the epoch in which it comes.
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
     shared_store: bool = True  # false: machines share no files; runs travel, and the driver alone writes the store
     store: str = "runs"
     artefacts: str = "figures"

@@ -79,10 +79,11 @@ def _where(rows: pd.DataFrame) -> str:
 
 def _patients(entries: pd.DataFrame) -> np.ndarray:
     patients = entries["Patient ID"]
-    wrong = ~patients.str.fullmatch(r"[0-9]+")
+    texts, distinct = pd.factorize(patients)  # each patient has several films
+    wrong = ~distinct.str.fullmatch(r"[0-9]+")[texts]
     if wrong.any():
         raise InputError(
             f"{_where(entries[wrong])}: the Patient ID {patients[wrong].iloc[0]!r} is not a whole number; "
             "download the data entry file again"
         )
-    return patients.astype(np.int64).to_numpy()
+    return distinct.astype(np.int64).to_numpy()[texts]
