@@ -178,7 +178,7 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 def describe(plan: Plan) -> Iterator[str]:
     """A plan for people, a line each."""
     runs, about, seconds = plan.runs, plan.about, plan.seconds()
-    yield f"{'needed for':<11}{'runs':>6}{'shared':>8}{'to make':>9}{'work':>10}  (work: seconds of one worker)"
+    yield f"{'needed for':<11}{'runs':>6}{'shared':>8}{'to make':>9}{'work':>12}  (work: seconds of one worker)"
     names = runs["artefacts"].str.split()
     for artefact in ARTEFACTS:
         own = runs[names.map(lambda found, artefact=artefact: artefact in found)]
@@ -200,7 +200,7 @@ def describe(plan: Plan) -> Iterator[str]:
 def _line(name: str, runs: pd.DataFrame, shared: int) -> str:
     missing = runs[~runs["done"]]
     work = duration(missing["seconds"].sum())
-    return f"{name:<11}{len(runs):>6}{shared:>8}{len(missing):>9}{work:>10}"
+    return f"{name:<11}{len(runs):>6}{shared:>8}{len(missing):>9}{work:>12}"
 
 
 def _workers(about: dict[str, Any]) -> str:
