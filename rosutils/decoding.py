@@ -68,13 +68,14 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 def decode_into(
     file: Path, chunk: int, offset: int, paths: Sequence[str], pixels: int, mode: str, parent: int
 ) -> dict:  # fmt: skip
-    """Decode a chunk of files into its place in `file`, from byte `offset` on: {"chunk", "found", "sha256" of its bytes}.
+    """Decode a chunk of files into its place in `file`, from byte `offset` on: {"chunk", "stamp", "found", "sha256" of its bytes}.
 
     "found" has [width, height, mode] of each file, or [why] for one that cannot be read, which leaves zeros. `parent`
     is the process that asks for it.
     """
     if parent not in (os.getpid(), os.getppid()):
         os._exit(1)  # who asked was killed: nobody waits for this, and the next attempt may be writing already
+    before = stamp(paths)  # a file that is replaced meanwhile is then decoded again
     block = np.zeros((len(paths), CHANNELS[mode], pixels, pixels), np.uint8)
     found: list[list] = []
     for place, path in zip(block, paths, strict=True):
@@ -86,7 +87,20 @@ def decode_into(
     with open(file, "r+b") as opened:
         opened.seek(offset)
         opened.write(block)
-    return {"chunk": chunk, "found": found, "sha256": hashlib.sha256(block).hexdigest()}
+    return {"chunk": chunk, "stamp": before, "found": found, "sha256": hashlib.sha256(block).hexdigest()}
+
+
+def stamp(paths: Sequence[str]) -> str:
+    """Changes when one of the files is another, or has been written since."""
+    return hashlib.sha256(repr([(path, *_size_and_time(path)) for path in paths]).encode()).hexdigest()
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def why_unreadable(path: Path, error: Exception) -> str:

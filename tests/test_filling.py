@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rosutils import InputError
+from rosutils import InputError, decoding
 from rosutils.decoding import decode
 from rosutils.params import ROOT
 from rosutils.sources import cache, filling, prepare
@@ -36,7 +36,7 @@ def small_chunks(monkeypatch):
 
 
 def fill(tmp_path, paths, **options):
-    return filling.decode_all(paths, 8, "L", to=tmp_path / "images.npy", title="", **options)
+    return filling.decode_all(list(map(str, paths)), 8, "L", to=tmp_path / "images.npy", title="", **options)
 
 
 def count_calls(monkeypatch) -> list:
@@ -110,6 +110,23 @@ def test_what_was_done_is_not_done_again_and_what_was_bad_or_has_changed_is(tmp_
     calls.clear()
     again = fill(tmp_path, paths)
     assert calls == [] and again == decoded
+
+
+def test_a_file_replaced_while_it_was_decoded_is_decoded_again(tmp_path, paths, small_chunks, monkeypatch):
+    real = decoding.decode
+
+    def replaced(path, pixels, mode):
+        found = real(path, pixels, mode)
+        if path == str(paths[7]):
+            Image.new("L", (9, 9), 255).save(path)
+        return found
+
+    monkeypatch.setattr(decoding, "decode", replaced)
+    fill(tmp_path, paths)
+    monkeypatch.setattr(decoding, "decode", real)
+    calls = count_calls(monkeypatch)
+    images = np.load(fill(tmp_path, paths).file)
+    assert calls == [1] and (images[7] == 255).all()
 
 
 @pytest.mark.parametrize("cut", [1, 20, 300, 10**6])

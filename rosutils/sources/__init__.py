@@ -162,7 +162,8 @@ def _plan(section, raw: Path, pixels: int, cache_root: Path, allow_missing: bool
             logger.warning("%s: %s images have no row and are left out", raw, f"{report['without_row']:,}")
         options = {"pixels": pixels, "resize": decoding.RESIZE, "mode": mode, "pillow": PIL.__version__}
         options["grouped_by"] = found.grouped_by
-        left_out = found.left_out + [(found.names[number], decoded.bad[number]) for number in bad]
+        left_out = [(name, reason) for reason, names in found.left_out.items() for name in names]
+        left_out += [(found.names[number], decoded.bad[number]) for number in bad]
         card = {"source": source, "pixels": pixels, "options": options, "raw": report, "left_out": left_out}
         return _without(content, bad, images_file), card
 

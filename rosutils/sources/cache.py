@@ -1,5 +1,6 @@
 """The prepared cache: images decoded once to uint8 arrays in one folder, which exists whole or not at all."""
 
+import csv
 import hashlib
 import json
 import logging
@@ -10,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from rosutils import InputError
@@ -121,8 +121,8 @@ def _write(folder: Path, arrays: dict, card: dict):
     np.save(folder / "labels.npy", np.asarray(arrays["labels"], label_type))
     np.save(folder / "groups.npy", np.asarray(arrays["groups"], np.int64))
     (folder / "names.json").write_text(json.dumps(list(arrays["names"])), encoding="utf-8")
-    left_out = pd.DataFrame(card.pop("left_out", []), columns=["name", "reason"])
-    left_out.to_csv(folder / "left_out.csv", index=False, lineterminator="\n")
+    with open(folder / "left_out.csv", "w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened, lineterminator="\n").writerows([("name", "reason"), *card.pop("left_out", [])])
     card = {"format": FORMAT, **card, **describe(**arrays), "fingerprint": fingerprint(**arrays)}
     sizes = {name: (folder / name).stat().st_size for name in FILES}
     card["files"] = {name: {"bytes": sizes[name], "sha256": file_sha256(folder / name)} for name in FILES}

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rosutils import InputError
-from rosutils.decoding import CHANNELS, decode_into
+from rosutils.decoding import CHANNELS, decode_into, stamp
 
 
 JOURNAL = "journal.jsonl"  # which chunks of images.npy are done; it lies beside it until the folder is whole
@@ -49,7 +49,7 @@ class Decoded:
         }  # fmt: skip
 
 
-def decode_all(paths: Sequence[Path], pixels: int, mode: str, *, to: Path, title: str) -> Decoded:
+def decode_all(paths: Sequence[str], pixels: int, mode: str, *, to: Path, title: str) -> Decoded:
     """Decode files on all cores into `to`, uint8 [N, channels, H, W]; chunks that a killed attempt finished are kept.
 
     Raises InputError when the disk cannot hold the result. Unreadable files are told in the answer, all of them.
@@ -62,13 +62,13 @@ def decode_all(paths: Sequence[Path], pixels: int, mode: str, *, to: Path, title
     journal = Journal(to.with_name(JOURNAL)) if len(paths) >= RESUMABLE else None
     done = journal.done(to, start, step * each, chunks) if journal else {}
     jobs = [
-        (to, number, start + number * step * each, list(map(str, chunk)), pixels, mode, os.getpid())
+        (to, number, start + number * step * each, list(chunk), pixels, mode, os.getpid())
         for number, chunk in enumerate(chunks) if number not in done
     ]  # fmt: skip
     with tqdm(total=len(paths), initial=sum(map(len, done.values())), desc=title, unit=" images") as bar:
         for result in _in_parallel(jobs, len(paths)):
             if journal:
-                journal.add(chunks[result["chunk"]], result)
+                journal.add(result)
             done[result["chunk"]] = result["found"]
             bar.update(len(result["found"]))
     return Decoded(to, [seen for number in range(len(chunks)) for seen in done[number]])
@@ -134,17 +134,17 @@ class Journal:
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def add(self, paths: Sequence[Path], result: dict) -> None:
-        """Note a finished chunk."""
+    def add(self, result: dict) -> None:
+        """Note a finished chunk, as `decode_into` tells of it."""
         with open(self.file, "a", encoding="utf-8") as opened:
-            opened.write(json.dumps({"stamp": _stamp(paths), **result}) + "\n")
+            opened.write(json.dumps(result) + "\n")
 
-    def done(self, array: Path, start: int, each: int, chunks: Sequence[Sequence[Path]]) -> dict[int, list]:
+    def done(self, array: Path, start: int, each: int, chunks: Sequence[Sequence[str]]) -> dict[int, list]:
         """What was found in each chunk that needs no decoding: files unchanged, none of them bad, pixels as noted."""
         good = []
         with open(array, "rb") as opened:
             for line in self._lines():
-                if line["chunk"] < len(chunks) and line["stamp"] == _stamp(chunks[line["chunk"]]) and _all_good(line):
+                if line["chunk"] < len(chunks) and line["stamp"] == stamp(chunks[line["chunk"]]) and _all_good(line):
                     opened.seek(start + line["chunk"] * each)
                     good += [line] if hashlib.sha256(opened.read(each)).hexdigest() == line["sha256"] else []
         temporary = self.file.with_suffix(".part")
@@ -163,16 +163,3 @@ class Journal:
 
 def _all_good(line: dict) -> bool:
     return all(len(seen) == 3 for seen in line["found"])
-
-
-def _stamp(paths: Sequence[Path]) -> str:
-    """Changes when one of the files is another, or has been written since."""
-    return hashlib.sha256(json.dumps([(str(path), *_size_and_time(path)) for path in paths]).encode()).hexdigest()
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return 0, 0
-    return stat.st_size, stat.st_mtime_ns

@@ -59,16 +59,16 @@ def find(folder: Path, names: Sequence[str]) -> tuple[dict, dict]:
         inside = path.relative_to(folder)
         for key in {inside.as_posix(), inside.with_suffix("").as_posix(), path.name, path.stem}:
             places[key].append(path)
-    files: dict[str, Path] = {}
-    twice: dict[str, list[Path]] = {}
+    files: dict[str, str] = {}
+    twice: dict[str, list[str]] = {}
     for name in names:
         found = _exactly(folder, name, places.get(name.replace("\\", "/").removeprefix("./"), []))
         if found:
-            files[name] = found[0]
+            files[name] = str(found[0])
         if len(found) > 1:
-            twice[name] = found
+            twice[name] = list(map(str, found))
     used = set(files.values())
-    return files | {str(path.relative_to(folder)): path for path in everything if path not in used}, twice
+    return files | {str(path.relative_to(folder)): str(path) for path in everything if str(path) not in used}, twice
 
 
 def _exactly(folder: Path, name: str, found: list[Path]) -> list[Path]:

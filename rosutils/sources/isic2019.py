@@ -59,7 +59,7 @@ def examples(truth: pd.DataFrame, metadata: pd.DataFrame, section) -> dict:
     own_group = pd.Series(["\0" + name for name in truth["image"]], index=lesions.index)
     groups, _ = pd.factorize(lesions.where(lesions != "", own_group))
     return {
-        "names": list(truth["image"]),
+        "names": truth["image"].to_numpy().tolist(),
         "labels": classes.argmax(axis=1),
         "groups": groups.astype(np.int64),
         "class_names": CLASS_NAMES,

@@ -62,7 +62,7 @@ def examples(entries: pd.DataFrame, section) -> dict:
         if not names <= KNOWN:
             raise InputError(_unknown(names - KNOWN, entries[texts == number]))
     table = np.array([[name in names for name in CLASS_NAMES] for names in findings], dtype=np.float32)
-    found = {"names": list(entries["Image Index"]), "labels": table[texts], "groups": _patients(entries)}
+    found = {"names": entries["Image Index"].to_numpy().tolist(), "labels": table[texts], "groups": _patients(entries)}
     return found | {"class_names": CLASS_NAMES, "grouped_by": "Patient ID"}
 
 
