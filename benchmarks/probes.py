@@ -60,6 +60,6 @@ def _surface(model: nn.Module, batch) -> Row:
         options = {"distance": 1, "steps": POINTS, "normalization": "filter", "deepcopy_model": True}
         return loss_landscapes.random_plane(model, metric, **options)
 
-    seconds = alternately(ours, theirs, rounds=3)
+    seconds = alternately(ours, theirs)
     what = f"a surface of {POINTS} x {POINTS} points on {len(batch.images)} images: ours against loss-landscapes"
     return Row(what, *seconds, seconds[1] / seconds[0])

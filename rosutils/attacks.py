@@ -82,8 +82,9 @@ def pgd(
         attacked = (images + _uniform_in_ball(images, ball, radius, generator)).clamp(0, 1)
     with _under_attack(model):  # once for all steps
         for _ in range(steps):
-            step = length * _steepest(_gradient(model, attacked, labels, loss_fn), ball)
-            attacked = (images + _projected(attacked + step - images, ball, radius)).clamp(0, 1)
+            step = _steepest(_gradient(model, attacked, labels, loss_fn), ball).mul_(length)
+            delta = step.add_(attacked).sub_(images)
+            attacked = _projected(delta, ball, radius).add_(images).clamp_(0, 1)
     return attacked
 
 
@@ -162,15 +163,29 @@ def _under_attack(model: nn.Module) -> Iterator[None]:
     """Eval mode, gradients for the images alone (1.5 times faster), all of it undone afterwards, module by module."""
     modes = [(module, module.training) for module in model.modules()]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    plain = [module for module, _ in modes if type(module) is nn.BatchNorm2d and "forward" not in vars(module)]
+    norms = [module for module in plain if module.track_running_stats]
     try:
         model.eval().requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
+            for module in norms:
+                module.forward = _affine(module)
             yield
     finally:
+        for module in norms:
+            vars(module).pop("forward", None)
         for parameter in trained:
             parameter.requires_grad_(True)
         for module, training in modes:
             module.training = training
+
+
+def _affine(norm: nn.BatchNorm2d) -> Callable[[Tensor], Tensor]:
+    """A BatchNorm in eval mode as one scale and shift: torch's own backward pass takes a tenth of a whole attack."""
+    scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+    shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
+    scale, shift = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
+    return lambda images: torch.addcmul(shift, images, scale)
 
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss) -> Tensor:
@@ -184,25 +199,27 @@ def _gradient(model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss) -
 
 def _norms(tensor: Tensor, ball: str) -> Tensor:
     """The norm of each image, [B, 1, 1, 1]."""
-    return torch.linalg.vector_norm(tensor, 2 if ball == "l2" else math.inf, dim=(1, 2, 3), keepdim=True)
+    if ball == "linf":  # twenty times faster than vector_norm with inf
+        return tensor.abs().amax(dim=(1, 2, 3), keepdim=True)
+    return torch.linalg.vector_norm(tensor, dim=(1, 2, 3), keepdim=True)
 
 
 def _steepest(gradient: Tensor, ball: str) -> Tensor:
-    """The direction of norm 1 in which the loss of each image grows most; 0 for a gradient that is 0 or not finite."""
+    """The direction of norm 1 in which the loss of each image grows most, in place; 0 for a gradient 0 or not finite."""
     largest = _norms(gradient, "linf")
-    gradient = gradient.masked_fill(~largest.isfinite(), 0)
+    gradient.masked_fill_(~largest.isfinite(), 0)
     if ball == "linf":
-        return gradient.sign()
+        return gradient.sign_()
     # Confident models have gradients whose squares underflow, hence the largest entry is brought to 1 first.
     tiny = torch.finfo(gradient.dtype).tiny
-    gradient = gradient / largest.nan_to_num(0, 0).clamp_min(tiny)
-    return gradient / _norms(gradient, "l2").clamp_min(tiny)
+    gradient.div_(largest.nan_to_num(0, 0).clamp_min(tiny))
+    return gradient.div_(_norms(gradient, "l2").clamp_min(tiny))
 
 
 def _projected(delta: Tensor, ball: str, radius: float) -> Tensor:
     if ball == "linf":
-        return delta.clamp(-radius, radius)
-    return delta * (radius / _norms(delta, "l2").clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
+        return delta.clamp_(-radius, radius)
+    return delta.mul_((radius / _norms(delta, "l2").clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1))
 
 
 def _drawn(images: Tensor, generator: Generator | None, *bounds: float) -> Tensor:

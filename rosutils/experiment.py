@@ -18,8 +18,8 @@ from rosutils.store import Run, Store, digest
 from rosutils.subsets import overlapping_subsets
 
 
-# Part of every key: raise it when the same recipe would train to other numbers.
-FORMAT = 1
+# Part of every key: raise it when the same recipe would train to other numbers, or a probe would find others.
+FORMAT, PROBE_FORMAT = 1, 2
 EVALUATION_BATCH = 256
 
 
@@ -167,7 +167,7 @@ class Experiment:
         """Everything that decides a run's result, JSON-able; the key is its hash."""
         section = self.parameters.training
         recipe = {
-            "format": FORMAT,
+            "format": FORMAT if spec.of is None else PROBE_FORMAT,
             "role": spec.role,
             "task": spec.task,
             "architecture": spec.architecture,

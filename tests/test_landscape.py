@@ -79,7 +79,7 @@ def by_the_book(model, seed, moved):
     for _ in range(2):
         direction = {}
         for name, parameter in model.named_parameters():
-            draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            draw = torch.randn(parameter.shape, generator=generator).double()
             if parameter.ndim > 1:
                 for filter_, own in zip(draw, parameter.detach().double(), strict=True):
                     filter_.mul_(own.norm() / filter_.norm())
@@ -610,7 +610,7 @@ def test_more_iterations_come_closer():
 
 def test_one_iteration_is_the_rayleigh_quotient_of_the_first_draw():
     model, batch = a_quadratic()
-    draw = torch.randn(3, 4, generator=seeded(5), dtype=torch.float64)
+    draw = torch.randn(3, 4, generator=seeded(5)).double()
     expected = ((batch[1] * draw**2).sum() / (draw**2).sum()).item()
     found = landscape.hessian_eigenvalue(model, batch, quadratic, iterations=1, generator=seeded(5))
     assert found == pytest.approx(expected, rel=1e-12)

@@ -62,17 +62,18 @@ def loss_surface(
     or of other weights, directions, grid or batch (the loss function is not compared).
     """
     grid, (first, second) = _checked_grid(grid), _checked_directions(model, directions)
-    digest = _digest(model, first, second, grid, batch)
+    digest = "" if checkpoint is None else _digest(model, first, second, grid, batch)
     rows = _finished_rows(checkpoint, digest, len(grid))
     with untouched(model):
         start = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        parameters, steps = list(model.parameters()), [second[name] for name in start]
         for a in grid[len(rows) :]:
             # from the saved weights each time: steps added up would end beside the point that is drawn
-            line = {name: torch.add(weight, first[name], alpha=a) for name, weight in start.items()}
+            line = [torch.add(weight, first[name], alpha=a) for name, weight in start.items()]
             losses = []
             for b in grid:
-                for name, parameter in model.named_parameters():
-                    torch.add(line[name], second[name], alpha=b, out=parameter)
+                for parameter, weight, step in zip(parameters, line, steps, strict=True):
+                    torch.add(weight, step, alpha=b, out=parameter)
                 losses.append(scalar(loss_fn(model, batch)).item())
             rows = np.concatenate([rows, [losses]])
             _keep_rows(checkpoint, digest, rows)
@@ -99,12 +100,15 @@ def basin_area(surface: np.ndarray, level: float) -> float:
 
 def _direction(parameter: Tensor, moved: bool, generator: Generator) -> Tensor:
     """One parameter's part of a direction, in the parameter's memory layout."""
-    draw, weights = drawn(parameter, generator, torch.float64, "cpu"), parameter.detach().double().cpu()
+    draw = drawn(parameter, generator, torch.float64, "cpu")
     if not moved:  # drawn all the same, so that the others' draws do not depend on what is ignored
         return torch.zeros_like(parameter, requires_grad=False)
     filters = tuple(range(1 if parameter.ndim > 1 else 0, parameter.ndim))
-    lengths = [torch.linalg.vector_norm(value, dim=filters, keepdim=True) for value in (weights, draw)]
-    return torch.empty_like(parameter, requires_grad=False).copy_(draw * lengths[0] / lengths[1])
+    own, drew = (
+        torch.linalg.vector_norm(value, dim=filters, keepdim=True, dtype=torch.float64)
+        for value in (parameter.detach().cpu(), draw)
+    )
+    return torch.empty_like(parameter, requires_grad=False).copy_(draw.mul_(own).div_(drew))
 
 
 def _checked_grid(grid) -> np.ndarray:
