@@ -1,5 +1,6 @@
 """What several test files share: one thread per test, and studies small enough to be trained in seconds."""
 
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -9,6 +10,7 @@ import torch
 from rosutils.augment import View
 from rosutils.bank import Bank, view_logits
 from rosutils.data import Loader, Task
+from rosutils.params import ROOT
 from rosutils.study import Study
 
 
@@ -115,3 +117,14 @@ def bank_and_teachers(small_task, make_net):
     in_order = Loader(small_task, train, batch_size=32, view=view)
     bank = Bank(torch.stack([view_logits(teacher, in_order, 3) for teacher in teachers]), train)
     return bank, teachers, Loader(small_task, train, batch_size=16, shuffle_seed=9, view=view)
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder on the path, as for a script in it."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and "benchmarks" in sys.modules[name].__file__:
+            del sys.modules[name]

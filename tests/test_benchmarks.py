@@ -10,17 +10,6 @@ from click.testing import CliRunner
 from rosutils.params import ROOT
 
 
-@pytest.fixture
-def benchmarks(monkeypatch):
-    """The folder on the path, as for a script in it."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and "benchmarks" in sys.modules[name].__file__:
-            del sys.modules[name]
-
-
 def test_a_part_replaces_its_own_rows_and_keeps_the_others(benchmarks, tmp_path):
     import run
 
@@ -76,12 +65,14 @@ def test_backends_are_compared_by_their_bits_as_well(benchmarks, monkeypatch, tm
     found = {
         "loky": (4.0, {"a": "1", "b": "2"}),
         "threads": (5.0, {"a": "1", "b": "3"}),
+        "one": (8.0, {"a": "1", "b": "2"}),
         "ray": (4.4, {"a": "1", "b": "2"}),
     }
     monkeypatch.setattr(backends, "_teachers", lambda profile, folder, engine: found[folder.name.rstrip("0123456789")])
     monkeypatch.setattr(backends, "_node_lost", lambda folder: backends.Row("lost", 2.0, 1.0, 0.5))
-    threads, ray, lost = backends.rows(tmp_path)
+    threads, one, ray, lost = backends.rows(tmp_path)
     assert threads.what.endswith("(same bits in 1 of 2 runs)") and threads.ratio == 5.0 / 4.0
+    assert one.what.endswith("(same bits)") and one.ratio == 2.0
     assert ray.what.endswith("(same bits)") and ray.ratio == 4.0 / 4.4 and lost.ratio == 0.5
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -150,9 +151,9 @@ def test_what_no_machine_has_room_for_is_refused_instead_of_waited_for(two_nodes
 class Watcher(threading.Thread):
     """Sees how many epochs each run in progress has finished; kills the second node once every one has begun."""
 
-    def __init__(self, folder, node) -> None:
+    def __init__(self, folder, kill) -> None:
         super().__init__(daemon=True)
-        self.folder, self.node, self.seen, self.killed, self.over = folder, node, {}, None, False
+        self.folder, self.kill, self.seen, self.killed, self.over = folder, kill, {}, None, False
 
     def run(self) -> None:
         while not self.over:
@@ -160,7 +161,7 @@ class Watcher(threading.Thread):
                 self.note(path)
             if self.killed is None and sum(len(epochs) > 0 for epochs in self.seen.values()) == 2:
                 self.killed = {name: epochs[-1] for name, epochs in self.seen.items()}
-                kill(self.node)
+                self.kill()
             time.sleep(0.005)
 
     def note(self, path) -> None:
@@ -174,17 +175,6 @@ class Watcher(threading.Thread):
             seen.append(epochs)
 
 
-def kill(node) -> None:
-    """SIGKILL for a node's raylet and all that it has started."""
-    raylet = node.all_processes["raylet"][0].process.pid
-    workers = subprocess.run(["ps", "-o", "pid=", "--ppid", str(raylet)], capture_output=True, text=True, check=False)
-    for pid in [raylet, *map(int, workers.stdout.split())]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-
 LONG = {"training": {"epochs": 8, "milestones": [6]}}
 
 
@@ -196,12 +186,14 @@ def alive_within(seconds):
     return alive
 
 
-def test_a_node_killed_in_the_middle_costs_its_epoch_and_changes_no_result(two_nodes, load_tiny, tmp_path):
+def test_a_node_killed_in_the_middle_costs_its_epoch_and_changes_no_result(benchmarks, two_nodes, load_tiny, tmp_path):
     """The last test of the cluster: it loses a node."""
+    import backends
+
     nodes, second = two_nodes
     alone = load_tiny(tmp_path / "alone", **LONG)
     study = load_tiny(tmp_path / "cluster", engine={"backend": "ray", "address": nodes.address}, **LONG)
-    watcher = Watcher(study.store.root / ".checkpoints", second)
+    watcher = Watcher(study.store.root / ".checkpoints", partial(backends.kill, second))
     watcher.start()
     study.ensure([study.student("lesion", "RoS-KD", 0)])
     watcher.over = True
