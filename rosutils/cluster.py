@@ -56,10 +56,11 @@ def finished(
     try:
         while places:
             [done], _ = ray.wait(list(places))
+            number = places.pop(done)  # before its result is asked for: to cancel a task that just ended can end Ray
             result = _result(ray, done, place.retries)
             if transfer:
                 transfer.keep(result)
-            yield places.pop(done)
+            yield number
     finally:
         for reference in places:
             ray.cancel(reference)

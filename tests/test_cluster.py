@@ -109,6 +109,14 @@ def test_the_exception_of_a_job_is_raised_as_it_is_and_the_next_jobs_run_as_ever
     assert set(read(tmp_path)) == {"bad", "good"}
 
 
+def test_what_has_ended_is_not_cancelled(run, tmp_path, monkeypatch):
+    cancelled = []
+    monkeypatch.setattr(ray, "cancel", cancelled.append)
+    with pytest.raises(InputError, match="this job is wrong"):
+        run(fail, jobs(tmp_path, ["bad"]))
+    assert cancelled == []
+
+
 def test_a_job_whose_worker_is_killed_is_done_again(run, tmp_path):
     run(die_once, jobs(tmp_path, ["a"]))
     assert {path.name for path in tmp_path.iterdir()} == {"died", "a"}
