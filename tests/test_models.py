@@ -279,3 +279,17 @@ def test_on_a_gpu_logits_are_those_of_the_cpu(architecture):
     with torch.no_grad():
         expected, found = model(batch), placed(copy.deepcopy(model), "cuda")(batch.cuda()).cpu()
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_the_pool_of_the_resnets_is_torchs_in_bits_and_layout(layout, gradient):
+    pool = create("resnet18", 8, seed=0).backbone.maxpool
+    plain = nn.MaxPool2d(3, 2, 1)
+    assert repr(pool).removeprefix(type(pool).__name__) == repr(plain).removeprefix("MaxPool2d")
+    images = torch.randn(5, 7, 9, 12, generator=torch.Generator().manual_seed(0)).to(memory_format=layout)
+    images[0, 0] = float("nan")
+    with torch.set_grad_enabled(gradient):
+        found, expected = pool(images), plain(images)
+    assert torch.equal(found.nan_to_num(7), expected.nan_to_num(7)) and found.isnan().any()
+    assert found.is_contiguous(memory_format=layout)

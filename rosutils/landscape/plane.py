@@ -65,14 +65,15 @@ def loss_surface(
     digest = "" if checkpoint is None else _digest(model, first, second, grid, batch)
     rows = _finished_rows(checkpoint, digest, len(grid))
     with untouched(model):
-        start = {name: parameter.clone() for name, parameter in model.named_parameters()}
-        parameters, steps = list(model.parameters()), [second[name] for name in start]
+        moved = {name: p for name, p in model.named_parameters() if first[name].any() or second[name].any()}
+        start = {name: parameter.clone() for name, parameter in moved.items()}
+        steps = [second[name] for name in moved]
         for a in grid[len(rows) :]:
             # from the saved weights each time: steps added up would end beside the point that is drawn
             line = [torch.add(weight, first[name], alpha=a) for name, weight in start.items()]
             losses = []
             for b in grid:
-                for parameter, weight, step in zip(parameters, line, steps, strict=True):
+                for parameter, weight, step in zip(moved.values(), line, steps, strict=True):
                     torch.add(weight, step, alpha=b, out=parameter)
                 losses.append(scalar(loss_fn(model, batch)).item())
             rows = np.concatenate([rows, [losses]])
