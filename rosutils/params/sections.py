@@ -150,7 +150,7 @@ class Seeds(Section):
 
 
 class Engine(Section):
-    """How and where runs are computed and kept; nothing here changes a result on the CPU."""
+    """How and where runs are computed and kept; on the CPU nothing here changes a result, but `threads` its last bits."""
 
     backend: Literal["inline", "loky", "ray"] = "loky"
     workers: Count | Literal["auto"] = "auto"
