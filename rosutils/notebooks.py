@@ -35,7 +35,9 @@ def run_all(folder: Path, parameters: dict, *, threads: int, notebooks: Sequence
     *independent, report = sorted(FOLDER.glob("[0-9]*.ipynb")) if notebooks is None else notebooks
     folder.mkdir(parents=True, exist_ok=True)
     independent.sort(key=lambda path: -_seconds_last_time(folder / path.name))
-    workers = min(SIDE_BY_SIDE, os.cpu_count() or 1, max(1, len(independent)))
+    workers = min(
+        SIDE_BY_SIDE, (os.cpu_count() or 1) + 1, max(1, len(independent))
+    )  # one more: kernels wait as they start
     context = multiprocessing.get_context("forkserver")  # papermill is imported once, in the server
     context.set_forkserver_preload(["papermill"])
     others = set(multiprocessing.active_children())

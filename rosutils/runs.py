@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -170,11 +171,9 @@ def validate(experiment: Experiment, spec: RunSpec, model: nn.Module) -> dict:
 
 def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
-    import torchvision
-
     return {
         "rosutils": rosutils.__version__, "python": platform.python_version(), "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": metadata.version("torchvision"),  # to import it takes two seconds
     }  # fmt: skip
 
 

@@ -69,6 +69,9 @@ def write_figure(fig: Figure, folder: str | Path, name: str, watermark: str) -> 
     paths = [folder / f"{name}.{suffix}" for suffix in ("pdf", "png")]
     with style():
         fig.supxlabel(watermark, fontsize=5.5, color=GREY)
+        if layout := fig.get_layout_engine():  # once for both files: it takes as long as to draw
+            layout.execute(fig)
+            fig.set_layout_engine("none")
         fig.savefig(paths[0], metadata={"CreationDate": None, "Producer": None, "Creator": None})
         fig.savefig(paths[1], metadata={"Software": None})
     return paths
