@@ -194,7 +194,7 @@ def _gradient(model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss) -
     gradient = torch.autograd.grad(loss, images, allow_unused=True)[0] if loss.requires_grad else None
     if gradient is None:
         raise InputError("the loss does not depend on the images; does the model detach them or use no_grad?")
-    return gradient
+    return gradient.clone()  # to be changed in place: autograd may hand out a view, as that of a sum
 
 
 def _norms(tensor: Tensor, ball: str) -> Tensor:

@@ -322,6 +322,14 @@ def test_batchnorm_and_dropout_are_in_eval_mode_whatever_the_caller_left(name):
     assert model[1].num_batches_tracked == 0
 
 
+@norms
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_a_gradient_that_is_a_view_is_followed_too(name, norm):
+    images, labels = examples(high=0.5)
+    found = attack(name, nn.Flatten(), images, labels, norm=norm, loss_fn=lambda logits, labels: logits.sum())
+    assert (found > images).all()
+
+
 class Doubled(nn.BatchNorm2d):
     """A normalisation that does more than BatchNorm."""
 
