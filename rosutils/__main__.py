@@ -100,7 +100,7 @@ def _run_notebooks(study, parameters: dict) -> None:
 
     study.results()  # measured once, here, and not by every notebook
     try:
-        notebooks.run_all(study.output / "notebooks", parameters, threads=study.parameters.engine.threads)
+        notebooks.run_all(study.output / "notebooks", parameters)
     except notebooks.NotebookError as error:
         _stop(error.status, str(error))
 

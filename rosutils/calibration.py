@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rosutils import attacks, distill, landscape, models, training
+from rosutils import attacks, deferred, distill, landscape, models, training
 from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.costs import ASCENT, Step
@@ -30,6 +30,7 @@ ENOUGH, LONG = 0.3, 2.0
 # Pixels in a batch that is timed on the CPU: at 224 px eight images stand for a batch, for time grows with their number.
 PIXELS = 2**19
 CLASSES, TEACHERS, BATCHES = 8, 5, 3
+TRAINED = ("supervised", "distilled", "reinforced")  # by `fit`, all of a run that more than one thread is for
 DISTILLATION = {"temperature": 0.5, "alpha": 0.9, "multilabel": False}
 
 
@@ -45,7 +46,7 @@ def calibrate(steps: Iterable[Step], *, workers: int, threads: int, device: torc
     """Time each of the steps in `workers` processes at once, for two busy cores are slower than one."""
     ordered = sorted(set(steps))
     with tempfile.TemporaryDirectory() as name:
-        jobs = [(name, number, _rotated(ordered, number, workers), str(device)) for number in range(workers)]
+        jobs = [(name, number, _rotated(ordered, number, workers), str(device), threads) for number in range(workers)]
         begun = time.time()
         run_jobs(_measure, jobs, backend="loky", workers=workers, threads=threads, description="calibrating")
         found = [json.loads(path.read_text()) for path in Path(name).glob("*.json")]
@@ -61,10 +62,13 @@ def _rotated(steps: list[Step], number: int, workers: int) -> list[Step]:
     return steps[first:] + steps[:first]
 
 
-def _measure(job: tuple[str, int, list[Step], str]) -> None:
-    folder, number, steps, device = job
+def _measure(job: tuple[str, int, list[Step], str, int]) -> None:
+    folder, number, steps, device, threads = job
     begun, memory = time.time(), _memory()
-    rows = [[*step, seconds(Step(*step), torch.device(device))] for step in steps]
+    rows = []
+    for step in steps:
+        with deferred.weight_gradients(threads if step.kind in TRAINED else 1):
+            rows.append([*step, seconds(step, torch.device(device))])
     (Path(folder) / f"{number}.json").write_text(json.dumps({"begun": begun, "memory": memory, "rows": rows}))
 
 
@@ -76,8 +80,8 @@ def _memory() -> int:
 def seconds(step: Step, device: torch.device) -> float:
     """Seconds of one unit of a step, now, in this process."""
     return {
-        "supervised": _fit, "distilled": _fit, "reinforced": _fit, "forward": _forward, "gradient": _gradient, "plane": _plane,
-        "point": _point, "product": _product, "ascent": _ascent, "epoch": _epoch, "run": _run,
+        **dict.fromkeys(TRAINED, _fit), "forward": _forward, "gradient": _gradient, "plane": _plane, "point": _point,
+        "product": _product, "ascent": _ascent, "epoch": _epoch, "run": _run,
     }[step.kind](step, device)  # fmt: skip
 
 

@@ -29,9 +29,10 @@ def run_jobs(
 ) -> None:
     """Call `function(job)` for every job, the costliest first, with a progress bar in units of cost.
 
-    Each job runs on `threads` CPU threads whatever the backend, so the bits of its result do not depend on it. `place`
-    says where Ray runs. With a `transfer` (for ray alone) it is `function(job, inputs)`, whose result the driver keeps.
-    The first exception of a job is raised, InputError for an unknown backend, and what `cluster.finished` raises.
+    torch has one CPU thread in each job whatever the backend, so the bits of its result do not depend on it; `threads` are
+    what Ray keeps free for a job that starts helpers of its own. `place` says where Ray runs. With a `transfer` (for ray
+    alone) it is `function(job, inputs)`, whose result the driver keeps. The first exception of a job is raised, InputError
+    for an unknown backend, and what `cluster.finished` raises.
     """
     if backend not in BACKENDS:
         raise InputError(f"engine.backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
@@ -40,12 +41,16 @@ def run_jobs(
     queue = [jobs[i] for i in order]
     with tqdm(total=sum(costs), desc=description, disable=not jobs, bar_format=_BAR) as bar:
         if backend == "ray" and jobs:
-            on_threads = partial(_on_threads, function, threads)
             places = cluster.finished(
-                on_threads, queue, place=place or Place(), workers=workers, threads=threads, transfer=transfer
+                partial(_on_one_thread, function),
+                queue,
+                place=place or Place(),
+                workers=workers,
+                threads=threads,
+                transfer=transfer,
             )
         else:
-            places = _here(function, queue, backend, workers, threads)
+            places = _here(function, queue, backend, workers)
         for done, number in enumerate(places, 1):
             bar.set_postfix_str(f"{done} of {len(jobs)} runs", refresh=False)
             bar.update(min(costs[order[number]], bar.total - bar.n))  # rounding must not carry the bar past its end
@@ -54,21 +59,21 @@ def run_jobs(
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} elapsed, about {remaining} left{postfix}"
 
 
-def _here(function: Callable, jobs: Sequence, backend: str, workers: int, threads: int) -> Iterator[int]:
+def _here(function: Callable, jobs: Sequence, backend: str, workers: int) -> Iterator[int]:
     """Jobs in this process or in others beside it; yields the places of those that ended."""
-    calls = (joblib.delayed(_numbered)(function, job, number, threads) for number, job in enumerate(jobs))
+    calls = (joblib.delayed(_numbered)(function, job, number) for number, job in enumerate(jobs))
     options = {"n_jobs": 1} if backend == "inline" else {"n_jobs": min(workers, max(1, len(jobs))), "backend": "loky"}
     return joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **options)(calls)
 
 
-def _numbered(function: Callable, job: Any, number: int, threads: int) -> int:
-    _on_threads(function, threads, job)
+def _numbered(function: Callable, job: Any, number: int) -> int:
+    _on_one_thread(function, job)
     return number
 
 
-def _on_threads(function: Callable, threads: int, *arguments: Any) -> Any:
+def _on_one_thread(function: Callable, *arguments: Any) -> Any:
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
         return function(*arguments)
     finally:

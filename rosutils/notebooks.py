@@ -27,8 +27,8 @@ class NotebookError(Exception):
         return self.message
 
 
-def run_all(folder: Path, parameters: dict, *, threads: int, notebooks: Sequence[Path] | None = None) -> None:
-    """Execute copies of all notebooks into `folder`, the last of them alone at the end, `threads` threads in each.
+def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None = None) -> None:
+    """Execute copies of all notebooks into `folder`, the last of them alone at the end, one thread in each.
 
     Raises NotebookError for the first that stops; those that run beside it are ended then, and no other begins.
     """
@@ -41,7 +41,7 @@ def run_all(folder: Path, parameters: dict, *, threads: int, notebooks: Sequence
     context = multiprocessing.get_context("forkserver")  # papermill is imported once, in the server
     context.set_forkserver_preload(["papermill"])
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, initargs=(threads,))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare)
     with tqdm(total=len(independent) + 1, desc="notebooks", unit="notebook") as bar:
         try:
             for several in (independent, [report]):
@@ -72,10 +72,10 @@ def _finish(calls: list[Future], bar: tqdm) -> None:
         call.result()
 
 
-def _prepare(threads: int) -> None:
-    """What a worker hands on to its kernels. As many threads in each as a run has: numbers do not depend on the machine."""
+def _prepare() -> None:
+    """What a worker hands on to its kernels. One thread in each, as in a run: numbers do not depend on the machine."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command itself ends its workers
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)))
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about itself otherwise
 
 

@@ -76,7 +76,7 @@ def make(study: Study, *, workers: int) -> Plan:
     steps = {spec: costs.steps(study.of(spec), spec, size[spec]) for spec in specs}
     wanted = {step for spec in specs if spec not in done for step in steps[spec]}
     rates = calibrate(wanted, workers=_at_once(study, workers), threads=about["threads"], device=study.device)
-    about |= {"start": rates.start, "process": rates.process, "imports": _import_seconds(about["threads"])}
+    about |= {"start": rates.start, "process": rates.process, "imports": _import_seconds()}
     about |= {"images": _cache_bytes(study), "notebooks": len(list(notebooks.FOLDER.glob("[0-9]*.ipynb")))}
     artefacts = artefacts_of(study)
     return Plan(about, pd.DataFrame([
@@ -149,9 +149,9 @@ def _at_once(study: Study, workers: int) -> int:
     return max(1, min(workers, (os.cpu_count() or 1) // study.parameters.engine.threads))
 
 
-def _import_seconds(threads: int) -> float:
+def _import_seconds() -> float:
     """Seconds that a notebook's imports take when as many are made at once as notebooks run side by side."""
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     begun, at_once = time.perf_counter(), min(notebooks.SIDE_BY_SIDE, os.cpu_count() or 1)
     command, cwd = [sys.executable, "-c", IMPORTS], notebooks.FOLDER.parent
     several = [subprocess.Popen(command, cwd=cwd, env={**os.environ, **limits}) for _ in range(at_once)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import rosutils
-from rosutils import distill, graphs, models, training, weights
+from rosutils import deferred, distill, graphs, models, training, weights
 from rosutils.averaging import refresh_batchnorm
 from rosutils.bank import view_logits
 from rosutils.experiment import Experiment, RunSpec
@@ -56,7 +56,11 @@ def make(experiment: Experiment, spec: RunSpec, *, progress: bool = False) -> Ru
         start = time.perf_counter()
         tensors, tables = _made(experiment, spec, progress)
         record = {"run": str(spec), "seconds": round(time.perf_counter() - start, 2)}
-        record |= {"device": device_name(experiment.device), "threads": torch.get_num_threads(), **versions()}
+        record |= {
+            "device": device_name(experiment.device),
+            "threads": experiment.parameters.engine.threads,
+            **versions(),
+        }
         record["precision"] = str(models.precision(experiment.device)).removeprefix("torch.")  # of training passes
         return store.put(key, recipe=experiment.recipe(spec), record=record, tensors=tensors, tables=tables)
 
@@ -81,7 +85,8 @@ def _train(experiment: Experiment, spec: RunSpec, progress: bool) -> tuple[dict,
     loss = loss_fn(experiment, spec)
     watch = AfterEpoch(experiment, spec, model, loss)
     loader = experiment.loader(spec, experiment.training_index(spec), shuffled=True, augmented=True)
-    with graphs.replayed(model, (loader.batch_size, *task.images.shape[1:])):
+    shape, threads = (loader.batch_size, *task.images.shape[1:]), experiment.parameters.engine.threads
+    with graphs.replayed(model, shape), deferred.weight_gradients(threads):
         history = training.fit(
             model, loader, loss, epochs=section.epochs, learning_rate=section.learning_rate, milestones=section.milestones,
             momentum=section.momentum, weight_decay=section.weight_decay, seed=spec.seed, after_epoch=watch,

@@ -53,6 +53,12 @@ def test_two_processes_time_the_same_steps_beside_each_other(capfd):
     assert rates.start >= 0 and rates.process > 100e6, "bytes of a process that has torch in it"
 
 
+def test_a_second_thread_is_for_trainings_alone(brief):
+    """Second derivatives would be refused with it."""
+    steps = [Step("supervised", "mobilenet_v2", 4, 32), Step("product", "mobilenet_v2", 4, 32)]
+    assert set(calibrate(steps, workers=1, threads=2, device=CPU).seconds) == set(steps)
+
+
 def test_the_memory_is_that_of_this_process():
     before = calibration._memory()
     held = torch.ones(64 * 2**20)

@@ -85,7 +85,7 @@ def read(folder):
     return {path.name: path.read_text().split() for path in folder.iterdir()}
 
 
-def test_every_job_is_done_once_on_the_threads_asked_for_and_both_nodes_have_their_share(run, tmp_path):
+def test_every_job_is_done_once_on_one_thread_and_both_nodes_have_their_share(run, tmp_path):
     names = [f"job{number}" for number in range(8)]
     run(note, jobs(tmp_path, names))
     done = read(tmp_path)

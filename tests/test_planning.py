@@ -26,7 +26,7 @@ def known_rates(monkeypatch):
         return Rates(found, start=2.0, process=5e8)
 
     monkeypatch.setattr(planning, "calibrate", rates)
-    monkeypatch.setattr(planning, "_import_seconds", lambda threads: 4.0)
+    monkeypatch.setattr(planning, "_import_seconds", lambda: 4.0)
     return asked
 
 
@@ -108,7 +108,7 @@ def test_workers_are_those_told_or_as_many_as_the_gpus_hold(load_tiny, shared_fo
 
 
 def test_imports_are_timed_in_processes_of_their_own():
-    assert 0.1 < planning._import_seconds(1) < 120
+    assert 0.1 < planning._import_seconds() < 120
 
 
 # On disk, and for people

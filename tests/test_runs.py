@@ -113,3 +113,16 @@ def test_a_bank_is_a_run_of_its_teacher_over_the_whole_training_part(study):
     logits = study.run(bank).tensors("logits")["train"]
     epochs, train = study.parameters.training.epochs, study.task("lesion").split["train"]
     assert logits.shape == (epochs, len(train), 8) and isinstance(bank, RunSpec)
+
+
+def test_the_threads_of_a_run_change_no_bit_of_it(study, load_tiny, tmp_path):
+    """Every kind of training: a teacher, the policy passes of Baseline IV, Eq. 1 and its BatchNorm in RoS-KD."""
+    tensors = {}
+    for threads in (1, 2):
+        there = load_tiny(tmp_path / str(threads), engine={"threads": threads})
+        wanted = [there.student("lesion", setting, 0) for setting in ("Baseline IV", "RoS-KD")]
+        there.ensure(wanted)
+        made = [run for spec in there.unique(there.all_runs()) if (run := there.run(spec)) is not None]
+        tensors[threads] = {run.key: run.about()["checksums"] for run in made}
+        assert {run.about()["record"]["threads"] for run in made} == {threads}
+    assert len(tensors[1]) >= 6 and tensors[1] == tensors[2]

@@ -24,10 +24,10 @@ def notebook(folder, name, source):
 WRITE = "import os; from pathlib import Path; Path(f'{word}.txt').write_text(os.environ['OMP_NUM_THREADS'])"
 
 
-def test_the_last_notebook_runs_after_all_others_with_the_parameters_and_threads_given(tmp_path):
+def test_the_last_notebook_runs_after_all_others_with_the_parameters_given_on_one_thread(tmp_path):
     books = [notebook(tmp_path, f"{number}", WRITE.replace("{word}", f"{number}{{word}}")) for number in range(2)]
     books.append(notebook(tmp_path, "2", "import os; print(sorted(n for n in os.listdir() if n.endswith('.txt')))"))
-    run_all(tmp_path / "out", {"word": "x"}, threads=1, notebooks=books)
+    run_all(tmp_path / "out", {"word": "x"}, notebooks=books)
     executed = [nbformat.read(tmp_path / "out" / f"{number}.ipynb", as_version=4) for number in range(3)]
     assert executed[2].cells[-1].outputs[0].text == "['0x.txt', '1x.txt']\n"
     assert (tmp_path / "0x.txt").read_text() == "1"
@@ -46,7 +46,7 @@ def test_a_notebook_that_stops_is_named_and_ends_the_others(tmp_path, source, na
     books = [sleeping, notebook(tmp_path, "1_stops", source), notebook(tmp_path, "9_report", "open('report', 'w')")]
     before = kernels()
     with pytest.raises(NotebookError, match=f"1_stops.ipynb.*{named}.*see .*1_stops.ipynb") as error:
-        run_all(tmp_path / "out", {}, threads=1, notebooks=books)
+        run_all(tmp_path / "out", {}, notebooks=books)
     assert error.value.status == status
     assert not (tmp_path / "report").exists()
     waited = time.monotonic() + 20  # a kernel looks every second whether its parent is there
@@ -58,7 +58,7 @@ def test_a_notebook_that_stops_is_named_and_ends_the_others(tmp_path, source, na
 def test_a_process_that_is_killed_ends_the_command_and_not_a_wait_without_end(tmp_path):
     books = [notebook(tmp_path, "0", "import os; os.kill(os.getppid(), 9)"), notebook(tmp_path, "9", "")]
     with pytest.raises(NotebookError, match="process was killed"):
-        run_all(tmp_path / "out", {}, threads=1, notebooks=books)
+        run_all(tmp_path / "out", {}, notebooks=books)
 
 
 def test_of_notebooks_that_want_the_results_at_once_one_measures(load_tiny, tmp_path, monkeypatch):
@@ -100,5 +100,5 @@ def test_what_took_longest_last_time_goes_first(tmp_path, monkeypatch):
     monkeypatch.setattr(
         notebooks.ProcessPoolExecutor, "submit", lambda pool, function, path, *rest: order.append(path.stem)
     )
-    run_all(tmp_path, {}, threads=1, notebooks=[tmp_path / f"{number}.ipynb" for number in range(4)])
+    run_all(tmp_path, {}, notebooks=[tmp_path / f"{number}.ipynb" for number in range(4)])
     assert order == ["1", "0", "2", 3, "3", 1]

@@ -150,11 +150,11 @@ class Seeds(Section):
 
 
 class Engine(Section):
-    """How and where runs are computed and kept; on the CPU nothing here changes a result, but `threads` its last bits."""
+    """How and where runs are computed and kept; on the CPU nothing here changes a result."""
 
     backend: Literal["inline", "loky", "ray"] = "loky"
     workers: Count | Literal["auto"] = "auto"
-    threads: Count = 1
+    threads: Count = 1  # of a run: more than one computes the weight gradients of a training beside the rest
     device: Literal["auto", "cpu", "cuda"] = "auto"
     address: str | None = None  # of a Ray cluster: null or local for this machine alone, auto for the one it belongs to
     gpus_per_run: Annotated[float, Field(ge=0)] = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
