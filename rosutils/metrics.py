@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy import special, stats
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
+from scipy import special
 from torch import Tensor
 
 from rosutils import InputError
@@ -69,6 +68,8 @@ def precision_recall_f1(
         raise InputError(f"average is {average!r}; allowed are None, {', '.join(allowed)}")
     scores, labels = _checked(scores, labels, multilabel)
     predicted = _predict(scores, multilabel, thresholds)
+    from sklearn.metrics import precision_recall_fscore_support  # not above: only where something is measured
+
     numbers = precision_recall_fscore_support(
         labels, predicted, labels=range(scores.shape[1]), average=average, zero_division=0
     )
@@ -86,6 +87,8 @@ def auroc_per_class(scores: Array, labels: Array) -> Tensor:
     Labels [N] are taken one class against the rest, on softmax probabilities; labels [N, C] on the scores as
     they are. Raises InputError for scores and labels that do not fit.
     """
+    from sklearn.metrics import roc_auc_score
+
     multilabel = np.ndim(labels) == 2
     scores, labels = _checked(scores, labels, multilabel)
     if not multilabel:
@@ -141,6 +144,8 @@ def evaluate(
         numbers = precision_recall_f1(scores, labels, average=average, **options)
         rows += [("", average, metric, value) for metric, value in zip(METRICS, numbers, strict=True)]
     if not multilabel:
+        from sklearn.metrics import accuracy_score
+
         rows.append(("", "", "accuracy", accuracy_score(_array(labels), _array(scores).argmax(axis=1))))
     if per_class:
         rows += _per_class(scores, labels, class_names, options)
@@ -192,7 +197,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     if a.shape != b.shape:
         raise InputError(f"paired values must be equally many, found {a.size} and {b.size}; give one of each per seed")
     mean, std, n = mean_and_std(a - b)
-    half = float(stats.t.ppf(0.975, n - 1)) * std / n**0.5 if n > 1 else float("nan")
+    half = float(special.stdtrit(n - 1, 0.975)) * std / n**0.5 if n > 1 else float("nan")
     return PairedDifference(mean, mean - half, mean + half, n)
 
 

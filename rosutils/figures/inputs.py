@@ -3,7 +3,6 @@
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from rosutils.figures.look import BLUE, RED, WIDTH, architecture_name, colours, style, subplots
@@ -83,7 +82,9 @@ def _flip_rates(clean: np.ndarray, noisy: np.ndarray, class_names) -> Figure:
 
 
 def _heatmap(share: pd.DataFrame, ax, label: str) -> None:
-    sns.heatmap(
+    import seaborn  # here, where it is needed: it takes half a second
+
+    seaborn.heatmap(
         share,
         ax=ax,
         vmin=0,
