@@ -127,6 +127,20 @@ def test_labels_of_contours_are_round_numbers():
     assert set(np.diff(panels[0].collections[1].levels)) == {0.5}
 
 
+def test_no_label_of_a_contour_is_cut_by_the_border():
+    """On this tilted plane matplotlib itself would put some across it."""
+    fine = np.linspace(-1, 1, 21)
+    tilted = {"grid": fine, "loss": 1.0 + 40 * (fine[:, None] + 0.9) ** 2 + 25 * (fine[None, :] + 1.0) ** 2}
+    _, panels = contours([plane | tilted for plane in found(seeds=(0,))])
+    across = []
+    for ax in panels:
+        labels = [text.get_position() for text in ax.texts]
+        assert labels and max(map(max, np.abs(labels))) < 0.93
+        lines = ax.collections[1]
+        across += [max(map(abs, text.get_position())) > 0.93 for text in ax.clabel(lines, lines.levels[1::2])]
+    assert any(across)
+
+
 def test_surfaces_are_as_high_as_the_clamped_loss_on_one_scale():
     fig = figures.fig4_surfaces(found(), clamp=8.0, task="lesion")
     panels = [ax for ax in fig.axes if hasattr(ax, "get_zlim")]

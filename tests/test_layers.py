@@ -11,7 +11,7 @@ import rosutils
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
     0: "params noise subsets augment models losses weights averaging training metrics attacks landscape store cluster devices "
-    "graphs notebooks decoding splits",
+    "graphs notebooks decoding splits deferred",
     1: "engine data sources bank readings sweeps bootstrap",
     2: "distill results",
     3: "experiment tables figures",

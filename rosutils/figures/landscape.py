@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -22,6 +23,7 @@ COLOURS = "cividis"  # even in lightness, and the same to the colour-blind
 WIDE = 20  # a highest loss of so many times the lowest is drawn on a logarithmic scale
 FLOOR = 1e-6  # what a logarithmic scale shows at most below the highest loss
 UNIT = "(filter norms)"
+INSIDE = 0.93  # of the way from the centre to the border; a label further out would be cut
 
 
 @style()
@@ -164,7 +166,18 @@ def _contours(ax, grid: np.ndarray, loss: np.ndarray, scale: Normalize, levels: 
     filled.set(edgecolor="face", linewidth=0.2)  # or a pdf shows hairlines between the bands
     drawn = ["white" if scale(level) < 0.55 else INK for level in levels[1:-1]]
     lines = ax.contour(grid, grid, loss, levels=levels[1:-1], colors=drawn, linewidths=0.4)
-    ax.clabel(lines, lines.levels[1::2], fmt="%g", fontsize=5.5)
+    _label(ax, lines, INSIDE * grid[-1])
     ax.plot(0, 0, "+", color="white", ms=7, mew=1.2)
     ax.set_aspect("equal")
     ax.locator_params(nbins=5)
+
+
+def _label(ax, lines: ContourSet, limit: float) -> None:
+    """Every second contour's loss, but where matplotlib would put it across the border of the plane."""
+    options = {"levels": lines.levels[1::2], "fmt": "%g", "fontsize": 5.5}
+    drafts = ax.clabel(lines, inline=False, **options)
+    inside = [text.get_position() for text in drafts if max(map(abs, text.get_position())) < limit]
+    for text in drafts:
+        text.remove()
+    if inside:
+        ax.clabel(lines, manual=inside, **options)
