@@ -65,7 +65,8 @@ def bank_rows(folder: Path, *, images: int = 512) -> Iterator[Row]:
     weigh = distill.fixed(uniform_weights(len(teachers)))
     sides = [distill.DistillationLoss(look, weigh, **options) for look in (bank, on_the_fly)]
     apart = difference(models.create("resnet18", 8, seed=0), loader, *sides)
-    ours, theirs = alternately(*(_fit(models.create("resnet18", 8, seed=0), loader, side) for side in sides))
+    students = [_fit(models.create("resnet18", 8, seed=0), loader, side) for side in sides]
+    ours, theirs = alternately(*students, rounds=9)
     what = f"a student's epoch: bank against five teachers on the fly (largest difference of a loss {apart:.1e})"
     yield Row(what, ours, theirs, theirs / ours)
     shared = ours + making / STUDENTS

@@ -29,13 +29,16 @@ HEAD = ["what", "ours", "theirs", "ratio", "command", "machine"]
 ABOUT = """# Side by side
 
 Ours against what it stands beside, on the same work, in turn, in one run; medians. Numbers without a unit are seconds, and
-the ratio says how many times ours is faster. `make bench` makes every row anew.
+the ratio says how many times ours is faster. Both sides have one CPU thread, as a run of the kit has, or what the row says.
+`make bench` makes every row anew.
 """
 
 
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
-@click.option("--threads", type=int, default=os.cpu_count(), show_default=True, help="CPU threads of both sides.")
+@click.option(
+    "--threads", type=int, default=1, show_default=True, help="CPU threads of both sides; a run of the kit has one."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="The table to write.")
 def main(parts: Sequence[str], threads: int, out: Path) -> None:
     """Run the parts, and write the table after each of them."""
@@ -54,7 +57,10 @@ def line(row: Sequence, part: str, threads: int) -> str:
     """A row of the table."""
     what, ours, theirs, ratio = row
     cells = [what, *(side if isinstance(side, str) else f"{side:.3g}" for side in (ours, theirs)), f"{ratio:.2f}"]
-    cells += [f"`python benchmarks/run.py {part}`", f"{processor()}, {threads} threads, torch {torch.__version__}"]
+    cells += [
+        f"`python benchmarks/run.py {part}`",
+        f"{processor()}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}",
+    ]
     return f"| {' | '.join(cells)} |"
 
 
