@@ -259,7 +259,8 @@ def test_agreement_has_clean_solid_and_given_dashed_with_teachers_averaged_over_
     assert said(fig)[-2:] == ["agrees with the clean label", "agrees with the given, wrong label"]
     ax = fig.axes[0]
     (clean, ends), (given, _) = drawn(ax, "RoS-KD")
-    assert clean[:, 0] == pytest.approx([20, 40]) and clean[:, 1] == pytest.approx([0.68 - 0.1, 0.68 - 0.2])
+    assert [tick.get_position()[0] for tick in fig.axes[2].get_xticklabels()] == pytest.approx([20, 40])
+    assert clean[:, 1] == pytest.approx([0.68 - 0.1, 0.68 - 0.2])
     assert given[:, 1] == pytest.approx([0.68 + 0.1, 0.68 + 0.2])
     assert ends[0][:, 1] == pytest.approx([0.58 - STD, 0.58 + STD])
     styles = [
@@ -268,6 +269,12 @@ def test_agreement_has_clean_solid_and_given_dashed_with_teachers_averaged_over_
         if bars.lines[0].get_color() == SETTING_STYLES["RoS-KD"]["color"]
     ]
     assert styles == ["-", "--"]
+    places = [drawn(ax, setting)[0][0][:, 0] for setting in (*METHODS, *TEACHERS)]
+    assert np.allclose(np.mean(places, axis=0), [20, 40]), (
+        "around the rate, side by side, and nearer to it than to the next"
+    )
+    assert (np.diff(places, axis=0) > 1).all() and np.abs(places - np.array([20, 40])).max() < 10
+    assert given[:, 0] == pytest.approx(clean[:, 0])
     for teacher in TEACHERS:
         (points, bars), _ = drawn(ax, teacher)
         assert points[:, 1] == pytest.approx([0.61 + 0.1] * 2) and not bars

@@ -57,7 +57,8 @@ def fig4_surfaces(found: list[dict], *, clamp: float, task: str) -> Figure:
     """Fig. 4 as surfaces over the plane, clamped at `clamp` as in the paper, one scale for both; else as `fig4_contours`."""
     planes, seed = _pair(found)
     name, scale, shown = _views(planes, clamp)[0]
-    fig, axes = subplots(1, len(SETTINGS), size=(WIDTH, 3.2), subplot_kw={"projection": "3d"})
+    fig, axes = subplots(1, len(SETTINGS), size=(WIDTH, 3.4), subplot_kw={"projection": "3d"})
+    fig.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))  # the layout does not see that labels hang below the boxes
     for ax, plane in zip(axes[0], planes, strict=True):
         x, y = np.meshgrid(plane["grid"], plane["grid"])
         mesh = {"rstride": 1, "cstride": 1, "lw": 0.2, "edgecolor": "#00000030"}

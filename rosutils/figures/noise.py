@@ -14,6 +14,7 @@ from rosutils.results import PRINTED_AVERAGE, TEACHERS, select, summary
 KINDS = {"symmetric": "symmetric", "pairflip": "class-dependent (pair flip)"}
 METHODS = ("Baseline I", "Baseline III", "Baseline V", "RoS-KD")
 AGREEMENTS = {"agreement_clean": "-", "agreement_given": (0, (3, 1.5))}
+SPREAD = 0.4  # of the way from one rate to the next: methods stand side by side, or their bars could not be told apart
 
 
 @style()
@@ -91,33 +92,38 @@ def agreement(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
     rows = rows[rows["value"].notna()]  # without noise no label has changed
     tasks, kinds = measured_tasks(rows, tasks, "agreement with clean labels"), _kinds(rows)
     size = (WIDTH, 0.7 + 2.3 * len(tasks))
-    fig, axes = subplots(len(tasks), len(kinds), size=size, sharex=True, sharey=True)
+    fig, axes = subplots(len(tasks), len(kinds), size=size, sharex="col", sharey=True)
     counts = []
     for line, task in zip(axes, tasks, strict=True):
         for ax, kind in zip(line, kinds, strict=True):
             counts += _agreements(ax, select(rows, task=task, kind=kind))
             ax.set_title(f"{task}, {KINDS[kind]}")
         line[0].set(ylabel="share of the changed labels", ylim=(-0.03, 1.03))
-    for ax in axes[-1]:
-        ax.set_xlabel("nominal noise rate (%)")
-        ax.set_xticks(100 * np.sort(rows["rate"].unique()))
+    for ax, kind in zip(axes[-1], kinds, strict=True):
+        ax.set(xlabel="nominal noise rate (%)", xticks=_percent(select(rows, kind=kind)))
     heading = f"{over_seeds(counts)}; teachers: mean over architectures"
     legend_above(fig, _agreement_legend(_present(rows)), heading)
     return fig
 
 
 def _agreements(ax, rows: pd.DataFrame) -> list[int]:
-    counts = []
-    for setting in _present(rows):
+    counts, settings, rates = [], _present(rows), _percent(rows)
+    beside = SPREAD * min(np.diff(rates), default=10) * np.linspace(-0.5, 0.5, len(settings))
+    for setting, aside in zip(settings, beside, strict=True):
         for metric, line in AGREEMENTS.items():
             here = select(rows, setting=setting, metric=metric)
             if setting in TEACHERS:
                 here = here.groupby(["rate", "seed"], as_index=False)["value"].mean()
             ours = summary(here, by=["rate"]).sort_values("rate")
             look = {"ls": line} | ({} if metric == "agreement_clean" else {"mfc": "white"})
-            draw_means(ax, 100 * ours["rate"], ours["mean"], ours, setting, **look)
+            draw_means(ax, 100 * ours["rate"] + aside, ours["mean"], ours, setting, **look)
             counts += ours["n"].tolist()
     return counts
+
+
+def _percent(rows: pd.DataFrame) -> np.ndarray:
+    """The nominal rates of the noise, in order."""
+    return 100 * np.sort(rows["rate"].unique())
 
 
 def _present(rows: pd.DataFrame) -> list[str]:
