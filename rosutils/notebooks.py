@@ -34,10 +34,10 @@ def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None 
     """
     *independent, report = sorted(FOLDER.glob("[0-9]*.ipynb")) if notebooks is None else notebooks
     folder.mkdir(parents=True, exist_ok=True)
-    independent.sort(key=lambda path: -_seconds_last_time(folder / path.name))
-    workers = min(
-        SIDE_BY_SIDE, (os.cpu_count() or 1) + 1, max(1, len(independent))
-    )  # one more: kernels wait as they start
+    # The longest first. Where none has been executed yet, the later ones: they attack and walk around trained networks.
+    independent.sort(key=lambda path: (_seconds_last_time(folder / path.name), path.name), reverse=True)
+    # One more than cores, for kernels wait as they start.
+    workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) + 1, max(1, len(independent)))
     context = multiprocessing.get_context("forkserver")  # papermill is imported once, in the server
     context.set_forkserver_preload(["papermill"])
     others = set(multiprocessing.active_children())

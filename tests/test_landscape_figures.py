@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from IPython.display import HTML
 from matplotlib.colors import LogNorm, to_rgba
+from PIL import Image
 
 from rosutils import InputError, figures
 from rosutils.figures.look import SETTING_STYLES
@@ -382,3 +383,12 @@ def test_the_same_figure_gives_the_same_bytes(name, tmp_path):
 
 def test_the_surfaces_to_turn_are_the_same_text_each_time():
     assert MAKERS["turnable"](found()) == MAKERS["turnable"](found())
+
+
+def test_no_label_of_a_surface_lies_on_the_watermark(tmp_path):
+    """Labels are dark and the watermark is grey: among its lines of pixels none is dark."""
+    fig = figures.fig4_surfaces(found(), clamp=8.0, task="lesion")
+    _, png = figures.write_figure(fig, tmp_path, "surfaces", WATERMARK)
+    lines = np.asarray(Image.open(png).convert("L"))[::-1].min(axis=1)
+    lowest, *_ = np.flatnonzero(lines < 255)
+    assert lowest < 20 and lines[lowest : lowest + 15].min() > 100

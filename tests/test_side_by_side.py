@@ -102,3 +102,13 @@ def test_what_took_longest_last_time_goes_first(tmp_path, monkeypatch):
     )
     run_all(tmp_path, {}, notebooks=[tmp_path / f"{number}.ipynb" for number in range(4)])
     assert order == ["1", "0", "2", 3, "3", 1]
+
+
+def test_where_none_was_executed_the_later_ones_go_first(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(notebooks, "_finish", lambda calls, bar: None)
+    monkeypatch.setattr(
+        notebooks.ProcessPoolExecutor, "submit", lambda pool, function, path, *rest: order.append(path.stem)
+    )
+    run_all(tmp_path, {}, notebooks=[tmp_path / f"0{number}.ipynb" for number in range(1, 5)])
+    assert order == ["03", "02", "01", "04"]
