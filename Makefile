@@ -23,7 +23,7 @@ test: $(READY)
 	@$(BIN)/python -m pytest
 
 bench: $(READY)
-	@echo "== Side-by-side timings (about an hour; PARTS=\"loop bank\" for some), written to benchmarks/results.md =="
+	@echo "== Side-by-side timings (about half an hour; PARTS=\"loop bank\" for some), written to benchmarks/results.md =="
 	@DATA="$(DATA)" $(BIN)/python benchmarks/run.py $(PARTS)
 
 lab: $(READY)

@@ -69,12 +69,15 @@ def _sections(parameters: str, data: str | None) -> dict:
 @_plain_errors
 def reproduce(profile: str, parameters: str, data: str | None, dry_run: bool) -> None:
     """Train what is missing, run the notebooks through papermill, print Table I beside the paper's."""
-    from rosutils.study import Study
-
     sections = _sections(parameters, data)
     if dry_run:
         _walk(profile, sections)
         return
+    from rosutils import notebooks
+
+    notebooks.start()
+    from rosutils.study import Study  # takes seconds
+
     study = Study.load(profile, **sections)
     for name in study.parameters.tasks:
         click.echo(study.task(name).summary())

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -27,6 +28,12 @@ class NotebookError(Exception):
         return self.message
 
 
+def start() -> None:
+    """Start the server from which the notebooks' processes are forked: papermill is imported there, once, and meanwhile."""
+    forkserver.set_forkserver_preload(["papermill"])
+    forkserver.ensure_running()
+
+
 def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None = None) -> None:
     """Execute copies of all notebooks into `folder`, the last of them alone at the end, one thread in each.
 
@@ -38,8 +45,8 @@ def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None 
     independent.sort(key=lambda path: (_seconds_last_time(folder / path.name), path.name), reverse=True)
     # One more than cores, for kernels wait as they start.
     workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) + 1, max(1, len(independent)))
-    context = multiprocessing.get_context("forkserver")  # papermill is imported once, in the server
-    context.set_forkserver_preload(["papermill"])
+    start()
+    context = multiprocessing.get_context("forkserver")
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare)
     with tqdm(total=len(independent) + 1, desc="notebooks", unit="notebook") as bar:
@@ -79,6 +86,9 @@ def _prepare() -> None:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about itself otherwise
 
 
+_AS_DRAWN = {"bbox_inches": None}  # no search for white margins: figures have none, and it takes as long as to draw
+
+
 def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -87,7 +97,7 @@ def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
     try:
         papermill.execute_notebook(
             notebook, folder / notebook.name, parameters=parameters, cwd=notebook.parent, kernel_name="python3",
-            progress_bar=False, extra_arguments=["--log-level=50"],
+            progress_bar=False, extra_arguments=["--log-level=50", f"--InlineBackend.print_figure_kwargs={_AS_DRAWN}"],
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         message = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} {where}"

@@ -1,6 +1,7 @@
 """Notebooks run side by side: in their order where it matters, stopped together, told plainly."""
 
 import json
+import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -112,3 +113,13 @@ def test_where_none_was_executed_the_later_ones_go_first(tmp_path, monkeypatch):
     )
     run_all(tmp_path, {}, notebooks=[tmp_path / f"0{number}.ipynb" for number in range(1, 5)])
     assert order == ["03", "02", "01", "04"]
+
+
+def test_the_server_started_beforehand_has_papermill_and_no_network_library():
+    notebooks.start()
+    notebooks.start()  # as `run_all` does once more
+    code = "import sys; sys.exit(0 if 'papermill' in sys.modules and 'torch' not in sys.modules else 7)"
+    process = multiprocessing.get_context("forkserver").Process(target=exec, args=(code,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
