@@ -28,8 +28,9 @@ PARTS = {
 HEAD = ["what", "ours", "theirs", "ratio", "command", "machine"]
 ABOUT = """# Side by side
 
-Ours against what it stands beside, on the same work, in turn, in one run; medians. Numbers without a unit are seconds, and
-the ratio says how many times ours is faster. Both sides have one CPU thread, as a run of the kit has, or what the row says.
+Ours against what it stands beside, on the same work, in turn, in one run; medians, of whole stages and commands the best. Numbers
+without a unit are seconds, and the ratio says how many times ours is faster. Both sides have one CPU thread, as a run of the
+kit has, or what the row says.
 `make bench` makes every row anew.
 """
 

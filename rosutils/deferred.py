@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -61,7 +61,7 @@ class _Deferring(TorchFunctionMode):
             return F.conv2d(input, weight, bias, *options)
         return _Convolution.apply(input, weight, options, self._defer)
 
-    def _defer(self, weight: nn.Parameter, work: Work) -> None:
+    def _defer(self, weight: Tensor, work: Work) -> None:
         self.pending.append((weight, self.pool.submit(work)))
 
     def collect(self, *step: Any) -> None:

@@ -41,13 +41,9 @@ def run_jobs(
     queue = [jobs[i] for i in order]
     with tqdm(total=sum(costs), desc=description, disable=not jobs, bar_format=_BAR) as bar:
         if backend == "ray" and jobs:
+            alone = partial(_on_one_thread, function)
             places = cluster.finished(
-                partial(_on_one_thread, function),
-                queue,
-                place=place or Place(),
-                workers=workers,
-                threads=threads,
-                transfer=transfer,
+                alone, queue, place=place or Place(), workers=workers, threads=threads, transfer=transfer
             )
         else:
             places = _here(function, queue, backend, workers)

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 SIDE_BY_SIDE = 4  # at most: a kernel takes about 1 GB of memory
+AS_DRAWN = {"bbox_inches": None}  # no search for white margins: figures have none, and it takes as long as to draw
 
 
 class NotebookError(Exception):
@@ -29,7 +30,7 @@ class NotebookError(Exception):
 
 
 def start() -> None:
-    """Start the server from which the notebooks' processes are forked: papermill is imported there, once, and meanwhile."""
+    """Start the server that forks the notebooks' processes: it imports papermill, once, beside what the caller does."""
     forkserver.set_forkserver_preload(["papermill"])
     forkserver.ensure_running()
 
@@ -86,9 +87,6 @@ def _prepare() -> None:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about itself otherwise
 
 
-_AS_DRAWN = {"bbox_inches": None}  # no search for white margins: figures have none, and it takes as long as to draw
-
-
 def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -97,7 +95,7 @@ def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
     try:
         papermill.execute_notebook(
             notebook, folder / notebook.name, parameters=parameters, cwd=notebook.parent, kernel_name="python3",
-            progress_bar=False, extra_arguments=["--log-level=50", f"--InlineBackend.print_figure_kwargs={_AS_DRAWN}"],
+            progress_bar=False, extra_arguments=["--log-level=50", f"--InlineBackend.print_figure_kwargs={AS_DRAWN}"],
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         message = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} {where}"

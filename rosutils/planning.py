@@ -43,7 +43,7 @@ class Plan(NamedTuple):
         for name in dict.fromkeys(STAGE.values()):
             found[name] = makespan(missing.loc[missing["stage"] == name, "seconds"].tolist(), about["workers"])
         found["results"] = about["imports"] * MEASURED * len(self.runs)
-        rounds = math.ceil((about["notebooks"] - 1) / min(notebooks.SIDE_BY_SIDE, os.cpu_count() or 1)) + 1
+        rounds = math.ceil((about["notebooks"] - 1) / _notebooks_at_once()) + 1
         return found | {"notebooks": rounds * NOTEBOOK * about["imports"]}
 
 
@@ -149,12 +149,16 @@ def _at_once(study: Study, workers: int) -> int:
     return max(1, min(workers, (os.cpu_count() or 1) // study.parameters.engine.threads))
 
 
+def _notebooks_at_once() -> int:
+    """How many notebooks have a core of their own; one more is executed, which fills the time that they wait."""
+    return min(notebooks.SIDE_BY_SIDE, os.cpu_count() or 1)
+
+
 def _import_seconds() -> float:
-    """Seconds that a notebook's imports take when as many are made at once as notebooks run side by side."""
+    """Seconds that a notebook's imports take when as many are made at once as notebooks have a core."""
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    begun, at_once = time.perf_counter(), min(notebooks.SIDE_BY_SIDE, os.cpu_count() or 1)
-    command, cwd = [sys.executable, "-c", IMPORTS], notebooks.FOLDER.parent
-    several = [subprocess.Popen(command, cwd=cwd, env={**os.environ, **limits}) for _ in range(at_once)]
+    command, cwd, begun = [sys.executable, "-c", IMPORTS], notebooks.FOLDER.parent, time.perf_counter()
+    several = [subprocess.Popen(command, cwd=cwd, env={**os.environ, **limits}) for _ in range(_notebooks_at_once())]
     for process in several:
         process.wait()
     return time.perf_counter() - begun
