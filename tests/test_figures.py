@@ -269,3 +269,10 @@ def test_the_pdf_holds_the_words_as_text(tmp_path):
     data = path.read_bytes()
     assert b"/FontFile2" in data or b"FontFile2" in zlib.decompress(data.split(b"stream\n")[1].split(b"\nendstream")[0])
     assert b"/Type3" not in data
+
+
+@pytest.mark.parametrize("sizes", [None, {"1024x1024": 9}])
+def test_no_title_of_the_image_checks_is_cut_where_names_of_classes_are_long(sizes):
+    fig = figures.image_checks(sizes, {"Pleural_Thickening": np.arange(5.0), "Cardiomegaly": np.arange(5.0)}, 32)
+    fig.draw_without_rendering()
+    assert max(ax.get_tightbbox().x1 for ax in fig.axes) <= fig.bbox.x1

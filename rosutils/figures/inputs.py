@@ -127,7 +127,7 @@ def image_checks(sizes: dict[str, int] | None, intensities: dict[str, np.ndarray
         axes[0].tick_params(axis="y", length=0)
     _spread({name: values for name, values in intensities.items() if len(values)}, axes[-1])
     axes[-1].set(xlim=(0, 255), xlabel="mean pixel value of a training image")
-    axes[-1].set_title("intensity: median, middle half, 90 % and extremes")
+    axes[-1].set_title("intensity: median, middle half,\n90 % and extremes")
     return fig
 
 
