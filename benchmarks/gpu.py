@@ -5,10 +5,9 @@ python benchmarks/gpu.py --sizes 64 --steps 50 --only resnet18
 
 Needs a CUDA device and no notebook tools. Every line is medians of repeats taken in turn, the device waited for at the end
 of each repeat only:
-  fit       ours: resident uint8 images, crops and flips on the device, bfloat16, channels-last, fused SGD, CUDA graphs
-  no graphs the same without graphs; the difference says whether they pay
-  compiled  the same without graphs, the network through torch.compile (with --compile; needs a C compiler)
-  plain     the same without graphs in float32 (TF32 in convolutions)
+  fit       ours: resident uint8 images, crops and flips on the device, bfloat16, channels-last, fused SGD
+  compiled  the same, the network through torch.compile (with --compile; needs a C compiler)
+  plain     the same in float32 (TF32 in convolutions)
   bare      a loop by hand: resident images, bfloat16, channels-last, torch's own SGD, no crops and no flips
   distil    fit with Eq. 4 from a bank of five teachers
   host      fit with the images in host memory, as where they do not fit
@@ -18,8 +17,7 @@ The ceiling is that of one H200 in bfloat16 at 224 px, estimated from published 
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -27,7 +25,7 @@ import torch
 from timing import ARCHITECTURES, random_task
 from torch.nn import functional as F
 
-from rosutils import devices, distill, graphs, models
+from rosutils import devices, distill, models
 from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.data import Loader
@@ -36,7 +34,7 @@ from rosutils.training import fit
 
 BATCH = 64
 CEILING = {"resnet18": 20_000, "resnet34": 12_000, "resnet50": 7_000, "mobilenet_v2": 13_000, "densenet121": 5_000}
-VARIANTS = ("fit", "no graphs", "compiled", "plain", "bare", "distil", "host")
+VARIANTS = ("fit", "compiled", "plain", "bare", "distil", "host")
 
 
 @click.command()
@@ -66,10 +64,9 @@ def main(sizes, only, variants, steps: int, repeats: int, compiled: bool) -> Non
 def measured(name: str, pixels: int, chosen: list[str], steps: int, repeats: int) -> str:
     """A line of the table; a variant that fails says so, and the others go on."""
     task, seconds = random_task(steps * BATCH, pixels), {}
-    for variant in chosen:  # each is measured whole: two graphs at once would share the device's memory
+    for variant in chosen:
         try:
-            with variant_of(variant, name, task) as epoch:
-                seconds[variant] = timed(epoch, repeats)
+            seconds[variant] = timed(variant_of(variant, name, task), repeats)
         except RuntimeError as error:
             click.echo(f"{name} {pixels} px, {variant}: {str(error).splitlines()[0]}", err=True)
         torch.cuda.empty_cache()
@@ -92,24 +89,19 @@ def timed(epoch: Callable, repeats: int) -> float:
     return statistics.median(times[1:])
 
 
-@contextmanager
-def variant_of(variant: str, name: str, task) -> Iterator[Callable]:
+def variant_of(variant: str, name: str, task) -> Callable:
     """One epoch of a way to train, as a function."""
-    model = models.placed(models.create(name, 8, seed=0), "cuda")
-    if variant == "plain":
-        model.precision = torch.float32
+    precision = "float32" if variant == "plain" else models.precision(torch.device("cuda"))
+    model = models.placed(models.create(name, 8, seed=0), "cuda", precision)
     if variant == "compiled":
         model.backbone.compile()
     loader = Loader(task, task.split["train"], batch_size=BATCH, shuffle_seed=0, view=VIEW, device="cuda")
     if variant == "host":
         loader.images = devices.Images(task.images.copy(), "cuda", free=0)  # a copy: the original is resident
     loss = distilled(task) if variant == "distil" else distill.supervised_loss
-    graphed = variant in ("fit", "distil", "host")
-    with graphs.replayed(model, (BATCH, *task.images.shape[1:])) if graphed else nullcontext():
-        if variant == "bare":
-            yield bare(model, torch.from_numpy(task.images).cuda(), task.labels.cuda())
-        else:
-            yield lambda: fit(model, loader, loss, epochs=1, learning_rate=1e-3, progress=False)
+    if variant == "bare":
+        return bare(model, torch.from_numpy(task.images).cuda(), task.labels.cuda())
+    return lambda: fit(model, loader, loss, epochs=1, learning_rate=1e-3, progress=False)
 
 
 VIEW = View(0, 2, ("horizontal",))

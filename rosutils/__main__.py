@@ -66,8 +66,9 @@ def _sections(parameters: str, data: str | None) -> dict:
 @main.command()
 @_study_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be made, and from which data; no image is needed.")
+@click.option("--order", metavar="NAMES", help="Artefacts made first, in this order, replicate by replicate.")
 @_plain_errors
-def reproduce(profile: str, parameters: str, data: str | None, dry_run: bool) -> None:
+def reproduce(profile: str, parameters: str, data: str | None, dry_run: bool, order: str | None) -> None:
     """Train what is missing, run the notebooks through papermill, print Table I beside the paper's."""
     sections = _sections(parameters, data)
     if dry_run:
@@ -84,6 +85,8 @@ def reproduce(profile: str, parameters: str, data: str | None, dry_run: bool) ->
     runs = study.unique(study.all_runs())
     missing = study.missing(runs)
     click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
+    for group in study.in_order(order.split(",")) if order else ():
+        study.ensure(group)
     study.ensure(runs)
     name = str(Path(profile).resolve()) if Path(profile).suffix else profile
     _run_notebooks(study, {"profile": name, **sections})
@@ -91,9 +94,9 @@ def reproduce(profile: str, parameters: str, data: str | None, dry_run: bool) ->
 
 
 def _walk(profile: str, sections: dict) -> None:
-    from rosutils import dryrun, notebooks
+    from rosutils import notebooks, planning
 
-    for line in dryrun.walk(dryrun.Unopened.load(profile, **sections)):
+    for line in planning.walk(planning.Unopened.load(profile, **sections)):
         click.echo(line)
     click.echo(f"notebooks: {', '.join(path.stem for path in sorted(notebooks.FOLDER.glob('[0-9]*.ipynb')))}")
 
@@ -125,32 +128,49 @@ def _print_table1(study) -> None:
 @_study_options
 @click.option("--workers", type=click.IntRange(1), help="Runs made at once; by default as engine.workers says.")
 @click.option("--gpus", type=click.IntRange(1), help="The same by GPUs: engine.gpus_per_run of them for each run.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, min_open=True),
+    metavar="IMAGES_PER_SECOND",
+    help="Of a worker, in training a ResNet-18.",
+)
 @_plain_errors
-def plan(profile: str, parameters: str, data: str | None, workers: int | None, gpus: int | None) -> None:
-    """Say what a profile will take: runs, what is shared, time, memory, disk; its images need not be there.
+def plan(
+    profile: str, parameters: str, data: str | None, workers: int | None, gpus: int | None, speed: float | None
+) -> None:
+    """Say what a profile will take: runs, what is shared, time, disk; its images need not be there.
 
-    A few steps of each kind are timed on this machine (a minute or two). `status` compares the plan with what became of it.
+    How fast a worker is, finished runs tell; before there are any, some steps are timed on this machine (ten seconds).
     """
     from rosutils import planning
 
     study = planning.load(profile, **_sections(parameters, data))
     click.echo(study.watermark())
-    found = planning.make(study, workers=planning.workers(study, workers, gpus))
-    planning.save(found, planning.place(study))
-    for line in planning.describe(found):
+    for line in planning.plan(study, _workers(study, workers, gpus), gpus=gpus is not None, speed=speed):
         click.echo(line)
+
+
+def _workers(study, workers: int | None, gpus: int | None) -> int:
+    """How many runs are made at once: as told, by GPUs, or as `engine` says."""
+    if workers and gpus:
+        raise InputError("--workers and --gpus say the same thing in two ways; give one of them")
+    each = study.parameters.engine.gpus_per_run
+    if gpus and (each == 0 or gpus < each):
+        raise InputError(f"--gpus is {gpus}, but engine.gpus_per_run is {each:g}: no run could be made")
+    return int(gpus / each) if gpus else workers or study.workers()
 
 
 @main.command()
 @_study_options
+@click.option("--all", "every", is_flag=True, help="A line for every run as well.")
 @_plain_errors
-def status(profile: str, parameters: str, data: str | None) -> None:
-    """Say which runs exist, which are missing, how long these should take, and what was planned."""
-    from rosutils import progress
+def status(profile: str, parameters: str, data: str | None, every: bool) -> None:
+    """Say how far a profile is: runs done and missing, how long these take, and which networks learnt nothing."""
+    from rosutils import planning
     from rosutils.study import Study
 
     study = Study.load(profile, **_sections(parameters, data))
-    for line in progress.describe(study, progress.status(study)):
+    for line in planning.status(study, every):
         click.echo(line)
 
 

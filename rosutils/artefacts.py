@@ -1,13 +1,15 @@
 """Which runs each table and figure of the paper needs, and which the studies beyond it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from rosutils.experiment import RunSpec, bank_of
 from rosutils.params.sections import Architecture
 from rosutils.results import SETTINGS
-from rosutils.sweeps import for_multilabel_only
+from rosutils.sweeps import AS_CHOSEN, about_baseline_iii, for_multilabel_only
 
 
+KINDS = ("symmetric ", "pairflip ")
 NOISE_SETTINGS = ("Baseline I", "Baseline III", "Baseline V", "RoS-KD")
 SAME_TEACHERS = ("Baseline III, subset teachers", "RoS-KD")  # Table II: "exactly same teacher models"
 COMPARED = ("Baseline III", "RoS-KD")
@@ -16,71 +18,98 @@ TABLE3_STUDENT = "densenet121"
 
 def teachers(study) -> list[RunSpec]:
     """Section IV-B: the teachers of the full set and of the subsets."""
-    return [t for task in study.parameters.tasks for pool in ("full", "subset") for t in study.teachers(task, pool)]
+    return chances(study) + [
+        teacher
+        for there, task in replicates(study) for pool in ("full", "subset") for teacher in there.teachers(task, pool)
+    ]  # fmt: skip
+
+
+def chances(study) -> list[RunSpec]:
+    """What no skill scores on each test part."""
+    return [there.chance(task) for there, task in replicates(study)]
+
+
+def replicates(study) -> list[tuple]:
+    """(study of the replicate, task) for every task that the study's variant is for, task by task."""
+    return [(there, task) for task in tasks_of(study) for there in study.for_task(task).replicates]
 
 
 def table1(study) -> list[RunSpec]:
-    """Table I: every setting and seed."""
-    return teachers(study) + _students(study, SETTINGS)
+    """Table I: every setting and replicate; logistic regression on the pixels beside it."""
+    plain = [there.logistic_regression(task) for there, task in replicates(study)]
+    return teachers(study) + plain + _students(study, SETTINGS)
 
 
 def table2(study) -> list[RunSpec]:
-    """Table II: the two settings it attacks; and the curve of F1 against the radius, for every setting of Table I."""
-    attacks = [probe_of(study, "attack", *which) for which in _which(study, SAME_TEACHERS)]
-    return attacks + [probe_of(study, "curve", *which) for which in _which(study, SETTINGS)]
+    """Table II: the two settings it attacks, with their self-checks; and F1 against the radius, for every setting of Table I."""
+    attacks = [_probe_of("attack", *which) for which in _which(study, SAME_TEACHERS)]
+    checks = [
+        replace(_probe_of("checks", there, task, setting), against=there.student(task, "Baseline I"))
+        for there, task, setting in _which(study, SAME_TEACHERS) if there.replicate == 0
+    ]  # fmt: skip
+    return chances(study) + attacks + checks + [_probe_of("curve", *which) for which in _which(study, SETTINGS)]
 
 
 def table3(study) -> list[RunSpec]:
     """Table III: independent runs of RoS-KD with a DenseNet-121 student, on tasks with several labels per image."""
-    there = [variant for name, variant in study.variants.items() if name.startswith("run ")]
-    return [spec for variant in there for spec in _students(variant, ["RoS-KD"], [TABLE3_STUDENT])]
+    found = _variants(study, "table3".__eq__)
+    return [spec for there in found for spec in [*chances(there), *_students(there, ["RoS-KD"], [TABLE3_STUDENT])]]
 
 
 def fig2(study) -> list[RunSpec]:
     """Fig. 2: five students under Baseline III and RoS-KD."""
-    return _students(study.variants["students"], COMPARED, Architecture.__args__)
+    found = _variants(study, "students".__eq__)
+    return [spec for there in found for spec in [*chances(there), *_students(there, COMPARED, Architecture.__args__)]]
 
 
 def fig3(study) -> list[RunSpec]:
     """Fig. 3: RoS-KD with teachers retrained at each overlap ratio, and Baseline III."""
-    ratios = {name: variant for name, variant in study.variants.items() if name.startswith("overlap ")}
-    here = ratios[f"overlap {study.variants['students'].parameters.subsets.overlap:g}"]
-    return [spec for there in ratios.values() for spec in _students(there, ["RoS-KD"])] + _students(
-        here, ["Baseline III"]
-    )
+    found = []
+    for there in _variants(study, lambda name: name.startswith("overlap ")):
+        own = there.parameters.subsets.overlap == study.variants["students"].parameters.subsets.overlap
+        found += chances(there) + _students(there, ["RoS-KD", "Baseline III"] if own else ["RoS-KD"])
+    return found
 
 
 def fig4(study) -> list[RunSpec]:
-    """Fig. 4: surfaces around Baseline III and RoS-KD of the first seed, and their numbers."""
+    """Fig. 4: surfaces around Baseline III and RoS-KD of each replicate, their numbers, and the line between the two."""
     found = []
-    for task in study.parameters.tasks:
-        for setting in COMPARED:
-            spec, state = study.student(task, setting, study.parameters.seeds.students[0]), _state(setting)
-            directions = study.parameters.landscape.directions
-            found += [_probe("surface", spec, state, seed) for seed in directions]
-            found.append(_probe("curvature", spec, state, 0))
-            if setting == "RoS-KD":
-                copied = "averaged, BatchNorm as copied"
-                found += [_probe("surface", spec, copied, seed) for seed in directions]
-                found.append(_probe("curvature", spec, copied, 0))
+    for there, task, setting in _which(study, COMPARED):
+        spec, state = there.student(task, setting), _state(setting)
+        for seen in (state, "averaged, BatchNorm as copied") if setting == "RoS-KD" else (state,):
+            found += [_probe("surface", spec, seen, seed) for seed in study.parameters.landscape.directions]
+            found.append(_probe("curvature", spec, seen, 0))
+        if setting == "RoS-KD":
+            found.append(replace(_probe("path", spec, state, 0), against=there.student(task, "Baseline III")))
     return found
 
 
 def noise(study) -> list[RunSpec]:
     """The premise tested: four settings at each kind and rate of label noise, and their agreement with the labels."""
     found = []
-    for kind, rates in study.parameters.sweeps.noise.items():
-        for rate in rates:
-            there = study.variants[f"{kind} {rate:g}"]
-            found += _students(there, NOISE_SETTINGS)
-            found += [probe_of(there, "agreement", *which) for which in _which(there, NOISE_SETTINGS)]
+    for there in _variants(study, lambda name: name.startswith(KINDS)):
+        found += chances(there) + _students(there, NOISE_SETTINGS)
+        found += [_probe_of("agreement", *which) for which in _which(there, NOISE_SETTINGS)]
     return found
 
 
 def readings(study) -> list[RunSpec]:
-    """RoS-KD under each open reading of the paper, one at a time."""
-    there = [variant for name, variant in study.variants.items() if name.startswith("reading: ")]
-    return [spec for variant in there for spec in _students(variant, ["RoS-KD"])]
+    """RoS-KD under each open reading of the paper, one at a time; where Baseline III is read another way, Baseline III."""
+    found = []
+    for there in _variants(study, lambda name: name.startswith("reading: ")):
+        settings = ["Baseline III"] if about_baseline_iii(there.name) else ["RoS-KD"]
+        found += _students(there, [*settings, "Baseline III"] if there.name == AS_CHOSEN else settings)
+    return found
+
+
+def _variants(study, wanted: Callable[[str], bool]) -> list:
+    """The studies of the variants whose name is wanted, each for one task: a task may have points of its own."""
+    several = study.parameters.data.sources
+    return [
+        there.only(task)
+        for task in study.parameters.tasks for name, there in study.for_task(task).variants.items()
+        if wanted(name) and (several[task].multilabel or not for_multilabel_only(name))
+    ]  # fmt: skip
 
 
 ARTEFACTS = {
@@ -89,9 +118,9 @@ ARTEFACTS = {
 }  # fmt: skip
 
 
-def probe_of(study, role: str, task: str, setting: str, seed: int) -> RunSpec:
-    """A probe of a setting's student: of its averaged weights for RoS-KD, of its last ones otherwise."""
-    return _probe(role, study.student(task, setting, seed), _state(setting), seed)
+def tasks_of(study) -> list[str]:
+    """The tasks that a study's variant is for."""
+    return study.parameters.tasks if study.about is None else [study.about]
 
 
 def with_prerequisites(runs: Iterable[RunSpec]) -> list[RunSpec]:
@@ -105,7 +134,7 @@ def with_prerequisites(runs: Iterable[RunSpec]) -> list[RunSpec]:
 def needed_by(spec: RunSpec) -> list[RunSpec]:
     """The runs that one is made from: a probe from its student, a student from banks, a bank from its teacher."""
     if spec.of is not None:
-        return [spec.of]
+        return [spec.of, *([spec.against] if spec.against else [])]
     return [bank_of(teacher) for teacher in spec.teachers] if spec.role == "student" else list(spec.teachers)
 
 
@@ -114,19 +143,24 @@ def _state(setting: str) -> str:
 
 
 def _probe(role: str, spec: RunSpec, state: str, seed: int) -> RunSpec:
-    return RunSpec(role, spec.task, spec.architecture, seed, variant=spec.variant, of=spec, state=state)
+    where = {"variant": spec.variant, "replicate": spec.replicate}
+    return RunSpec(role, spec.task, spec.architecture, seed, of=spec, state=state, **where)
 
 
-def _which(study, settings: Iterable[str]) -> list[tuple[str, str, int]]:
-    seeds = study.parameters.seeds.students
-    return [(task, setting, seed) for task in study.parameters.tasks for seed in seeds for setting in settings]
+def _probe_of(role: str, study, task: str, setting: str) -> RunSpec:
+    """A probe of a setting's student: of its averaged weights for RoS-KD, of its last ones otherwise."""
+    spec = study.student(task, setting)
+    return _probe(role, spec, _state(setting), spec.seed)
+
+
+def _which(study, settings: Iterable[str]) -> list[tuple]:
+    """(study of the replicate, task, setting) for each."""
+    return [(there, task, setting) for there, task in replicates(study) for setting in settings]
 
 
 def _students(study, settings: Iterable[str], architectures: Iterable[str | None] = (None,)) -> list[RunSpec]:
-    """The students of a study's settings, architectures and seeds, on the tasks that its variant is for."""
-    several, sources = for_multilabel_only(study.name), study.parameters.data.sources
+    """The students of a study's settings, architectures and replicates."""
     return [
-        study.student(task, setting, seed, architecture)
-        for task, setting, seed in _which(study, settings) if sources[task].multilabel or not several
-        for architecture in architectures
+        there.student(task, setting, architecture)
+        for there, task, setting in _which(study, settings) for architecture in architectures
     ]  # fmt: skip

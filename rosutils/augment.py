@@ -13,11 +13,15 @@ _SALTS = {"down": 1, "right": 2, "vertical": 3, "horizontal": 4}
 
 @dataclass(frozen=True)
 class View:
-    """Random crop after reflecting `pad` pixels, and random flips; one view per (seed, epoch, example)."""
+    """Random crop after reflecting `pad` pixels, and random flips; one view per (seed, epoch, example).
+
+    With a number of `views` these come round by turns: the view of epoch e is that of e modulo `views`.
+    """
 
     seed: int
     pad: int = 0
     flips: tuple[str, ...] = ()
+    views: int | None = None
 
     def __call__(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         """The views [B, channels, H, W] of `images` [B, channels, H, W] whose example numbers are `index` [B].
@@ -27,7 +31,7 @@ class View:
         self._check(min(images.shape[2:]))
         if self.pad == 0 and not self.flips:
             return images
-        index = index.to(images.device)
+        index, epoch = index.to(images.device), epoch if self.views is None else epoch % self.views
         rows = self._positions(images.shape[2], index, epoch, shift="down", flip="vertical")
         columns = self._positions(images.shape[3], index, epoch, shift="right", flip="horizontal")
         batch = torch.arange(len(images), device=images.device)[:, None, None]

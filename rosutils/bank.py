@@ -23,13 +23,13 @@ class Bank:
     They stay on the host, where a lookup takes microseconds and can be checked without waiting for an accelerator.
     """
 
-    def __init__(self, logits: Tensor, index: Tensor) -> None:
-        """`index` [N] holds the example numbers that the third axis of `logits` stands for."""
+    def __init__(self, logits: Tensor, index: Tensor, *, by_turns: bool = False) -> None:
+        """`index` [N] holds the example numbers of the third axis of `logits`; `by_turns`: its views come round (see View)."""
         if logits.shape[2] != len(index):
             raise InputError(
                 f"the bank holds logits of {logits.shape[2]} examples, but {len(index)} example numbers were given"
             )
-        self.logits = logits
+        self.logits, self.by_turns = logits, by_turns
         self._position = torch.full((int(index.max()) + 1,), -1)
         self._position[index] = torch.arange(len(index))
 
@@ -37,9 +37,10 @@ class Bank:
         """The teachers' logits [K, B, C] for exactly the views in `batch`; raises InputError for others."""
         known = self._position[batch.index.clamp(max=len(self._position) - 1)]
         outside = (batch.index >= len(self._position)) | (known < 0)
-        if outside.any() or batch.epoch >= self.logits.shape[1]:
+        epoch = batch.epoch % self.logits.shape[1] if self.by_turns else batch.epoch
+        if outside.any() or epoch >= self.logits.shape[1]:
             raise InputError(
                 f"the bank has no logits for epoch {batch.epoch + 1}, example {batch.index[outside].tolist()[:3]}: it holds "
                 f"{self.logits.shape[1]} epochs of {self.logits.shape[2]} examples"
             )
-        return send(self.logits[:, batch.epoch, known], batch.images.device)
+        return send(self.logits[:, epoch, known], batch.images.device)

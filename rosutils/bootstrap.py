@@ -14,7 +14,7 @@ from scipy import special
 from torch import Generator, Tensor
 
 from rosutils import InputError
-from rosutils.metrics import METRICS, averagings, precision_recall_f1
+from rosutils.metrics import METRICS, averagings, of_counts, precision_recall_f1
 
 
 FEWEST = 40  # resamples that have one beyond each end of a 95 % interval
@@ -28,35 +28,42 @@ class Interval(NamedTuple):
     high: float
 
 
+class Scored(NamedTuple):
+    """What a system says of a replicate's test part: logits [N, C], labels [N] or [N, C], groups [N], its threshold or [C]."""
+
+    logits: Tensor
+    labels: Tensor
+    groups: Tensor
+    thresholds: Tensor | None = None
+
+
 def difference_interval(
-    scores_a: Sequence[Tensor],
-    scores_b: Sequence[Tensor],
-    labels: Tensor,
-    groups: Tensor,
+    a: Sequence[Scored],
+    b: Sequence[Scored],
     *,
     average: str,
     multilabel: bool,
     resamples: int,
     generator: Generator,
     metric: str = "f1",
-    thresholds_a: Sequence[Tensor] | None = None,
-    thresholds_b: Sequence[Tensor] | None = None,
 ) -> Interval:
-    """95 % percentile interval of system a's metric minus system b's, groups [N] of test images drawn with replacement.
+    """95 % percentile interval of system a's metric minus system b's, groups of test images drawn with replacement.
 
-    Each system is a list of logits [N, C], one per seed, with its thresholds [C] in the same order (None: 0.5); what is
-    resampled is the mean over the seeds, every seed of both systems on the same images. `metric` and `average` are those
-    of `metrics.precision_recall_f1`, labels [N] or [N, C]. Raises InputError for unequal numbers of seeds, thresholds,
-    images, labels and groups, an unknown metric or averaging, one group only, and fewer than 40 resamples.
+    Each system has one entry per replicate, in the same order; what is resampled is the mean over replicates. A group that
+    is in the test parts of several replicates is drawn as often for each, for both systems alike. `metric` and `average` are
+    those of `metrics.precision_recall_f1`. Raises InputError for unequal numbers of replicates, labels or groups that do not
+    fit, an unknown metric or averaging, one group only, and fewer than 40 resamples.
     """
-    seeds = [*_by_seed(scores_a, thresholds_a), *_by_seed(scores_b, thresholds_b)]
-    _check(len(scores_a), len(scores_b), labels, groups, metric, average, multilabel, resamples)
-    for scores, thresholds in seeds:  # says what is wrong with scores, labels and thresholds
+    _check(a, b, metric, average, multilabel, resamples)
+    for scores, labels, _, thresholds in (*a, *b):  # says what is wrong with scores, labels and thresholds
         precision_recall_f1(scores, labels, average=average, multilabel=multilabel, thresholds=thresholds)
-    place = torch.unique(groups, return_inverse=True)[1]
-    tallies = [_over_groups(_tally(*seed, labels, metric, average), place) for seed in seeds]
+    every = torch.cat([scored.groups for scored in (*a, *b)]).unique()
+    tallies = [
+        _over_groups(_tally(s.logits, s.thresholds, s.labels, metric, average), torch.searchsorted(every, s.groups), len(every))
+        for s in (*a, *b)
+    ]  # fmt: skip
     values = _resampled(torch.stack(tallies, dim=1), metric, average, resamples, generator)
-    return percentile_interval(values[:, : len(scores_a)].mean(dim=1) - values[:, len(scores_a) :].mean(dim=1))
+    return percentile_interval(values[:, : len(a)].mean(dim=1) - values[:, len(a) :].mean(dim=1))
 
 
 def percentile_interval(values: Tensor) -> Interval:
@@ -64,26 +71,20 @@ def percentile_interval(values: Tensor) -> Interval:
     return Interval(*torch.quantile(values, values.new_tensor([0.025, 0.975])).tolist())
 
 
-def _by_seed(scores: Sequence[Tensor], thresholds: Sequence[Tensor] | None) -> list[tuple[Tensor, Tensor | None]]:
-    thresholds = [None] * len(scores) if thresholds is None else thresholds
-    if len(thresholds) != len(scores):
-        raise InputError(
-            f"there are {len(thresholds)} thresholds for {len(scores)} seeds; give one [C] per seed, or None"
-        )
-    return list(zip(scores, thresholds, strict=True))
-
-
 def _check(
-    n_a: int, n_b: int, labels: Tensor, groups: Tensor, metric: str, average: str, multilabel: bool, resamples: int
+    a: Sequence[Scored], b: Sequence[Scored], metric: str, average: str, multilabel: bool, resamples: int
 ) -> None:
-    if n_a != n_b or n_a == 0:
-        raise InputError(f"the systems have {n_a} and {n_b} seeds; a difference needs equally many, at least one")
-    if groups.shape != labels.shape[:1]:
+    if len(a) != len(b) or not a:
         raise InputError(
-            f"groups have shape {tuple(groups.shape)} for {len(labels)} labelled images; give one per image"
+            f"the systems have {len(a)} and {len(b)} replicates; a difference needs equally many, at least one"
         )
-    if len(groups.unique()) < 2:
-        raise InputError(f"groups are {groups.unique().tolist()}; drawing whole groups takes at least two of them")
+    for _, labels, groups, _ in (*a, *b):
+        if groups.shape != labels.shape[:1]:
+            raise InputError(
+                f"groups have shape {tuple(groups.shape)} for {len(labels)} labelled images; give one per image"
+            )
+        if len(groups.unique()) < 2:
+            raise InputError(f"groups are {groups.unique().tolist()}; drawing whole groups takes at least two of them")
     if metric not in METRICS:
         raise InputError(f"metric is {metric!r}; allowed are {', '.join(METRICS)}")
     if average not in averagings(multilabel):
@@ -98,7 +99,7 @@ def _tally(scores: Tensor, thresholds: Tensor | None, labels: Tensor, metric: st
     tally = torch.stack([true & predicted, predicted, true], dim=1).double()
     if average != "samples":
         return tally
-    own = _ratio(metric, *tally.sum(dim=2).T)
+    own = of_counts(tally.sum(dim=2, keepdim=True), metric, "macro")
     return torch.stack([own, torch.ones_like(own)], dim=1)
 
 
@@ -112,8 +113,8 @@ def _true_and_predicted(scores: Tensor, thresholds: Tensor | None, labels: Tenso
     return labels[:, None] == classes, scores.argmax(axis=1)[:, None] == classes
 
 
-def _over_groups(tally: Tensor, place: Tensor) -> Tensor:
-    return tally.new_zeros(int(place.max()) + 1, *tally.shape[1:]).index_add_(0, place, tally)
+def _over_groups(tally: Tensor, place: Tensor, count: int) -> Tensor:
+    return tally.new_zeros(count, *tally.shape[1:]).index_add_(0, place, tally)
 
 
 def _resampled(tallies: Tensor, metric: str, average: str, resamples: int, generator: Generator) -> Tensor:
@@ -133,21 +134,4 @@ def _counts(n_groups: int, resamples: int, generator: Generator) -> Iterator[Ten
 
 def _averaged(sums: Tensor, metric: str, average: str) -> Tensor:
     """The metric [...] of tallies [..., 3, C], or [..., 2] for "samples"."""
-    if average == "samples":
-        return sums[..., 0] / sums[..., 1]
-    if average == "micro":
-        return _ratio(metric, *sums.sum(dim=-1).unbind(dim=-1))
-    per_class, support = _ratio(metric, *sums.unbind(dim=-2)), sums[..., 2, :]
-    return per_class.mean(dim=-1) if average == "macro" else _over((per_class * support).sum(-1), support.sum(-1))
-
-
-def _ratio(metric: str, hits: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
-    """Precision, recall or F1 from counts."""
-    if metric == "f1":
-        return _over(2 * hits, predicted + true)
-    return _over(hits, predicted if metric == "precision" else true)
-
-
-def _over(a: Tensor, b: Tensor) -> Tensor:
-    """a / b, and 0/0 is 0, as in `rosutils.metrics`."""
-    return torch.where(b > 0, a / b, 0.0)
+    return sums[..., 0] / sums[..., 1] if average == "samples" else of_counts(sums, metric, average)

@@ -5,12 +5,11 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rosutils import InputError
 
 
-# Runs lie in the store, so Ray's own share of the memory holds little but what a copied store sends around.
+# Runs lie in the store, so Ray's own share of the memory holds next to nothing.
 OBJECT_STORE = 256 * 2**20
 # For a Ray that is started here: nothing reported, no warning about GPUs that nobody asked for, workers as urgent as loky's.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
@@ -25,49 +24,28 @@ class Place:
     retries: int = 3
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """What travels with jobs where machines share no files: inputs by name, sent once each; results, kept by the driver."""
-
-    names: Callable[[Any], Sequence[str]]
-    load: Callable[[str], Any]
-    keep: Callable[[Any], None]
-
-
-def finished(
-    function: Callable, jobs: Sequence, *, place: Place, workers: int, threads: int, transfer: Transfer | None = None
-) -> Iterator[int]:
-    """Call `function(job)`, or `function(job, inputs)` with a transfer, for every job; yield the places of ended ones.
+def finished(function: Callable, jobs: Sequence, *, place: Place, workers: int) -> Iterator[int]:
+    """Call `function(job)` for every job; yield the places of ended ones.
 
     Ray starts jobs in their order. A job whose worker or machine is lost is tried again `place.retries` times. The first
     exception of a job is raised as it is, and the other jobs are cancelled. Raises InputError without Ray, without a
     cluster at the address, or where no machine there is large enough for a job; RuntimeError for a job lost too often.
     """
-    ray = _connected(place, workers * threads)
+    ray = _connected(place, workers)
     gpus = _gpus(ray, place.gpus_per_run)
-    _check_fits(ray, {"CPU": ("engine.threads", threads), "GPU": ("engine.gpus_per_run", gpus)})
-    call = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=place.retries)(_call)
-    sent: dict[str, Any] = {}
-    places = {}
-    for number, job in enumerate(jobs):
-        names = transfer.names(job) if transfer else None
-        objects = [sent.get(name) or sent.setdefault(name, ray.put(transfer.load(name))) for name in names or ()]
-        places[call.remote(function, job, names, *objects)] = number
+    _check_fits(ray, gpus)
+    # several runs a worker: to start one takes longer than a short run
+    call = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=place.retries, max_calls=20 if gpus else 0)(function)
+    places = {call.remote(job): number for number, job in enumerate(jobs)}
     try:
         while places:
             [done], _ = ray.wait(list(places))
             number = places.pop(done)  # before its result is asked for: to cancel a task that just ended can end Ray
-            result = _result(ray, done, place.retries)
-            if transfer:
-                transfer.keep(result)
+            _result(ray, done, place.retries)
             yield number
     finally:
         for reference in places:
             ray.cancel(reference)
-
-
-def _call(function: Callable, job: Any, names: Sequence[str] | None, *objects: Any) -> Any:
-    return function(job) if names is None else function(job, dict(zip(names, objects, strict=True)))
 
 
 def _connected(place: Place, cores: int):
@@ -120,18 +98,16 @@ def _gpus(ray, wanted: float) -> float:
     return wanted if ray.cluster_resources().get("GPU", 0) else 0.0
 
 
-def _check_fits(ray, needed: dict[str, tuple[str, float]]) -> None:
+def _check_fits(ray, gpus: float) -> None:
     """No machine large enough would mean to wait for ever."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for resource, (key, amount) in needed.items():
-        largest = max(machine.get(resource, 0) for machine in machines)
-        if amount > largest:
-            raise InputError(f"{key} is {amount:g}, but the cluster's largest machine has {largest:g} {resource}s")
+    largest = max(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])
+    if gpus > largest:
+        raise InputError(f"engine.gpus_per_run is {gpus:g}, but the cluster's largest machine has {largest:g} GPUs")
 
 
-def _result(ray, reference, retries: int) -> Any:
+def _result(ray, reference, retries: int) -> None:
     try:
-        return ray.get(reference)
+        ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:

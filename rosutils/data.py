@@ -14,7 +14,7 @@ from rosutils import InputError
 from rosutils.augment import View
 from rosutils.devices import AHEAD, Images, send
 from rosutils.noise import flip_labels, label_flip_rates, move_labels, noise_rate, transition_matrix
-from rosutils.splits import PARTS, assert_groups_apart, describe, split_by_group, split_by_lists
+from rosutils.splits import PARTS, describe, refuse_torn_groups, split_by_group, split_by_lists
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,12 @@ def make_task(
     `lists` gives the file of each part; without it a publisher's own parts hold, unless `split` is "seeded". `sample` takes
     about that many images of whole groups before the split. The task's card tells the parts (see `splits.describe`).
 
-    Raises InputError for lists that do not fit, and AssertionError should a group ever be in two parts.
+    Without `keep_unlabelled` the training and the validation part lose images without any label. Raises InputError for lists
+    that do not fit, and for a group that is in two parts.
     """
     labels = torch.from_numpy(np.array(examples.labels))
     groups = torch.from_numpy(np.array(examples.groups))
     eligible = torch.arange(len(labels))
-    if examples.multilabel and not keep_unlabelled:
-        eligible = eligible[labels.sum(1) > 0]
     if sample is not None:
         eligible = _whole_groups(groups, eligible, sample, generator=_generator(seed, 3))
     if lists:
@@ -86,7 +85,9 @@ def make_task(
         }
     else:
         parts = split_by_group(groups, fractions, eligible=eligible, generator=_generator(seed, 0))
-    assert_groups_apart(parts, groups)
+    refuse_torn_groups(parts, groups)
+    if examples.multilabel and not keep_unlabelled:  # the test part stays what it is, or readings could not be compared
+        parts |= {part: parts[part][labels[parts[part]].sum(1) > 0] for part in ("train", "validation")}
     given = labels.clone()
     given[parts["train"]] = _noisy(labels[parts["train"]], noise, examples, generator=_generator(seed, 1))
     return Task(
@@ -157,12 +158,13 @@ class Batch(NamedTuple):
 class Loader:
     """Batches of a task's examples; order and views of an epoch depend on (seed, epoch) alone.
 
-    With `shuffle_seed` the order is shuffled and a smaller last batch is dropped; without, it is that of `index`.
+    With `shuffle_seed` the order is shuffled and a smaller last batch is dropped, or there are `batches` an epoch, for which
+    the examples are shuffled as often as it takes; without, the order is that of `index`.
     On an accelerator the images are gathered, cropped, flipped and scaled there, and nothing waits for it.
     """
 
     def __init__(
-        self, task: Task, index: Tensor, *, batch_size: int, shuffle_seed: int | None = None,
+        self, task: Task, index: Tensor, *, batch_size: int, shuffle_seed: int | None = None, batches: int | None = None,
         view: View | None = None, device: str | torch.device = "cpu",
     ) -> None:  # fmt: skip
         if shuffle_seed is not None and len(index) < batch_size:
@@ -170,7 +172,7 @@ class Loader:
                 f"training.batch_size is {batch_size}, but a training set of task '{task.name}' has only {len(index)} "
                 "examples: use a smaller batch_size or more images"
             )
-        self.task, self.index, self.batch_size = task, index, batch_size
+        self.task, self.index, self.batch_size, self.batches = task, index, batch_size, batches
         self.shuffle_seed, self.view, self.device, self.epoch = shuffle_seed, view, torch.device(device), 0
         self.images = Images(task.images, self.device)
         # a processor gains nothing from several batches at once; an accelerator waits for fewer launches
@@ -182,13 +184,14 @@ class Loader:
 
     def __len__(self) -> int:
         batches = len(self.index) / self.batch_size
-        return math.ceil(batches) if self.shuffle_seed is None else math.floor(batches)
+        return math.ceil(batches) if self.shuffle_seed is None else self.batches or math.floor(batches)
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.index
         if self.shuffle_seed is not None:
             generator = torch.Generator().manual_seed(self.shuffle_seed * 100_003 + self.epoch)
-            order = order[torch.randperm(len(order), generator=generator)]
+            rounds = math.ceil(len(self) * self.batch_size / len(order))
+            order = torch.cat([order[torch.randperm(len(order), generator=generator)] for _ in range(rounds)])
         order, together = order[: len(self) * self.batch_size], self.batches_ahead * self.batch_size
         for start in range(0, len(order), together):
             yield from self._batches(order[start : start + together])

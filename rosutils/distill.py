@@ -2,14 +2,26 @@
 
 import copy
 
+import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from rosutils import InputError, training
 from rosutils.averaging import update_average
 from rosutils.bank import Bank
+from rosutils.data import Loader, Task
 from rosutils.devices import send
-from rosutils.losses import distillation_loss, soft_targets, task_loss, weighted_divergence
-from rosutils.weights import ReinforcedSelector, exponential_weights, selection_weights
+from rosutils.losses import (
+    distillation_loss,
+    mean_logits,
+    mixture_logits,
+    soft_and_hard,
+    soft_targets,
+    task_loss,
+    teacher_divergences,
+)
+from rosutils.weights import ReinforcedSelector, counted_actions, exponential_weights, selection_weights
 
 
 def supervised_loss(model: nn.Module, batch):
@@ -17,17 +29,63 @@ def supervised_loss(model: nn.Module, batch):
     return task_loss(model(batch.images), batch.labels, multilabel=batch.labels.is_floating_point()).mean()
 
 
-class DistillationLoss:
-    """Eq. 4 with the bank's logits; `weigh(batch)` gives the teachers' weights [K] or [K, B]."""
+class EpochMeans:
+    """Means over the images of an epoch, kept where they are computed and read once, at its end."""
 
-    def __init__(self, bank: Bank, weigh, *, temperature: float, alpha: float, multilabel: bool) -> None:
-        self.bank, self.weigh = bank, weigh
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._images = 0
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """A batch's values by the name of their column: [B], or [K, B] for as many columns, <name>1 to <name>K."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach().sum(-1, dtype=torch.float64)
+        self._images += value.shape[-1]
+
+    def row(self) -> dict[str, float]:
+        """The means as columns for the history; the next epoch begins at nothing."""
+        columns = {
+            name if total.ndim == 0 else f"{name}{m + 1}": value
+            for name, total in self._sums.items()
+            for m, value in enumerate(total.reshape(-1) / self._images)
+        }
+        self._sums, self._images = {}, 0
+        return dict(zip(columns, torch.stack([*columns.values()]).tolist(), strict=True)) if columns else {}
+
+
+class DistillationLoss:
+    """Eq. 4 with the bank's logits; `weigh(batch)` gives the teachers' weights [K] or [K, B].
+
+    With `mean_of` "logits" there is one teacher instead, the softmax of the weighted mean of their logits over tau: another
+    reading of Baseline III's "averaging teacher outputs".
+    """
+
+    def __init__(
+        self, bank: Bank, weigh, *, temperature: float, alpha: float, multilabel: bool, mean_of: str = "distributions"
+    ) -> None:
+        if mean_of not in ("distributions", "logits"):
+            raise InputError(f"mean_of is '{mean_of}'; the teachers' mean is that of their distributions or logits")
+        self.bank, self.weigh, self.mean_of, self.means = bank, weigh, mean_of, EpochMeans()
         self.options = {"temperature": temperature, "alpha": alpha, "multilabel": multilabel}
 
     def __call__(self, model: nn.Module, batch):
         """The loss of a batch, a scalar."""
         weights = send(self.weigh(batch), batch.images.device)
-        return distillation_loss(model(batch.images), self.bank(batch), batch.labels, weights, **self.options)
+        logits, teachers = model(batch.images), self.bank(batch)
+        self.means.add({"divergence_": divergences(logits, teachers, self.options)})
+        if self.mean_of == "logits":
+            teachers, weights = mean_logits(teachers, weights), torch.ones(1, device=weights.device)
+        return distillation_loss(logits, teachers, batch.labels, weights, **self.options)
+
+    def after_epoch(self) -> dict:
+        """Columns for the history: the mean KL(q || p) of each teacher over the epoch, divergence_1 to divergence_K."""
+        return self.means.row()
+
+
+@torch.no_grad()
+def divergences(logits: Tensor, teachers: Tensor, options: dict) -> Tensor:
+    """KL(q || p) of each teacher and example, [K, B], for the history: it has no part in any gradient."""
+    return teacher_divergences(logits, teachers, options["temperature"], multilabel=options["multilabel"])
 
 
 def fixed(weights):
@@ -58,58 +116,91 @@ def epoch_generator(generator: torch.Generator, current: int | None, epoch: int,
 
 
 class ReinforcedLoss:
-    """Baseline IV: Eq. 4 with the teachers that a `ReinforcedSelector` picks; its first epoch uses all teachers."""
+    """Baseline IV: Eq. 4 with the teachers that a `ReinforcedSelector` picks; its first epoch uses all teachers.
+
+    A mixture, the mean of its teachers' soft labels, is worth: r1 minus its task loss; r2 less the distillation part too,
+    alpha tau^2 KL(mixture || student) as in Eq. 4. The advantage of an action is what the mixture of its teachers is worth
+    more than that of all teachers on the same image: nothing where teachers agree. r3 is r2, and how much better than before
+    the student does after the episode (see `after_epoch`).
+
+    Where the draw selects nobody the likeliest teacher is taken alone, and the policy learns from that action, the one that
+    counted: what comes of it is credited to the teacher, and not to the draw.
+    """
 
     def __init__(
         self, bank: Bank, selector: ReinforcedSelector, *, temperature: float, alpha: float, multilabel: bool,
         seed: int, reward: str = "r2",
     ) -> None:  # fmt: skip
         self.bank, self.selector, self.reward, self.seed = bank, selector, reward, seed
-        self.temperature, self.alpha, self.multilabel = temperature, alpha, multilabel
-        self._epoch, self._generator = None, torch.Generator()
-        self.selected = self.considered = self.unselected = self.seen = 0.0
+        self.options = {"temperature": temperature, "alpha": alpha, "multilabel": multilabel}
+        self._epoch, self._generator, self.means = None, torch.Generator(), EpochMeans()
+
+    @property
+    def wants_quality(self) -> bool:
+        """Whether `after_epoch` needs the student's quality on a part of validation that stays the same (r3)."""
+        return self.reward == "r3"
 
     def __call__(self, model: nn.Module, batch):
-        """The loss of a batch, a scalar; the batch's states, actions and rewards are remembered for the policy."""
-        several = batch.labels.is_floating_point()
+        """The loss of a batch, a scalar; its states, actions and advantages are remembered for the policy."""
         features = model.features(batch.images)
         logits, teachers = model.head(features), self.bank(batch)
-        with torch.no_grad():
-            losses = torch.stack([task_loss(teacher, batch.labels, multilabel=several) for teacher in teachers])
-        states = self.selector.states(features, soft_targets(teachers, 1.0, multilabel=several), losses)
-        actions = self._actions(states, batch.epoch)
-        divergence = weighted_divergence(
-            logits, teachers, selection_weights(actions), self.temperature, self.multilabel
-        )
-        hard = task_loss(logits, batch.labels, multilabel=self.multilabel)
-        soft = self.alpha * self.temperature**2 * divergence
+        states = self._states(features, teachers, batch.labels)
+        draws = self._draws(states, batch.epoch)
+        actions = counted_actions(draws, self.selector(states))
         if batch.epoch > 0:
-            rewards = -hard.detach() - (divergence.detach() if self.reward == "r2" else 0)
-            self.selector.remember(states, actions, rewards)
-        return (soft + (1 - self.alpha) * hard).mean()
+            self.selector.remember(states, actions, self._advantages(logits, teachers, batch.labels, actions))
+        self.means.add({
+            "selected": actions.mean(0), "unselected": draws.sum(0) == 0, "selected_": actions,
+            "divergence_": divergences(logits, teachers, self.options),
+        })  # fmt: skip
+        return distillation_loss(logits, teachers, batch.labels, selection_weights(actions), **self.options)
 
-    def _actions(self, states, epoch: int):
+    @torch.no_grad()
+    def probabilities(self, model: nn.Module, batch) -> Tensor:
+        """How likely the policy is to select each teacher for each image of a batch, [K, B]."""
+        return self.selector(self._states(model.features(batch.images), self.bank(batch), batch.labels))
+
+    @torch.no_grad()
+    def _states(self, features: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
+        several = labels.is_floating_point()
+        losses = torch.stack([task_loss(teacher, labels, multilabel=several) for teacher in teachers])
+        return self.selector.states(features, soft_targets(teachers, 1.0, multilabel=several), losses)
+
+    def _draws(self, states: Tensor, epoch: int) -> Tensor:
         if epoch == 0:
             return torch.ones(states.shape[:2], device=states.device)
         self._generator = epoch_generator(self._generator, self._epoch, epoch, self.seed)
         self._epoch = epoch
-        actions = self.selector.select(states, generator=self._generator)
-        # tensors, read at the end of the epoch only: an accelerator is not waited for
-        self.selected = self.selected + actions.sum(dtype=torch.float64)
-        self.considered += actions.numel()
-        self.unselected = self.unselected + (actions.sum(0) == 0).sum()
-        return actions
+        return self.selector.select(states, generator=self._generator)
 
-    def after_epoch(self) -> dict:
-        """The policy pass at the end of an episode; history: shares of teachers selected and of images with none."""
-        self.selector.learn()
-        images = self.considered / max(1, len(self.bank.logits))
-        row = {
-            "selected": float(self.selected) / max(1.0, self.considered),
-            "unselected": float(self.unselected) / max(1.0, images),
-        }
-        self.selected = self.considered = self.unselected = 0.0
-        return row
+    @torch.no_grad()
+    def _advantages(self, logits: Tensor, teachers: Tensor, labels: Tensor, actions: Tensor) -> Tensor:
+        """How much more than the mixture of all teachers the one selected for each image is worth, [B]."""
+        everyone = torch.ones_like(actions)
+        return self._worth(logits, teachers, labels, actions) - self._worth(logits, teachers, labels, everyone)
+
+    def _worth(self, logits: Tensor, teachers: Tensor, labels: Tensor, actions: Tensor) -> Tensor:
+        """What a mixture is worth for each image, [B], in nats; not below -10, where the states' losses end as well."""
+        several = labels.is_floating_point()
+        worth = -task_loss(mixture_logits(teachers, actions, multilabel=several), labels, multilabel=several)
+        if self.reward != "r1":
+            temperature, multilabel = self.options["temperature"], self.options["multilabel"]
+            mixture = mixture_logits(teachers, actions, temperature, multilabel=multilabel)[None]
+            soft, _ = soft_and_hard(logits, mixture, labels, torch.ones(1, device=logits.device), **self.options)
+            worth = worth - soft
+        return worth.clamp(min=-10)
+
+    def after_epoch(self, quality: float | None = None) -> dict:
+        """The policy pass at the end of an episode, for r3 with the student's `quality` after it (any score).
+
+        Columns for the history: `selected`, the share of teachers that counted, and of each, selected_1 to selected_K;
+        `unselected`, the share of images for which the draw chose nobody; divergence_1 to divergence_K as in
+        `DistillationLoss`.
+        """
+        if self.wants_quality and quality is None:
+            raise InputError("reward r3 needs the student's quality on validation after each epoch; none was given")
+        self.selector.learn(quality if self.wants_quality else None)
+        return self.means.row()
 
 
 class Average:
@@ -122,3 +213,77 @@ class Average:
         """Count epoch `epoch` (from 0) in, once `start` epochs are over."""
         if epoch >= self.start:
             update_average(self.model, model, epoch - self.start)
+
+
+PLANTED = ("good", "random", "misleading")
+
+
+def planted_selection(*, reward: str, seed: int, epochs: int = 10, multilabel: bool = False) -> pd.DataFrame:
+    """Whom Baseline IV selects where the answer is known: a small student taught by three teachers that were planted.
+
+    One teacher is right about nine images in ten, one tells the labels of other images, one tells wrong ones. Columns reward,
+    seed, epoch, teacher, probability (of being selected, after that epoch, a mean over the images) and unselected (see
+    `ReinforcedLoss.after_epoch`).
+    """
+    task, bank = _planted_task(seed, epochs, multilabel)
+    train, student = task.split["train"], _Pupil(seed)
+    loss = ReinforcedLoss(
+        bank, ReinforcedSelector(32, 4), temperature=0.5, alpha=0.9, multilabel=multilabel, seed=seed, reward=reward
+    )
+    everything, validation = (Loader(task, task.split[part], batch_size=len(train)) for part in ("train", "validation"))
+
+    def after_epoch(model: nn.Module, epoch: int) -> dict:
+        row = loss.after_epoch(_right(*training.predict(model, validation)))
+        chances = loss.probabilities(model, next(iter(everything))).mean(1)
+        return row | dict(zip(PLANTED, chances.tolist(), strict=True))
+
+    loader = Loader(task, train, batch_size=32, shuffle_seed=seed)
+    history = training.fit(
+        student, loader, loss, epochs=epochs, learning_rate=0.1, seed=seed, after_epoch=after_epoch, progress=False
+    )
+    told = pd.DataFrame(history).melt(["epoch", "unselected"], list(PLANTED), "teacher", "probability")
+    return told.assign(reward=reward, seed=seed)[["reward", "seed", "epoch", "teacher", "probability", "unselected"]]
+
+
+class _Pupil(nn.Module):
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.features = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 32), nn.ReLU())
+            self.head = nn.Linear(32, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+def _planted_task(seed: int, epochs: int, multilabel: bool) -> tuple[Task, Bank]:
+    """Images of 8 x 8 pixels that are sums of their labels' patterns, and noise; 512 to train on, 128 for validation."""
+    generator = torch.Generator().manual_seed(seed)
+    present = (torch.rand(640, 4, generator=generator) < 0.5).float()
+    if not multilabel:
+        present = F.one_hot(torch.randint(4, (640,), generator=generator)).float()
+    patterns, noise = (torch.randn(n, 3, 8, 8, generator=generator) for n in (4, 640))
+    pixels = 128 + 40 * torch.einsum("nc,cxyz->nxyz", present - 0.5, patterns) + 40 * noise
+    labels, train = present if multilabel else present.argmax(1), torch.arange(512)
+    task = Task(
+        name="planted", images=pixels.clamp(0, 255).byte().numpy(), labels=labels, clean_labels=labels,
+        groups=torch.arange(640), names=(), class_names=list("abcd"), multilabel=multilabel,
+        split={"train": train, "validation": torch.arange(512, 640)}, fingerprint="", noise_rate=0.0,
+    )  # fmt: skip
+    logits = _planted_logits(present[train], multilabel, generator)
+    return task, Bank(logits[:, None].expand(-1, epochs, -1, -1), train)
+
+
+def _planted_logits(present: Tensor, multilabel: bool, generator: torch.Generator) -> Tensor:
+    """[3, N, C] in the order of PLANTED, from labels [N, C] in {0, 1}."""
+    of_others, slips = (present[torch.randperm(len(present), generator=generator)] for _ in range(2))
+    slipped = torch.rand(len(present), 1, generator=generator) < 0.1
+    wrong = 1 - present if multilabel else present.roll(1, 1)
+    believed = torch.stack([torch.where(slipped, slips, present), of_others, wrong])
+    return 4 * (believed - 0.5) + 0.5 * torch.randn(believed.shape, generator=generator)
+
+
+def _right(logits: Tensor, labels: Tensor) -> float:
+    """The share of right decisions."""
+    return float(((logits > 0) == labels if labels.is_floating_point() else logits.argmax(1) == labels).float().mean())

@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from rosutils import InputError, cluster
-from rosutils.cluster import Place, Transfer
+from rosutils.cluster import Place
 
 
 BACKENDS = ("inline", "loky", "ray")
@@ -21,18 +21,14 @@ def run_jobs(
     *,
     backend: str = "inline",
     workers: int = 1,
-    threads: int = 1,
     description: str = "",
     costs: Sequence[float] | None = None,
     place: Place | None = None,
-    transfer: Transfer | None = None,
 ) -> None:
     """Call `function(job)` for every job, the costliest first, with a progress bar in units of cost.
 
-    torch has one CPU thread in each job whatever the backend, so the bits of its result do not depend on it; `threads` are
-    what Ray keeps free for a job that starts helpers of its own. `place` says where Ray runs. With a `transfer` (for ray
-    alone) it is `function(job, inputs)`, whose result the driver keeps. The first exception of a job is raised, InputError
-    for an unknown backend, and what `cluster.finished` raises.
+    torch has one CPU thread in each job whatever the backend, so the bits of its result do not depend on it. `place` says
+    where Ray runs. The first exception of a job is raised, InputError for an unknown backend, and what `cluster.finished` raises.
     """
     if backend not in BACKENDS:
         raise InputError(f"engine.backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
@@ -42,9 +38,7 @@ def run_jobs(
     with tqdm(total=sum(costs), desc=description, disable=not jobs, bar_format=_BAR) as bar:
         if backend == "ray" and jobs:
             alone = partial(_on_one_thread, function)
-            places = cluster.finished(
-                alone, queue, place=place or Place(), workers=workers, threads=threads, transfer=transfer
-            )
+            places = cluster.finished(alone, queue, place=place or Place(), workers=workers)
         else:
             places = _here(function, queue, backend, workers)
         for done, number in enumerate(places, 1):

@@ -12,6 +12,7 @@ from rosutils import models
 from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.data import Loader, Task, examples_by_class, fingerprint, make_task
+from rosutils.metrics import best_thresholds
 from rosutils.params import ROOT, Parameters
 from rosutils.sources import Examples, open_source, split_lists, synthetic
 from rosutils.store import Run, Store, digest
@@ -19,19 +20,24 @@ from rosutils.subsets import overlapping_subsets
 
 
 # Part of every key: raise it when the same recipe would train to other numbers, or a probe would find others.
-FORMAT, PROBE_FORMAT = 1, 2
+FORMAT, PROBE_FORMAT = 2, 3
 EVALUATION_BATCH = 256
 
 
-# Which weights of a student a probe looks at: the last ones, M_smooth of Eq. 1, or M_smooth with the last BatchNorm statistics.
+# Which weights of a student a probe looks at: the last ones, M_smooth of Eq. 1, or M_smooth with the BatchNorm statistics that
+# Eq. 1 leaves it.
 STATES = ("weights", "averaged", "averaged, BatchNorm as copied")
+# Draws of random scores, for what chance alone scores.
+DRAWS = 200
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a run is: a teacher (on a subset, or on the full set), a teacher's bank, a student, or a probe of a student.
+    """What a run is: a teacher (on a subset, or on the full set), a teacher's bank, a student, a probe of a student, or what a
+    predictor without any network scores (roles chance and pixels).
 
-    `variant` names the parameters it runs under: "" for the profile's own, else one of `sweeps.variants`.
+    `variant` names the parameters it runs under: "" for the profile's own, else one of `sweeps.variants`; `replicate` counts
+    the repetitions of the whole study from 0. A probe is `of` a student; some set it `against` another.
     """
 
     role: str
@@ -42,8 +48,10 @@ class RunSpec:
     weighting: str = "none"
     teachers: tuple["RunSpec", ...] = ()
     variant: str = ""
+    replicate: int = 0
     of: "RunSpec | None" = None
     state: str = "weights"
+    against: "RunSpec | None" = None
 
     def __str__(self) -> str:
         on = "" if self.subset is None else f" on subset {self.subset + 1}"
@@ -54,7 +62,7 @@ class RunSpec:
             else ""
         )
         where = f" ({self.variant})" if self.variant else ""
-        return f"{self.task}: {self.role} {self.architecture}{on}{how}{of}, seed {self.seed}{where}"
+        return f"{self.task}: {self.role} {self.architecture}{on}{how}{of}, replicate {self.replicate + 1}{where}"
 
 
 class Experiment:
@@ -149,38 +157,59 @@ class Experiment:
         """The example numbers a run is trained on."""
         return self.task(spec.task).split["train"] if spec.subset is None else self.subsets(spec.task)[spec.subset]
 
-    @cached_property
-    def view(self) -> View:
-        """The augmented views, shared by teachers, banks and students."""
+    def view_seed(self, spec: RunSpec) -> int:
+        """The seed of a run's views: bank and students share theirs, teachers are not asked about views they were trained on."""
+        return 2 * self.parameters.seeds.data + (spec.role == "teacher")
+
+    def view(self, spec: RunSpec) -> View:
+        """The augmented views of a run."""
         section = self.parameters.training.augmentation
-        return View(self.parameters.seeds.data, section.pad, tuple(section.flips))
+        return View(self.view_seed(spec), section.pad, tuple(section.flips), section.views)
+
+    @property
+    def views(self) -> int:
+        """How many views of an image a bank holds: one for each epoch, or those that come round by turns."""
+        section = self.parameters.training
+        return min(section.epochs, section.augmentation.views or section.epochs)
 
     def loader(self, spec: RunSpec, index: Tensor, *, shuffled: bool = False, augmented: bool = False) -> Loader:
         """Batches of examples `index`: shuffled by the run's seed for training, in order otherwise."""
         return Loader(
-            self.task(spec.task), index, device=self.device, view=self.view if augmented else None,
+            self.task(spec.task), index, device=self.device, view=self.view(spec) if augmented else None,
             batch_size=self.parameters.training.batch_size if shuffled else EVALUATION_BATCH,
-            shuffle_seed=spec.seed if shuffled else None,
+            shuffle_seed=spec.seed if shuffled else None, batches=self.batches(spec) if shuffled else None,
         )  # fmt: skip
+
+    def batches(self, spec: RunSpec) -> int | None:
+        """Batches an epoch of a subset's teacher that is to take as many steps as one of the full set; None for all others."""
+        if spec.role != "teacher" or spec.subset is None or self.parameters.teachers.steps == "own":
+            return None
+        return len(self.task(spec.task).split["train"]) // self.parameters.training.batch_size
+
+    def precision(self, spec: RunSpec) -> str:
+        """Of a run's training passes: float32 or bfloat16."""
+        named = self.parameters.training.precision
+        named = named.get(spec.architecture, "auto") if isinstance(named, dict) else named
+        return models.precision(self.device) if named == "auto" else named
 
     def recipe(self, spec: RunSpec) -> dict:
         """Everything that decides a run's result, JSON-able; the key is its hash."""
         section = self.parameters.training
-        recipe = {
-            "format": FORMAT if spec.of is None else PROBE_FORMAT,
-            "role": spec.role,
-            "task": spec.task,
-            "architecture": spec.architecture,
-            "seed": spec.seed,
-        }
-        recipe |= {"data": self.task(spec.task).fingerprint, "examples": fingerprint(self.training_index(spec))}
-        recipe |= {"pixels": self.parameters.data.pixels, "view_seed": self.parameters.seeds.data}
+        recipe = {"role": spec.role, "task": spec.task, "data": self.task(spec.task).fingerprint}
+        recipe["format"] = PROBE_FORMAT if spec.of or spec.role in ("chance", "pixels") else FORMAT
+        if spec.role == "chance":
+            sample = self.parameters.attacks.examples
+            return recipe | {"draws": DRAWS, "rule": self.parameters.evaluation.thresholds, "sample": sample, "seed": spec.seed}
+        recipe |= {"architecture": spec.architecture, "seed": spec.seed, "device": self.device.type}
+        recipe |= {"examples": fingerprint(self.training_index(spec)), "pixels": self.parameters.data.pixels}
         if spec.of is not None:
             return recipe | self._probe(spec)
+        if spec.role in ("teacher", "student"):
+            recipe["training"] = section.model_dump(exclude={"precision"}) | {"precision": self.precision(spec)}
+            recipe |= {"view_seed": self.view_seed(spec), "batches": self.batches(spec)}
         if spec.role == "bank":
-            recipe |= {"epochs": section.epochs, "augmentation": section.augmentation.model_dump()}
-        else:
-            recipe["training"] = section.model_dump()
+            recipe |= {"views": self.views, "augmentation": section.augmentation.model_dump(exclude={"views"})}
+            recipe["view_seed"] = self.view_seed(spec)
         if spec.teachers:
             recipe["teachers"] = [self.key(teacher) for teacher in spec.teachers]
         if spec.role == "student" and spec.weighting != "none":
@@ -190,23 +219,28 @@ class Experiment:
     def _probe(self, spec: RunSpec) -> dict:
         """What a probe looks at, and the parameters that decide what it sees."""
         p = self.parameters
+        curvature = {"examples", "sharpness_radii", "hessian_iterations", "hessian_samples"}
         sections = {
             "attack": p.attacks.model_dump(exclude={"curve_norm", "curve_multiples"}),
             "curve": p.attacks.model_dump(exclude={"norms"}),
+            "checks": p.attacks.model_dump(exclude={"curve_norm", "curve_multiples"})
+            | {"thresholds": p.evaluation.thresholds},
             "surface": p.landscape.model_dump(include={"span", "points", "examples"}),
-            "curvature": p.landscape.model_dump(
-                include={"examples", "sharpness_radius", "hessian_iterations", "hessian_samples"}
-            ),
+            "path": p.landscape.model_dump(include={"examples"}),
+            "curvature": p.landscape.model_dump(include=curvature),
         }
-        return {"model": self.key(spec.of), "state": spec.state, "parameters": sections.get(spec.role, {})}
+        found = {"model": self.key(spec.of), "state": spec.state, "parameters": sections.get(spec.role, {})}
+        return found if spec.against is None else found | {"against": self.key(spec.against)}
 
     def _distillation(self, spec: RunSpec) -> dict:
         """The parameters of the distillation that this weighting uses, and no other."""
         section = self.parameters.distillation.model_dump()
         keys = ["temperature", "alpha"] + (["multilabel"] if self.task(spec.task).multilabel else [])
-        keys += {"exponential": ["weights", "averaging_start", "refresh_batchnorm"], "reinforced": ["reinforced"]}.get(
-            spec.weighting, []
-        )
+        keys += {
+            "exponential": ["weights", "averaging_start", "refresh_batchnorm"],
+            "reinforced": ["reinforced"],
+            "uniform": ["mean_of"],
+        }.get(spec.weighting, [])
         return {"weighting": spec.weighting} | {key: section[key] for key in keys}
 
     def key(self, spec: RunSpec) -> str:
@@ -231,17 +265,16 @@ class Experiment:
         """The trained network of a finished run in one of STATES, in eval mode."""
         model = models.create(spec.architecture, self.task(spec.task).n_classes, seed=spec.seed)
         model.load_state_dict(self.run(spec).tensors("weights" if state == "weights" else "averaged"))
-        if state == "averaged, BatchNorm as copied":  # Eq. 1 leaves the average the statistics of the last weights
-            last = self.run(spec).tensors("weights")
-            copied = {name: last[name] for name, _ in model.named_buffers() if name in last}
-            model.load_state_dict(copied, strict=False)
+        if state == "averaged, BatchNorm as copied":
+            model.load_state_dict(self.run(spec).tensors("running"), strict=False)
         return models.placed(model, self.device).eval()
 
     def bank(self, spec: RunSpec) -> Bank:
-        """The logits [K, E, N, C] of a student's K teachers for every view of the training part."""
+        """The logits [K, views, N, C] of a student's K teachers for every view of the training part."""
         banks = [bank_of(teacher) for teacher in spec.teachers]
         logits = torch.stack([self.run(bank).tensors("logits")["train"] for bank in banks])
-        return Bank(logits, self.task(spec.task).split["train"])
+        by_turns = self.parameters.training.augmentation.views is not None
+        return Bank(logits, self.task(spec.task).split["train"], by_turns=by_turns)
 
     def sample(self, name: str, count: int | None) -> Tensor:
         """A seeded sample of a task's test part, the same for all probes of all models; all of it without a count."""
@@ -257,8 +290,33 @@ def _opened_here() -> dict[str, Examples]:
     return {}
 
 
+def logits_of(there: Experiment, spec: RunSpec, state: str) -> dict[str, Tensor]:
+    """A run's logits on the validation and the test part, of its last or of its averaged weights."""
+    return there.run(spec).tensors("logits" if state == "weights" else "averaged_logits")
+
+
+def thresholds_of(there: Experiment, spec: RunSpec, state: str) -> Tensor | None:
+    """The decision threshold of a run, chosen on validation: one for all labels, or [C]; None is 0.5 (and single-label)."""
+    rule = there.parameters.evaluation.thresholds
+    if not there.task(spec.task).multilabel or rule == "fixed":
+        return None
+    logits = logits_of(there, spec, state)["validation"]
+    return best_thresholds(logits, labels_of(there, spec.task, "validation"), rule=rule)
+
+
+def labels_of(there: Experiment, task: str, part: str) -> Tensor:
+    """The labels of a part of a task's split."""
+    return there.task(task).labels[there.task(task).split[part]]
+
+
 def bank_of(teacher: RunSpec) -> RunSpec:
     """The bank of one teacher: its logits for every view of the whole training part."""
-    return RunSpec(
-        "bank", teacher.task, teacher.architecture, teacher.seed, teachers=(teacher,), variant=teacher.variant
-    )
+    where = {"variant": teacher.variant, "replicate": teacher.replicate}
+    return RunSpec("bank", teacher.task, teacher.architecture, teacher.seed, teachers=(teacher,), **where)
+
+
+def weights_needed(spec: RunSpec) -> list[RunSpec]:
+    """The runs whose weights (not only their logits or banks) a run is made from: a bank's teacher, a probe's students."""
+    if spec.role == "bank":
+        return list(spec.teachers)
+    return [student for student in (spec.of, spec.against) if student is not None]

@@ -49,10 +49,25 @@ def distillation_loss(
     Logits are [B, C] and [K, B, C], weights [K] or [K, B]. With uniform weights the gradient equals that of the KL
     divergence to the averaged teacher (Baseline III): the two differ by the teachers' entropies alone.
     """
-    return torch.mean(
-        alpha * temperature**2 * weighted_divergence(student_logits, teacher_logits, weights, temperature, multilabel)
-        + (1 - alpha) * task_loss(student_logits, labels, multilabel=multilabel)
-    )
+    options = {"temperature": temperature, "alpha": alpha, "multilabel": multilabel}
+    soft, hard = soft_and_hard(student_logits, teacher_logits, labels, weights, **options)
+    return torch.mean(soft + hard)
+
+
+def soft_and_hard(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    multilabel: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The two parts of Eq. 4 for each example, [B] each: alpha tau^2 sum_m w_m KL(q_m || p), and (1 - alpha) CE."""
+    divergence = weighted_divergence(student_logits, teacher_logits, weights, temperature, multilabel)
+    hard = task_loss(student_logits, labels, multilabel=multilabel)
+    return alpha * temperature**2 * divergence, (1 - alpha) * hard
 
 
 def weighted_divergence(
@@ -61,3 +76,31 @@ def weighted_divergence(
     """The inner sum of Eq. 4, sum_m w_m KL(q_m || p), for each example, [B]; weights [K] or [K, B]."""
     divergences = teacher_divergences(student_logits, teacher_logits, temperature, multilabel=multilabel)
     return ((weights[:, None] if weights.ndim == 1 else weights) * divergences).sum(0)
+
+
+def mean_logits(teacher_logits: Tensor, weights: Tensor) -> Tensor:
+    """One teacher in place of K: the weighted mean of their logits [K, B, C], as [1, B, C]; weights [K] or [K, B]."""
+    per_example = weights[:, None] if weights.ndim == 1 else weights
+    return (per_example[..., None] * teacher_logits).sum(0, keepdim=True)
+
+
+def mixture_logits(
+    teacher_logits: Tensor, selected: Tensor, temperature: float = 1.0, *, multilabel: bool = False
+) -> Tensor:
+    """Logits [B, C] whose Eq. 3 is the mean q of the selected teachers', from logits [K, B, C] and `selected` [K, B] in {0, 1}.
+
+    Teachers that agree give their own bits, whichever are selected: a reward that compares mixtures is then 0.
+    """
+    scaled = teacher_logits / temperature
+    if multilabel:
+        mixed = _log_mean(F.logsigmoid(scaled), selected) - _log_mean(F.logsigmoid(-scaled), selected)
+    else:
+        mixed = _log_mean(scaled.log_softmax(-1), selected)
+    return temperature * mixed
+
+
+def _log_mean(log_q: Tensor, selected: Tensor) -> Tensor:
+    """The logarithm of the selected q's mean, [B, C]."""
+    chosen = log_q.masked_fill(selected[..., None] == 0, -torch.inf)
+    largest = chosen.amax(0)
+    return largest + ((chosen - largest).exp().sum(0) / selected.sum(0)[:, None]).log()

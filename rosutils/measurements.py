@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pandas as pd
 from torch import Tensor
 
 from rosutils.artefacts import NOISE_SETTINGS
-from rosutils.experiment import Experiment, RunSpec
+from rosutils.chance import base_rate_margin, skill_margin
+from rosutils.experiment import Experiment, RunSpec, labels_of, logits_of, thresholds_of
 from rosutils.landscape import basin_area
-from rosutils.metrics import agreement, best_thresholds, evaluate
+from rosutils.metrics import agreement, evaluate
 from rosutils.sweeps import label
 
 
@@ -26,7 +28,8 @@ def rows_of(there: Experiment, spec: RunSpec, settings: Iterable[tuple[str, str]
     """
     measure = {
         "teacher": _scores, "student": _scores, "attack": _attacked, "curve": _attacked, "surface": _surface,
-        "curvature": _curvature, "agreement": _agreement, "bank": _teacher_agreement,
+        "curvature": _curvature, "agreement": _agreement, "bank": _teacher_agreement, "chance": _chance, "pixels": _scores,
+        "checks": _nothing, "path": _nothing,
     }[spec.role]  # fmt: skip
     for rows in measure(there, spec, settings):
         yield _complete(there, spec, rows)
@@ -52,34 +55,29 @@ def _complete(there: Experiment, spec: RunSpec, rows: pd.DataFrame) -> pd.DataFr
     trained = spec.of or (spec.teachers[0] if spec.role == "bank" else spec)
     on_subsets = trained.subset is not None or any(teacher.subset is not None for teacher in trained.teachers)
     known = {
-        "task": spec.task, "student": spec.architecture, "variant": label(spec.variant), "seed": spec.seed,
+        "task": spec.task, "student": spec.architecture, "variant": label(spec.variant), "replicate": spec.replicate,
         "noise": there.task(spec.task).noise_rate, "overlap": there.parameters.subsets.overlap if on_subsets else NAN,
         "attack": "", "eps": NAN, "norm": "", "class": "", "average": "", "run": there.key(spec),
     }  # fmt: skip
     return rows.assign(**{name: value for name, value in known.items() if name not in rows.columns})
 
 
+def _nothing(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    yield from ()
+
+
+def _chance(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    yield there.run(spec).table("chance").fillna({"class": "", "average": "", "attack": ""}).assign(student="")
+
+
 def _scores(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
     for setting, state in settings:
-        logits, labels = logits_of(there, spec, state)["test"], _labels(there, spec.task, "test")
+        logits, labels = logits_of(there, spec, state)["test"], labels_of(there, spec.task, "test")
         options = {"class_names": there.task(spec.task).class_names, "thresholds": thresholds_of(there, spec, state)}
         yield evaluate(logits, labels, multilabel=there.task(spec.task).multilabel, **options).assign(setting=setting)
-
-
-def logits_of(there: Experiment, spec: RunSpec, state: str) -> dict[str, Tensor]:
-    """A run's logits on the validation and the test part, of its last or of its averaged weights."""
-    return there.run(spec).tensors("logits" if state == "weights" else "averaged_logits")
-
-
-def thresholds_of(there: Experiment, spec: RunSpec, state: str) -> Tensor | None:
-    """The decision thresholds of a run: best F1 per label on validation, or None (0.5, and for single-label tasks)."""
-    if not there.task(spec.task).multilabel or there.parameters.evaluation.thresholds == "fixed":
-        return None
-    return best_thresholds(logits_of(there, spec, state)["validation"], _labels(there, spec.task, "validation"))
-
-
-def _labels(there: Experiment, task: str, part: str) -> Tensor:
-    return there.task(task).labels[there.task(task).split[part]]
+        task, logits = there.task(spec.task), logits_of(there, spec, state)["validation"]
+        margins = {"validation_margin": base_rate_margin(task, logits), "validation_skill": skill_margin(task, logits)}
+        yield pd.DataFrame({"metric": list(margins), "value": list(margins.values()), "setting": setting})
 
 
 def _attacked(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
@@ -100,14 +98,16 @@ def _surface(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFram
     loss = there.run(spec).tensors("surface")["loss"].numpy()
     levels = there.parameters.landscape.levels
     areas = [("basin_area", f"{level:g}", basin_area(loss, level)) for level in levels]
-    rows = pd.DataFrame(areas, columns=["metric", "average", "value"])
+    rows = pd.DataFrame(areas, columns=["metric", "average", "value"]).assign(**{"class": f"directions {spec.seed}"})
     for setting, _ in settings:
         yield rows.assign(setting=setting, variant=_landscape(spec))
 
 
 def _curvature(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
+    table = there.run(spec).table("curvature")
+    radii = ["" if math.isnan(radius) else f"{radius:g}" for radius in table["average"]]  # a csv gives numbers back
     for setting, _ in settings:
-        yield there.run(spec).table("curvature").assign(setting=setting, variant=_landscape(spec))
+        yield table.assign(average=radii, setting=setting, variant=_landscape(spec))
 
 
 def _landscape(spec: RunSpec) -> str:

@@ -20,6 +20,7 @@ from rosutils import InputError
 
 Array = Tensor | np.ndarray
 METRICS = ("precision", "recall", "f1")
+RULES = ("micro", "per-label")
 
 
 class PrecisionRecallF1(NamedTuple):
@@ -39,12 +40,26 @@ class MeanAndStd(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """Mean of n paired differences and its 95 % interval."""
+    """Mean of n paired differences and its 95 % interval, Student's t."""
 
     mean: float
     low: float
     high: float
     n: int
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value of a true difference above `bound`; nan for one pair."""
+        return float(special.stdtr(self.n - 1, -self._t(bound)))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value of a true difference below `bound`; nan for one pair."""
+        return float(special.stdtr(self.n - 1, self._t(bound)))
+
+    def _t(self, bound: float) -> float:
+        gap, half = self.mean - bound, self.high - self.mean
+        if half == 0:  # pairs that all differ by the same
+            return float(np.sign(gap)) * np.inf if gap else 0.0
+        return gap / half * float(special.stdtrit(self.n - 1, 0.975))
 
 
 def precision_recall_f1(
@@ -57,7 +72,8 @@ def precision_recall_f1(
 ) -> PrecisionRecallF1:
     """Precision, recall and F1 (Tables I and II), averaged over classes or examples, or per class.
 
-    `average` is "macro", "micro", "weighted", "samples" (multi-label only), or None for arrays [C].
+    `average` is "macro", "micro", "weighted", "samples" (multi-label only), "means" for the macro precision, the macro
+    recall and the F1 of these two, or None for arrays [C].
     Multi-class predicts the largest score; multi-label predicts the labels with sigmoid(score) >= threshold,
     a probability per label [C] or for all (default 0.5). Every class counts, also one that never occurs, and
     0/0 is 0. Raises InputError for an averaging that does not exist, thresholds without multi-label, and
@@ -70,15 +86,46 @@ def precision_recall_f1(
     predicted = _predict(scores, multilabel, thresholds)
     from sklearn.metrics import precision_recall_fscore_support  # not above: only where something is measured
 
-    numbers = precision_recall_fscore_support(
-        labels, predicted, labels=range(scores.shape[1]), average=average, zero_division=0
+    one_by_one = "macro" if average == "means" else average
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, predicted, labels=range(scores.shape[1]), average=one_by_one, zero_division=0
     )
-    return PrecisionRecallF1(*numbers[:3])
+    return PrecisionRecallF1(precision, recall, _harmonic(precision, recall) if average == "means" else f1)
 
 
 def averagings(multilabel: bool) -> tuple[str, ...]:
-    """The averagings that a single-label or a multi-label result has."""
-    return ("macro", "micro", "weighted", "samples") if multilabel else ("macro", "micro", "weighted")
+    """The averagings that a single-label or a multi-label result has; "means" is the F1 of averaged precision and recall."""
+    return ("macro", "micro", "weighted", *(("samples",) if multilabel else ()), "means")
+
+
+def of_counts(counts: Tensor, metric: str, average: str) -> Tensor:
+    """A metric [...] in any averaging but "samples" of counts [..., 3, C]: true positives, predicted and true labels.
+
+    The numbers of `precision_recall_f1`, for many resamples or guesses at once. Given the counts of N examples in place of
+    those of C classes, "macro" is "samples".
+    """
+    if average == "means" and metric == "f1":
+        precision, recall = (of_counts(counts, each, "macro") for each in ("precision", "recall"))
+        return _over(2 * precision * recall, precision + recall)
+    if average == "micro":
+        return _of_counts(counts.sum(dim=-1, keepdim=True), metric)[..., 0]
+    per_class, support = _of_counts(counts, metric), counts[..., 2, :]
+    return _over((per_class * support).sum(-1), support.sum(-1)) if average == "weighted" else per_class.mean(dim=-1)
+
+
+def _of_counts(counts: Tensor, metric: str) -> Tensor:
+    hits, predicted, true = counts.unbind(dim=-2)
+    if metric == "f1":
+        return _over(2 * hits, predicted + true)
+    return _over(hits, predicted if metric == "precision" else true)
+
+
+def _over(a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(b > 0, a / b, 0.0)
+
+
+def _harmonic(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
 def auroc_per_class(scores: Array, labels: Array) -> Tensor:
@@ -98,17 +145,28 @@ def auroc_per_class(scores: Array, labels: Array) -> Tensor:
     return torch.tensor([roc_auc_score(y, s) if both else float("nan") for y, s, both in pairs], dtype=torch.float64)
 
 
-def best_thresholds(scores: Array, labels: Array) -> Tensor:
-    """Probability threshold of each label [C] (float64) with the best F1 on these multi-label examples.
+def best_thresholds(scores: Array, labels: Array, *, rule: str = "micro") -> Tensor:
+    """Probability threshold (float64) with the best F1 on these multi-label examples: one for all labels, or one each [C].
 
-    Give it the validation part, never the test part. Candidates lie halfway between neighbouring distinct
-    values of sigmoid(score), and halfway between 0 and the lowest; the highest of equally good ones is taken
-    (fewest positives). A label with no positive example gets 0.5. Raises InputError for scores and labels
-    that do not fit.
+    Rule "micro" is the one threshold, a scalar, with the best micro-F1: every entry [N, C] counts alike, and a label
+    without skill cannot claim all images for itself. Rule "per-label" is the best F1 of each label on its own, for macro F1.
+    Give it the validation part, never the test part. Candidates lie halfway between neighbouring distinct values of
+    sigmoid(score), and halfway between 0 and the lowest; the highest of equally good ones is taken (fewest positives).
+    Where no example is positive it is 0.5. Raises InputError for an unknown rule, and for scores and labels that do not fit.
     """
+    if rule not in RULES:
+        raise InputError(f"rule is {rule!r}; allowed are {', '.join(RULES)}")
     scores, labels = _checked(scores, labels, multilabel=True)
-    probabilities, order = torch.from_numpy(special.expit(scores)).sort(dim=0, descending=True)
-    labels = torch.from_numpy(labels).gather(0, order)
+    probabilities, labels = torch.from_numpy(special.expit(scores)), torch.from_numpy(labels)
+    if rule == "per-label":
+        return _best_of_each(probabilities, labels)
+    return _best_of_each(probabilities.reshape(-1, 1), labels.reshape(-1, 1))[0]
+
+
+def _best_of_each(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """The best threshold of each column [C]."""
+    probabilities, order = probabilities.sort(dim=0, descending=True)
+    labels = labels.gather(0, order)
     n_positive, n_predicted = labels.sum(0), torch.arange(1, len(labels) + 1)[:, None]
     f1 = 2 * labels.cumsum(0).double() / (n_predicted + n_positive)
     # equal scores fall on the same side of any threshold
@@ -189,13 +247,13 @@ def mean_and_std(values: Sequence[float]) -> MeanAndStd:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
-    """Mean of a - b over pairs of the same seed, with Student's t 95 % interval (nan for one pair).
+    """Mean of a - b over pairs of the same replicate, with Student's t 95 % interval (nan for one pair).
 
     Raises InputError where a and b are not equally many, or none.
     """
     a, b = _array(a), _array(b)
     if a.shape != b.shape:
-        raise InputError(f"paired values must be equally many, found {a.size} and {b.size}; give one of each per seed")
+        raise InputError(f"paired values must be equally many, found {a.size} and {b.size}; give one of each per replicate")
     mean, std, n = mean_and_std(a - b)
     half = float(special.stdtrit(n - 1, 0.975)) * std / n**0.5 if n > 1 else float("nan")
     return PairedDifference(mean, mean - half, mean + half, n)

@@ -13,19 +13,20 @@ ARCHITECTURES = {
     "resnet18": "fc", "resnet34": "fc", "resnet50": "fc", "mobilenet_v2": "classifier.1", "densenet121": "classifier",
 }  # fmt: skip
 
-# The rule for layout and precision. Images/s in training, batch 64, two threads of a CPU with bfloat16 units (AVX512_BF16),
-# at 32 and 64 px: plain, then channels-last, then channels-last in bfloat16:
-#   resnet18       910  791 1076    328  358  514        resnet50       319  318  414    110  142  186
-#   mobilenet_v2   697 1287  559    385  613  329        densenet121    236  245  297     91  116  162
-#   resnet34       444  435  440    167  171  239
-# On the CPU channels-last is for the two that never lose by it, and bfloat16 for none: it halves MobileNet's speed, and
-# CPUs without such units are slower still. On CUDA, where tensor cores want both, every network gets both in training
-# passes; everything else (validation, banks, attacks, surfaces) stays in float32, since tau = 0.5 doubles a logit's
-# rounding. Not measured on a GPU yet: benchmarks/gpu.py does.
+# The rule for layout. Images/s in training at 40 px, batch 64, one thread of an AVX512_BF16 core: plain, channels-last, and
+# both in bfloat16 (autocast):
+#   resnet18      173  170   272  269        resnet50       59   64    82   91
+#   mobilenet_v2  231  418   164  182        densenet121   100  143   148  203
+# In float32 on the CPU channels-last is for the two that never lose by it. bfloat16 is for whoever names it
+# (training.precision): it halves MobileNet's speed, and CPUs without such units are slower still. On CUDA, where tensor
+# cores want both, training passes get both. All else (validation, banks, attacks, surfaces) is float32: tau = 0.5 doubles
+# a logit's rounding.
 CHANNELS_LAST_ON_CPU = ("mobilenet_v2", "densenet121")
 
-# The network's stride is 32: smaller images (MedMNIST's 28 px) would vanish before the last stage.
-SMALLEST_SIDE = 32
+# The networks' stride is 32: up to 32 px the last stage sees a single point, and eight of the nine taps of each of its 3x3
+# kernels nothing but padding, 62 % of a ResNet-18's weights (`dead_share`). From 33 px on there are none in the ResNets;
+# the frame around smaller images (MedMNIST's 28 px) leaves some room beyond that.
+SMALLEST_SIDE, FRAMED_SIDE = 33, 40
 
 
 class Classifier(nn.Module):
@@ -45,11 +46,7 @@ class Classifier(nn.Module):
         if images.shape[1] not in (1, 3):
             raise InputError(f"images have {images.shape[1]} channels; allowed are 1 (grey) and 3 (colour)")
         images = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
-        lacking = [max(0, SMALLEST_SIDE - side) for side in images.shape[-2:]]
-        if any(lacking):
-            down, right = lacking
-            images = nn.functional.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return images.contiguous(memory_format=self.memory_format)
+        return framed(images).contiguous(memory_format=self.memory_format)
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled penultimate features [B, F] of images [B, 1 or 3, H, W] in [0, 1]; the precision is the images'."""
@@ -68,17 +65,13 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
-class MaxPool(nn.MaxPool2d):
-    """torch's, with the same bits, by way of channels-last on the CPU: five times faster, a ResNet-18 by an eighth.
-
-    Only where no gradient is wanted: the backward pass would lose in other layers what this one wins.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The largest of each window of images [B, channels, H, W], in their layout."""
-        if torch.is_grad_enabled() or images.device.type != "cpu" or not images.is_contiguous():
-            return super().forward(images)
-        return super().forward(images.contiguous(memory_format=torch.channels_last)).contiguous()
+def framed(images: Tensor) -> Tensor:
+    """Images [B, channels, H, W] with every side below 33 px brought to 40 by zeros around them."""
+    lacking = [FRAMED_SIDE - side if side < SMALLEST_SIDE else 0 for side in images.shape[-2:]]
+    if not any(lacking):
+        return images
+    down, right = lacking
+    return nn.functional.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
 
 
 def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "none") -> Classifier:
@@ -101,10 +94,25 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
     head = backbone.get_submodule(path)
     parent, _, name = path.rpartition(".")
     setattr(backbone.get_submodule(parent), name, nn.Identity())
-    if hasattr(backbone, "maxpool"):
-        pool = backbone.maxpool
-        backbone.maxpool = MaxPool(pool.kernel_size, pool.stride, pool.padding)
     return _laid_out(Classifier(backbone, head), architecture)
+
+
+def dead_share(architecture: str, pixels: int, *, frame: bool = True) -> float:
+    """The share of convolution and linear weights whose gradient is 0 whatever the images [B, channels, pixels, pixels].
+
+    These are the taps that see nothing but padding (our addition to Section IV-B). One backward pass finds them exactly:
+    with positive pixels, weights and gradients nothing cancels and no ReLU is off, so only geometry makes a gradient 0.
+    `frame=False` leaves out the frame that images below 33 px get.
+    """
+    model = create(architecture, 8, seed=0).double().eval()
+    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    for layer in layers:
+        nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
+    noise = torch.rand(1, 3, pixels, pixels, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images = 1e-3 * (1 + noise)  # small, since residuals add up: MobileNet's ReLU6 has no slope above 6
+    model.head(model.backbone(framed(images) if frame else images)).sum().backward()
+    dead = sum(int((layer.weight.grad == 0).sum()) for layer in layers)
+    return dead / sum(layer.weight.numel() for layer in layers)
 
 
 def _load_imagenet(backbone: nn.Module, architecture: str) -> None:
@@ -135,16 +143,14 @@ def _channels_last(model: Classifier) -> Classifier:
     return model.to(memory_format=torch.channels_last)
 
 
-def placed(model: Classifier, device: torch.device | str) -> Classifier:
-    """The network on its device, in the layout and with the precision of training passes that pay there."""
-    device = torch.device(device)
-    model.precision = precision(device)
+def placed(model: Classifier, device: torch.device | str, precision: str = "float32") -> Classifier:
+    """The network on its device, in the layout that pays there, and with the precision of its training passes."""
+    device, model.precision = torch.device(device), getattr(torch, precision)
     model = model.to(device)
-    return _channels_last(model) if device.type == "cuda" else model
+    return _channels_last(model) if device.type == "cuda" or precision == "bfloat16" else model
 
 
-def precision(device: torch.device) -> torch.dtype:
-    """Of training passes on a device: bfloat16 on CUDA cards that have it (Ampere and later), else float32."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
-        return torch.bfloat16
-    return torch.float32
+def precision(device: torch.device) -> str:
+    """Of training passes where none is named: bfloat16 on CUDA cards that have it (Ampere and later), else float32."""
+    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "bfloat16" if capable else "float32"

@@ -1,215 +1,282 @@
-"""What a profile will take, before it is run: runs, what tables and figures share of them, time, memory, disk."""
+"""What a profile takes, how far it is, and what is doubtful about it: runs, time and disk, before a single image is there."""
 
-import heapq
-import json
 import math
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import joblib
+import numpy as np
 import pandas as pd
+import torch
+from tqdm import tqdm
 
-from rosutils import InputError, costs, notebooks
+from rosutils import InputError, costs, distill, models, training
 from rosutils.artefacts import ARTEFACTS
-from rosutils.calibration import calibrate
-from rosutils.costs import Sizes
-from rosutils.dryrun import KNOWN, Unopened
+from rosutils.data import Batch, Task
 from rosutils.experiment import RunSpec
-from rosutils.study import STAGES, Study
+from rosutils.sources import folder_of, split_lists
+from rosutils.store import digest
+from rosutils.study import STAGE_NAMES, STAGES, Study
+from rosutils.subsets import core_share
 
 
-MEDMNIST = {"dermamnist": (10_015, 3), "chestmnist": (112_120, 1)}
-# What is beside the runs, in units of the seconds that the imports of a notebook take: those of a whole notebook, and those
-# that results.csv takes for a run.
-NOTEBOOK, MEASURED = 4.5, 0.004
-IMPORTS = "import matplotlib.pyplot, rosutils.inspection, rosutils.figures, rosutils.report"
-STAGE = {role: "probes" if len(roles) > 1 else f"{role}s" for roles in STAGES for role in roles}
+STAND_IN = 600  # examples of a task that stands in for the real one, in groups of one, two and three by turns
+PUBLISHED = {"isic2019": (25_331, 3), "nih": (112_120, 1), "dermamnist": (10_015, 3), "chestmnist": (112_120, 1)}
+WHENCE = {
+    "synthetic": "drawn on the spot",
+    "isic2019": "challenge.isic-archive.com/data, ISIC 2019: training images, ground truth and metadata",
+    "nih": "nihcc.app.box.com/v/ChestXray-NIHCC: the twelve archives of images and Data_Entry_2017_v2020.csv",
+    "medmnist": "fetched by `pip install medmnist`, or from its record on Zenodo by hand",
+    "folder": "your own",
+}
+STAGE = {role: name for roles, name in zip(STAGES, STAGE_NAMES, strict=True) for role in roles}
+NOTEBOOKS = 90.0  # seconds that they take on two cores, with results.csv and the report
+SECONDS, PIXELS = 10.0, 2**19  # of a measurement; of its batches on the CPU, where time grows with their number
+COPIES = 6  # of a run's weights, at most, in its checkpoint and in the one that replaces it
 
 
-class Plan(NamedTuple):
-    """What is expected of a profile: its runs, one a row, and what they are computed on."""
+class Unopened(Study):
+    """A study that opens no source: its tasks stand in for the real ones, and differ wherever those would."""
 
-    about: dict[str, Any]
-    runs: pd.DataFrame
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds that each stage of what is missing takes, the longest of its runs first on the next free worker."""
-        missing, about = self.runs[~self.runs["done"]], self.about
-        found = {"start": 2 * about["keys"] + (about["start"] if len(missing) else 0.0)}
-        for name in dict.fromkeys(STAGE.values()):
-            found[name] = makespan(missing.loc[missing["stage"] == name, "seconds"].tolist(), about["workers"])
-        found["results"] = about["imports"] * MEASURED * len(self.runs)
-        rounds = math.ceil((about["notebooks"] - 1) / _notebooks_at_once()) + 1
-        return found | {"notebooks": rounds * NOTEBOOK * about["imports"]}
+    def task(self, name: str) -> Task:
+        """A stand-in with the real one's number of label kinds; its fingerprint is that of the parameters."""
+        if name not in self._tasks:
+            data, noise, source = self.parameters.data, self.parameters.noise, self.parameters.data.sources[name]
+            noisy = noise.model_dump() if noise.rate or noise.false_negatives or noise.false_positives else None
+            images = source.model_dump(), data.model_dump(exclude={"sources", "root"})
+            groups = torch.arange(STAND_IN // 2).repeat_interleave(torch.tensor([1, 2, 3]).repeat(STAND_IN // 6))
+            labels = torch.zeros(STAND_IN, 8) if source.multilabel else torch.zeros(STAND_IN, dtype=torch.long)
+            edges = [round(STAND_IN * share) for share in (data.fractions[0], 1 - data.fractions[2])]
+            parts = zip(("train", "validation", "test"), torch.arange(STAND_IN).tensor_split(edges), strict=True)
+            self._tasks[name] = Task(
+                name=name, images=None, labels=labels, clean_labels=labels, groups=groups, names=(), class_names=(),
+                multilabel=source.multilabel, split=dict(parts), fingerprint=digest([images, noisy, self.parameters.seeds.data]),
+                noise_rate=0.0,
+            )  # fmt: skip
+        return self._tasks[name]
 
 
 def load(profile: str | Path, **sections: Any) -> Study:
     """The study to plan: opened where its images are at hand or drawn, else with as many as are known to exist."""
     study = Study.load(profile, **sections)
-    sources = [study.parameters.data.sources[task].source for task in study.parameters.tasks]
-    at_hand = study.root is not None or set(sources) == {"synthetic"}
-    return study if at_hand else Unopened.load(profile, **sections)
+    sources = {study.parameters.data.sources[task].source for task in study.parameters.tasks}
+    return study if study.root is not None or sources == {"synthetic"} else Unopened.load(profile, **sections)
 
 
-def workers(study: Study, workers: int | None = None, gpus: int | None = None) -> int:
-    """How many runs are made at once: as told, by GPUs, or as `engine` says; raises InputError for both or too few."""
-    if workers and gpus:
-        raise InputError("--workers and --gpus say the same thing in two ways; give one of them")
-    each = study.parameters.engine.gpus_per_run
-    if gpus and (each == 0 or gpus < each):
-        raise InputError(f"--gpus is {gpus}, but engine.gpus_per_run is {each:g}: no run could be made")
-    return int(gpus / each) if gpus else workers or study.workers()
-
-
-def make(study: Study, *, workers: int) -> Plan:
-    """The plan of a study on `workers` workers such as this machine has; raises InputError where sizes are unknown."""
-    begun = time.perf_counter()
-    specs = study.unique(study.all_runs())
-    done = {spec for spec in specs if study.of(spec).run(spec) is not None}
-    about = {"profile": study.parameters.profile, "workers": workers, "threads": study.parameters.engine.threads,
-             "device": str(study.device), "keys": time.perf_counter() - begun}  # fmt: skip
-    size = {spec: expected(study, spec) for spec in specs}
-    steps = {spec: costs.steps(study.of(spec), spec, size[spec]) for spec in specs}
-    wanted = {step for spec in specs if spec not in done for step in steps[spec]}
-    rates = calibrate(wanted, workers=_at_once(study, workers), threads=about["threads"], device=study.device)
-    about |= {"start": rates.start, "process": rates.process, "imports": _import_seconds()}
-    about |= {"images": _cache_bytes(study), "notebooks": len(list(notebooks.FOLDER.glob("[0-9]*.ipynb")))}
-    artefacts = artefacts_of(study)
-    return Plan(about, pd.DataFrame([
-        {"run": str(spec), "stage": STAGE[spec.role], "artefacts": artefacts[study.of(spec).key(spec)], "done": spec in done,
-         "seconds": sum(count * rates.seconds.get(step, math.nan) for step, count in steps[spec].items()),
-         "disk": costs.disk(study.of(spec), spec, size[spec]), "memory": costs.memory(study.of(spec), spec, size[spec])}
-        for spec in specs
-    ]))  # fmt: skip
-
-
-def place(study: Study) -> Path:
-    """Where a study's plan is kept."""
-    return study.output / "plan.json"
-
-
-def save(plan: Plan, path: Path) -> None:
-    """Keep a plan, so that `status` can compare what becomes of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"about": plan.about, "runs": plan.runs.to_dict("records")}, indent=1))
-
-
-def read(path: Path) -> Plan | None:
-    """The plan that was kept, or None; raises InputError where the file is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-        return Plan(content["about"], pd.DataFrame(content["runs"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); delete it, or plan again") from None
-
-
-def expected(study: Study, spec: RunSpec) -> Sizes:
-    """The images of a run: counted where the task is open, else the publisher's number in the parts of the split."""
-    there = study.of(spec)
-    size = costs.sizes(there, spec)
-    if not isinstance(there, Unopened):
-        return size
-    data = there.parameters.data
-    images = min(_known(there, spec.task)[0], data.examples or math.inf)
-    parts = [int(images * fraction) for fraction in data.fractions]
-    return Sizes(int(parts[0] * size.trained_on / size.train), *parts)
-
-
-def _known(study: Study, task: str) -> tuple[int, int]:
-    """Images and channels of a task that is not open."""
+def known(study: Study, task: str) -> tuple[int, int] | None:
+    """Images and channels of a task: counted where it is open, else as they are to be drawn, or published; or None."""
     source = study.parameters.data.sources[task]
+    if not isinstance(study, Unopened):
+        return study.task(task).images.shape[:2]
     if source.source == "synthetic":
         return source.examples, 3 if source.modality == "dermoscopy" else 1
-    known = KNOWN.get(source.source) or MEDMNIST.get(source.dataset or "")
-    if known is None:
-        raise InputError(
-            f"how many images task '{task}' (source {source.source}) has is not known before they are there; give --data FOLDER"
-        )
-    return known
+    return PUBLISHED.get(source.dataset or source.source)
 
 
-def _cache_bytes(study: Study) -> int:
-    """Bytes of the prepared images of all tasks."""
-    if isinstance(study, Unopened):
-        sizes = [_known(study, task) for task in study.parameters.tasks]
-        return sum(images * channels * study.parameters.data.pixels**2 for images, channels in sizes)
-    return sum(task.images.nbytes for task in study.tasks().values())
+def sizes(there: Study, spec: RunSpec) -> costs.Sizes:
+    """The images of a run, in proportion to those of its task; raises InputError where these are not known."""
+    if not (found := known(there, spec.task)):
+        raise InputError(f"how many images task '{spec.task}' has is not known without them; give --data FOLDER")
+    share = min(found[0], there.parameters.data.examples or math.inf) / STAND_IN if isinstance(there, Unopened) else 1
+    return costs.Sizes(*(int(share * count) for count in costs.sizes(there, spec)))
 
 
-def _at_once(study: Study, workers: int) -> int:
-    """As many processes as will keep this machine busy; a GPU is timed by one, for each run has its own."""
-    if study.device.type != "cpu":
-        return 1
-    return max(1, min(workers, (os.cpu_count() or 1) // study.parameters.engine.threads))
+def survey(study: Study) -> pd.DataFrame:
+    """Every run, one a row: the tables and figures that need it, what it costs, and where it is done what it took."""
+    specs = study.unique(study.all_runs())
+    missing = {study.key(spec) for spec in study.missing(specs)}
+    needed = {name: {study.key(spec) for spec in study.runs(name)} for name in ARTEFACTS}
+    runs = pd.DataFrame([_row(study.of(spec), spec) for spec in specs])
+    names = [[name for name in ARTEFACTS if key in needed[name]] for key in runs["key"]]
+    return runs.assign(needed=names, done=~runs["key"].isin(missing))
 
 
-def _notebooks_at_once() -> int:
-    """How many notebooks have a core of their own; one more is executed, which fills the time that they wait."""
-    return min(notebooks.SIDE_BY_SIDE, os.cpu_count() or 1)
+def _row(there: Study, spec: RunSpec) -> dict[str, Any]:
+    run, size = there.run(spec), sizes(there, spec)
+    record = run.about()["record"] if run else {}
+    small, weights = costs.disk(there, spec, size)
+    return {
+        "key": there.key(spec), "run": str(spec), "role": spec.role, "stage": STAGE[spec.role], "small": small,
+        "weights": weights, "work": costs.work(there, spec, size), "took": record.get("seconds", math.nan),
+        "margin": record.get("validation_margin", math.nan),
+    }  # fmt: skip
 
 
-def _import_seconds() -> float:
-    """Seconds that a notebook's imports take when as many are made at once as notebooks have a core."""
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    command, cwd, begun = [sys.executable, "-c", IMPORTS], notebooks.FOLDER.parent, time.perf_counter()
-    several = [subprocess.Popen(command, cwd=cwd, env={**os.environ, **limits}) for _ in range(_notebooks_at_once())]
-    for process in several:
-        process.wait()
-    return time.perf_counter() - begun
+def speed_of(runs: pd.DataFrame) -> float | None:
+    """Images a second that one worker trains a ResNet-18 on, by what finished networks took; None before there are any."""
+    made = runs[runs["took"].gt(0) & ~runs["role"].isin(["chance", "pixels"])]
+    return made["work"].sum() / made["took"].sum() if len(made) else None
 
 
-def artefacts_of(study: Study) -> dict[str, str]:
-    """The names of the tables and figures that need a run, by its key."""
-    needed = {artefact: {study.of(spec).key(spec) for spec in study.runs(artefact)} for artefact in ARTEFACTS}
-    keys = dict.fromkeys(key for keys in needed.values() for key in keys)
-    return {key: " ".join(artefact for artefact in ARTEFACTS if key in needed[artefact]) for key in keys}
+def measured_speed(study: Study, workers: int) -> float:
+    """The same now, in as many processes as keep this machine busy: they slow each other down, as runs do."""
+    p, spec = study.parameters, study.student(study.parameters.tasks[0], "Baseline I", "resnet18")
+    at_once = max(1, min(workers, joblib.cpu_count())) if study.device.type == "cpu" else 1
+    call = joblib.delayed(_trained)(p.data.pixels, p.training.batch_size, study.device.type, study.precision(spec))
+    return sum(joblib.Parallel(n_jobs=at_once)([call] * at_once)) / at_once
 
 
-def makespan(seconds: Sequence[float], workers: int) -> float:
-    """When the last of several workers is done, if the longest job goes first to whichever is free."""
-    free = [0.0] * max(1, workers)
-    for job in sorted(seconds, reverse=True):
-        heapq.heapreplace(free, free[0] + job)
-    return max(free)
+def _trained(pixels: int, count: int, device: str, precision: str) -> float:
+    count = min(count, max(2, PIXELS // pixels**2)) if device == "cpu" else count
+    images, index = torch.rand(count, 3, pixels, pixels).to(device), torch.arange(count)
+    batch = Batch(images, torch.zeros_like(index).to(device), index, 0)
+    model = models.placed(models.create("resnet18", 8, seed=0), device, precision).train()
+    optimizer = training.sgd(model, learning_rate=1e-4, momentum=0.9, weight_decay=2e-4)
+    threads, ends = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    while len(ends) < 2 or ends[-1] - ends[0] < SECONDS:  # the first step pays for allocation
+        loss = distill.supervised_loss(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()  # a GPU is waited for
+        ends.append(time.perf_counter())
+    torch.set_num_threads(threads)
+    return costs.TRAINING[precision]["resnet18"] * count * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
-def describe(plan: Plan) -> Iterator[str]:
-    """A plan for people, a line each."""
-    runs, about, seconds = plan.runs, plan.about, plan.seconds()
-    yield f"{'needed for':<11}{'runs':>6}{'shared':>8}{'to make':>9}{'work':>12}  (work: seconds of one worker)"
-    names = runs["artefacts"].str.split()
+def takes(runs: pd.DataFrame, workers: int, speed: float) -> float:
+    """Seconds until the stages of the runs are made: of each no less than its share of a worker, nor than its longest run."""
+    stages = runs.groupby("stage")["work"]
+    return float(np.maximum(stages.sum() / workers, stages.max()).sum() / speed)
+
+
+def time_left(study: Study, missing: Iterable[RunSpec]) -> float | None:
+    """Seconds that the missing runs take by what the finished ones took; None before there are any."""
+    runs, keys = survey(study), {study.key(spec) for spec in missing}
+    speed = speed_of(runs)
+    return None if speed is None else takes(runs[runs["key"].isin(keys)], study.workers(), speed)
+
+
+def plan(study: Study, workers: int, *, gpus: bool = False, speed: float | None = None) -> Iterator[str]:
+    """What a study takes, a line each, on so many workers, or on GPUs; `speed` is that of each, where somebody knows it."""
+    runs = survey(study)
+    speed, whence = (speed, "as told") if speed else _speed(study, runs, workers, gpus)
+    artefacts = [(name, runs[[name in names for names in runs["needed"]]]) for name in ARTEFACTS]
+    for title, groups in (("needed for", artefacts), ("stage", _stages(runs))):
+        yield f"{title:<12}{'runs':>6}{'shared':>8}{'to make':>9}{'images':>18}{'take':>10}"
+        for name, own in groups:
+            left, shared = own[~own["done"]], own["needed"].map(len).gt(1).sum()
+            seconds = duration(takes(left, workers, speed)) if speed else "?"
+            yield f"{name:<12}{len(own):>6}{shared:>8}{len(left):>9}{left['work'].sum():>18,.0f}{seconds:>10}"
+    yield f"images: as many as a ResNet-18 could be trained on instead; the notebooks take about {NOTEBOOKS:.0f} s more"
+    yield f"workers: {workers}, " + (f"each of {speed:,.3g} images a second, {whence}" if speed else whence)
+    yield _disk(study, runs, workers)
+
+
+def _speed(study: Study, runs: pd.DataFrame, workers: int, gpus: bool) -> tuple[float | None, str]:
+    if gpus and study.device.type != "cuda":
+        return None, "but how many images a GPU makes a second is not known, for there is none here; give it by --speed"
+    found = speed_of(runs)
+    return (found, "by what finished runs took") if found else (measured_speed(study, workers), "measured now")
+
+
+def _stages(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [*((name, runs[runs["stage"] == name]) for name in STAGE_NAMES), ("in all", runs)]
+
+
+def _disk(study: Study, runs: pd.DataFrame, workers: int) -> str:
+    """Meanwhile, as an upper bound: students that probes are still to be made from, and all that is in progress."""
+    readers, missing, weights = study._readers([]), set(runs.loc[~runs["done"], "key"]), runs["weights"]
+    held = runs["key"].map(lambda key: bool(missing & readers.get(key, set()))) & (runs["role"] == "student")
+    end = runs["small"].sum() + weights[~runs["key"].isin(list(readers))].sum()
+    most = end + weights[held].sum() + (workers * COPIES * weights.max() if missing else 0)
+    images = sum(math.prod(known(study, task)) for task in study.parameters.tasks) * study.parameters.data.pixels**2
+    text = "disk: {} when all is made, at most {} on the way, and {} of prepared images"
+    return text.format(*(tqdm.format_sizeof(count, "B") for count in (end, most, images)))
+
+
+def status(study: Study, every: bool = False) -> Iterator[str]:
+    """How far a study is, a line for each stage, and which networks learnt nothing; with `every` a line for each run first."""
+    study.check_batches(study.unique(study.all_runs()))
+    runs, workers = survey(study), study.workers()
+    speed, of = speed_of(runs), runs["margin"].notna().sum()
+    for run in runs.itertuples() if every else ():
+        about = f", about {duration(run.work / speed)}" if speed else ""
+        state = f"done, took {duration(run.took)}" if run.done else f"missing{about}"
+        yield f"{state:<24} {run.run}  ({run.key})"
+    for name, own in _stages(runs):
+        rest, took = own[~own["done"]], duration(own["took"].sum())
+        left = f"; the rest takes about {duration(takes(rest, workers, speed))}" if speed and len(rest) else ""
+        yield f"{name:<9}{len(own) - len(rest)} of {len(own)} runs are done, in {took} of one worker{left}"
+    if speed is None:
+        yield f"how long they take: python -m rosutils plan {study.parameters.profile}"
+    if bad := runs.loc[runs["margin"] < 0, "run"].tolist():
+        yield f"{len(bad)} of {of} networks have a higher validation loss than the base rates alone, such as:"
+        yield from (f"  {run}" for run in bad[:5])
+
+
+def walk(study: Study) -> Iterator[str]:
+    """What `reproduce` would do with these parameters, a line each, ending with what is doubtful about them."""
+    yield study.watermark()
+    yield f"tasks: {', '.join(study.parameters.tasks)}; replicates: {study.parameters.seeds.replicates}"
+    yield "data:"
+    for name in study.parameters.tasks:
+        yield from (f"  {line}" for line in _data(study, name))
+    yield "runs, by table or figure (those that several share are counted with each):"
     for artefact in ARTEFACTS:
-        own = runs[names.map(lambda found, artefact=artefact: artefact in found)]
-        yield _line(artefact, own, (own["artefacts"] != artefact).sum())
-    yield _line("in all", runs, names.map(len).gt(1).sum())
-    yield ""
-    yield f"{'stage':<11}{'to make':>8}{'work':>10}{'takes':>10}  on {_workers(about)}"
-    for name, taken in seconds.items():
-        missing = runs[(runs["stage"] == name) & ~runs["done"]]
-        counted = f"{len(missing):>8}{duration(missing['seconds'].sum()):>10}" if name in STAGE.values() else " " * 18
-        yield f"{name:<11}{counted}{duration(taken):>10}"
-    yield f"{'in all':<29}{duration(sum(seconds.values())):>10}"
-    yield ""
-    disk, largest = runs.loc[~runs["done"], "disk"].sum(), runs["memory"].max()
-    yield f"disk: {size(disk)} for the runs to make, {size(about['images'])} for prepared images"
-    yield f"memory: {size(about['process'] + largest)} for the largest run, {size(about['process'])} of it for its process"
+        yield f"  {artefact:<9} {_counted(study, study.runs(artefact))}"
+    yield f"in all, each once: {_counted(study, study.all_runs())}"
+    yield f"they go to {study.store.root}, tables and figures to {study.figures}"
+    found = list(doubts(study))
+    yield f"doubtful: {len(found)}" if found else "the parameters are consistent"
+    yield from (f"  {doubt}" for doubt in found)
 
 
-def _line(name: str, runs: pd.DataFrame, shared: int) -> str:
-    missing = runs[~runs["done"]]
-    work = duration(missing["seconds"].sum())
-    return f"{name:<11}{len(runs):>6}{shared:>8}{len(missing):>9}{work:>12}"
+def _counted(study: Study, runs: list[RunSpec]) -> str:
+    unique = study.unique(runs)
+    counts = Counter(spec.role for spec in unique)
+    return f"{len(unique):>4} runs: " + ", ".join(f"{count} x {role}" for role, count in counts.items())
 
 
-def _workers(about: dict[str, Any]) -> str:
-    threads = "" if about["device"] != "cpu" else f" of {about['threads']} thread" + "s" * (about["threads"] > 1)
-    return f"{about['workers']} worker{'s' * (about['workers'] > 1)}{threads}, each as fast as {about['device']} here"
+def _data(study: Study, name: str) -> Iterator[str]:
+    data, source, place = study.parameters.data, study.parameters.data.sources[name], _place(study, name)
+    yield f"{name}: source {source.source}, {WHENCE[source.source]}"
+    if source.source == "synthetic":
+        yield f"  {source.examples:,} {source.modality} images of {data.pixels} px"
+        return
+    there = "" if place is None else ", which is there" if place.is_dir() else ", which is not there"
+    yield f"  expected in {place or 'DATA=folder, which is not given'}{there}"
+    if found := known(study, name):
+        volume = math.prod(found) * data.pixels**2 / 1e9
+        yield f"  {found[0]:,} images when whole; prepared at {data.pixels} px they take {volume:.2g} GB of disk"
+    split = "your lists" if source.lists else source.split or ("official" if source.source == "medmnist" else "seeded")
+    yield f"  split: {split}" + (split == "seeded") * f", {' / '.join(f'{share:.0%}' for share in data.fractions)}"
+
+
+def _place(study: Study, name: str) -> Path | None:
+    source = study.parameters.data.sources[name]
+    if source.source == "medmnist":
+        return (study.root or study.folder / "cache") / "medmnist"
+    return None if study.root is None or source.source == "synthetic" else folder_of(source, study.root)
+
+
+def doubts(study: Study) -> Iterator[str]:
+    """What is doubtful about the parameters of a study, opened or not, one sentence each."""
+    tasks = study.parameters.tasks
+    yield from dict.fromkeys(doubt for name in tasks for doubt in _doubts_of(study.for_task(name), name))
+
+
+def _doubts_of(study: Study, name: str) -> Iterator[str]:
+    p, place, found = study.parameters, _place(study, name), known(study, name)
+    source, epochs, batch = p.data.sources[name], p.training.epochs, p.training.batch_size
+    if late := [milestone for milestone in p.training.milestones if milestone >= epochs]:
+        yield f"training.milestones has {late}, but training ends after {epochs} epochs: these change nothing"
+    if (start := p.distillation.averaging_start) == epochs - 1:
+        yield f"distillation.averaging_start is {start} of {epochs} epochs: the average is of one epoch alone"
+    if source.source not in ("synthetic", "medmnist") and (place is None or not place.is_dir()):
+        yield f"{name}: no images at {place or 'DATA=, which is not given'}"
+    for part, path in (split_lists(source, study.root) or {}).items() if source.lists else ():
+        if not path.is_file():
+            yield f"{name}: the list of the {part} part, {path}, is not there"
+    core = core_share(p.subsets.count, p.subsets.overlap) if p.subsets.scheme == "pairwise" else p.subsets.overlap
+    share = p.data.fractions[0] * (core + (1 - core) / p.subsets.count)  # of all images, in one subset (Section III-A)
+    least = share * min(found[0], p.data.examples or math.inf) if found else math.inf
+    if least < batch:
+        yield f"{name}: a teacher's subset has about {least:.0f} images, fewer than training.batch_size {batch}"
 
 
 def duration(seconds: float) -> str:
@@ -219,8 +286,3 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 86_400:,.0f} days"
-
-
-def size(count: float) -> str:
-    """Bytes as people say them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -6,14 +6,20 @@ from torch import Tensor, nn
 
 from rosutils import attacks, landscape, training
 from rosutils.data import Batch, Loader
-from rosutils.experiment import Experiment, RunSpec
+from rosutils.experiment import Experiment, RunSpec, thresholds_of
 from rosutils.losses import task_loss
+
+
+CHECKED_IMAGES, PATH_STEPS = 64, 21
 
 
 def probe(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:
     """Tensors and tables of a probe: what its role asks of the student in the state it names."""
     model = experiment.model_in_state(spec.of, spec.state)
-    make = {"attack": _attack, "curve": _curve, "surface": _surface, "curvature": _curvature, "agreement": _agreement}
+    make = {
+        "attack": _attack, "curve": _curve, "checks": _checks, "surface": _surface, "path": _path, "curvature": _curvature,
+        "agreement": _agreement,
+    }  # fmt: skip
     return make[spec.role](experiment, spec, model)
 
 
@@ -57,42 +63,59 @@ def _attacked(experiment: Experiment, spec: RunSpec, model: nn.Module, wanted: l
     return {"logits": found}
 
 
+def _checks(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+    """The self-checks of the attacks on a student, in every reading of the radius; the surrogate is what it is set against."""
+    section, tables = experiment.parameters.attacks, []
+    batch = test_batch(experiment, spec.task, min(section.examples or CHECKED_IMAGES, CHECKED_IMAGES))
+    options = {"eps": section.eps, "steps": section.steps, "step_factor": section.step_factor}
+    options |= {"surrogate": experiment.model(spec.against), "loss_fn": attacks.classification_loss}
+    options["thresholds"] = thresholds_of(experiment, spec.of, spec.state)
+    for norm in section.norms:
+        generator = torch.Generator().manual_seed(spec.seed)
+        rows = attacks.self_checks(model, batch.images, batch.labels, norm=norm, generator=generator, **options)
+        tables.append(rows.assign(norm=norm))
+    return {}, {"checks": pd.concat(tables, ignore_index=True)}
+
+
+def _path(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+    """The loss on the straight line from the student it is set against (Baseline III) to this one (RoS-KD)."""
+    batch = test_batch(experiment, spec.task, experiment.parameters.landscape.examples)
+    loss = landscape.path(experiment.model(spec.against), model, batch, probe_loss, steps=PATH_STEPS)
+    return {"path": {"loss": torch.as_tensor(loss)}}, {}
+
+
 def attack_name(attack: str, norm: str, eps: float) -> str:
     """The name under which a probe keeps the logits after an attack; `eps` to the last bit."""
     return f"{attack} {norm} {eps!r}"
 
 
 def _surface(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
-    """Fig. 4: the loss on the plane of two filter-normalised directions, a row at a time so that it can be resumed."""
+    """Fig. 4: the loss on the plane of two filter-normalised directions."""
     section = experiment.parameters.landscape
     batch = test_batch(experiment, spec.task, section.examples)
     directions = landscape.filter_normalized_directions(model, generator=torch.Generator().manual_seed(spec.seed))
     grid = landscape.square_grid(section.span, section.points)
-    checkpoint = experiment.store.checkpoint(experiment.key(spec))
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    loss = landscape.loss_surface(model, directions, grid, batch, probe_loss, checkpoint=checkpoint)
+    loss = landscape.loss_surface(model, directions, grid, batch, probe_loss)
     return {"surface": {"grid": torch.as_tensor(grid), "loss": torch.from_numpy(loss)}}, {}
 
 
 def _curvature(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
-    """The numbers beside Fig. 4's pictures: norm, sharpness, largest eigenvalue and trace of the Hessian, loss."""
+    """The numbers beside Fig. 4's pictures: norm, sharpness by radius, largest eigenvalue and trace of the Hessian, loss."""
     section = experiment.parameters.landscape
-    batch = test_batch(experiment, spec.task, section.examples)
-    generator = torch.Generator().manual_seed(spec.seed)
+    asked = model, test_batch(experiment, spec.task, section.examples), probe_loss
+
+    def draws() -> torch.Generator:
+        """The same for each number: radii, which start in the same direction, are then comparable."""
+        return torch.Generator().manual_seed(spec.seed)
+
     with torch.no_grad():
-        numbers = {"loss": float(probe_loss(model, batch)), "weight_norm": landscape.weight_norm(model)}
-    numbers["sharpness"] = landscape.sharpness(
-        model, batch, probe_loss, radius=section.sharpness_radius, generator=generator
-    )
-    numbers["hessian_eigenvalue"] = landscape.hessian_eigenvalue(
-        model, batch, probe_loss, iterations=section.hessian_iterations, generator=generator
-    )
-    trace, error = landscape.hessian_trace(
-        model, batch, probe_loss, samples=section.hessian_samples, generator=generator
-    )
-    numbers |= {"hessian_trace": trace, "hessian_trace_error": error}
-    table = pd.DataFrame({"metric": list(numbers), "value": [float(value) for value in numbers.values()]})
-    return {}, {"curvature": table}
+        rows = [("loss", "", float(probe_loss(*asked[:2]))), ("weight_norm", "", landscape.weight_norm(model))]
+    for radius in section.sharpness_radii:
+        rows.append(("sharpness", f"{radius:g}", landscape.sharpness(*asked, radius=radius, generator=draws())))
+    eigenvalue = landscape.hessian_eigenvalue(*asked, iterations=section.hessian_iterations, generator=draws())
+    trace, error = landscape.hessian_trace(*asked, samples=section.hessian_samples, generator=draws())
+    rows += [("hessian_eigenvalue", "", eigenvalue), ("hessian_trace", "", trace), ("hessian_trace_error", "", error)]
+    return {}, {"curvature": pd.DataFrame(rows, columns=["metric", "average", "value"])}
 
 
 def _agreement(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:

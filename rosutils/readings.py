@@ -42,7 +42,8 @@ def _of_the_method(p: Parameters) -> list[tuple[str, str, str]]:
             "overlap ratio (III-A)",
             f"{p.subsets.scheme}, {p.subsets.overlap:g}",
             "subsets.scheme: shared-core (a core of p·N seen by all, the rest split evenly), own-shard (own N/k plus a "
-            "random share p of the rest), sliding-window (circular); all three have the same size",
+            "random share p of the rest), sliding-window (circular), all three of the same size; pairwise (any two subsets share "
+            "p of themselves: a smaller core, smaller subsets)",
         ),
         (
             "teacher weights (III-B)",
@@ -66,11 +67,17 @@ def _of_the_method(p: Parameters) -> list[tuple[str, str, str]]:
             "Baseline IV",
             f"our adaptation of Yuan et al. (AAAI 2021): REINFORCE, reward {d.reinforced.reward}, {d.reinforced.teacher_pool}-set "
             "teachers; the paper gives no details",
-            "distillation.reinforced: {reward: r1 or r2, teacher_pool: full or subset}",
+            "distillation.reinforced: {reward: r1, r2 or r3, teacher_pool: full or subset}",
         ),
         (
-            "BatchNorm after averaging",
-            "re-estimated on the training set" if d.refresh_batchnorm else "left as copied",
+            "Baseline III's mean of its teachers",
+            f"of their {d.mean_of}",
+            "distillation.mean_of: distributions or logits",
+        ),
+        (
+            "BatchNorm of any finished network",
+            "re-estimated once at the end, on shuffled training images"
+            + ("" if d.refresh_batchnorm else "; that of the average left as copied"),
             "distillation.refresh_batchnorm: true or false",
         ),
     ]
@@ -85,12 +92,16 @@ def _of_the_evaluation(p: Parameters) -> list[tuple[str, str, str]]:
         ),
         (
             "threshold for several labels per image",
-            {"validation": "per label, best F1 on validation", "fixed": "0.5"}[p.evaluation.thresholds],
-            "evaluation.thresholds: validation or fixed",
+            {
+                "micro": "one for all labels, best micro-F1 on validation",
+                "per-label": "per label, best F1 on validation",
+                "fixed": "0.5",
+            }[p.evaluation.thresholds],
+            "evaluation.thresholds: micro, per-label or fixed",
         ),
         (
             "images without any finding",
-            "kept" if all(p.data.sources[name].keep_unlabelled for name in p.tasks) else "dropped",
+            "kept" if all(p.data.sources[name].keep_unlabelled for name in p.tasks) else "dropped from training and validation",
             "data.sources.<task>.keep_unlabelled: true or false",
         ),
         (

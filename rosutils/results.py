@@ -14,7 +14,7 @@ from rosutils import InputError
 
 
 COLUMNS = {
-    "task": "str", "setting": "str", "student": "str", "variant": "str", "seed": "int64", "overlap": "float64",
+    "task": "str", "setting": "str", "student": "str", "variant": "str", "replicate": "int64", "overlap": "float64",
     "noise": "float64", "attack": "str", "eps": "float64", "norm": "str", "class": "str", "average": "str", "metric": "str",
     "value": "float64", "run": "str",
 }  # fmt: skip
@@ -23,6 +23,10 @@ SETTINGS = (
     "Baseline I", "Baseline II", "Baseline III", "Baseline III, subset teachers", "Baseline IV", "Baseline V", "RoS-KD",
 )  # fmt: skip
 TEACHERS = ("teacher, full set", "teacher, subset")
+# What no skill scores on the same test images, and the metric (name, average) that decides, by multi-label or not.
+CHANCE = ("best constant", "random scores", "random scores, 97.5 %")
+PLAIN = "Logistic regression"  # on the pixels, without a network
+PRIMARY = {False: ("f1", "weighted"), True: ("auroc", "macro")}
 # Which averaging of precision, recall and F1 the paper printed, by multi-label or not. Inferred, not stated: every
 # chest F1 is the harmonic mean of the printed precision and recall, as micro averages are; the lesion F1s are not.
 PRINTED_AVERAGE = {False: "weighted", True: "micro"}
@@ -51,12 +55,12 @@ def validate(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame[list(COLUMNS)].copy()
     frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), "")
     try:
-        seeds = frame["seed"].astype("float64")
-        if not (seeds == seeds.round()).all():
-            raise ValueError(f"a seed is a whole number, found {seeds[seeds != seeds.round()].iloc[0]}")
+        counts = frame["replicate"].astype("float64")
+        if not (counts == counts.round()).all():
+            raise ValueError(f"a replicate is a whole number, found {counts[counts != counts.round()].iloc[0]}")
         frame = frame.astype({name: object if kind == "str" else kind for name, kind in COLUMNS.items()})
     except (TypeError, ValueError) as error:
-        raise InputError(f"a results table has numbers in seed, overlap, noise, eps and value: {error}") from error
+        raise InputError(f"a results table has numbers in replicate, overlap, noise, eps and value: {error}") from error
     frame = frame.sort_values([*KEYS, "run"], kind="stable", ignore_index=True)
     frame = frame.drop_duplicates([*KEYS, "value"], ignore_index=True)
     twice = frame[frame.duplicated(KEYS, keep=False)]
@@ -122,17 +126,17 @@ def _matches(column: pd.Series, values: list) -> np.ndarray:
 
 
 def summary(frame: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
-    """Mean, std (ddof 1; nan for one seed) and n over seeds per group of `by` (default: every key column but the seed).
+    """Mean, std (ddof 1; nan for one replicate) and n over replicates per group of `by` (by default all keys but it).
 
-    InputError if a group has two rows of one seed, that is, if `by` would average over something that is not a seed.
+    InputError if a group has two rows of one replicate, that is, if `by` would average over something that is not a replicate.
     """
-    by = [name for name in KEYS if name != "seed"] if by is None else list(by)
-    repeated = frame[frame.duplicated([*by, "seed"], keep=False)]
+    by = [name for name in KEYS if name != "replicate"] if by is None else list(by)
+    repeated = frame[frame.duplicated([*by, "replicate"], keep=False)]
     if len(repeated):
         varying = [
-            name for name in KEYS if name not in by and name != "seed" and repeated[name].nunique(dropna=False) > 1
+            name for name in KEYS if name not in by and name != "replicate" and repeated[name].nunique(dropna=False) > 1
         ]
         found = "; ".join(f"{name}: {', '.join(map(str, sorted(repeated[name].unique())))}" for name in varying)
-        raise InputError(f"a summary over seeds would mix measurements that differ in {found}; select one value first")
+        raise InputError(f"a summary over replicates would mix measurements that differ in {found}; select one value first")
     values = frame.groupby(by, dropna=False, sort=False)["value"]
     return values.agg(mean="mean", std="std", n="count").reset_index()

@@ -85,10 +85,9 @@ def _refuse_torn(listed: Mapping[str, Tensor], groups: Tensor, lists: Mapping[st
             )
 
 
-def assert_groups_apart(split: Mapping[str, Tensor], groups: Tensor) -> None:
-    """AssertionError where a lesion or patient is in two parts."""
-    owners = [set(groups[index].tolist()) for index in split.values()]
-    assert sum(map(len, owners)) == len(set().union(*owners)), "a lesion or patient is in two parts of the split"
+def refuse_torn_groups(split: Mapping[str, Tensor], groups: Tensor) -> None:
+    """Raises InputError where a lesion or patient is in two parts: the test part would leak into training."""
+    _refuse_torn(split, groups, dict.fromkeys(split, "the source's own split"))
 
 
 def describe(split: Mapping[str, Tensor], names: Sequence[str], groups: Tensor) -> dict[str, dict]:

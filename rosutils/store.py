@@ -23,6 +23,7 @@ from rosutils import InputError
 # Whoever makes a run touches its lock this often (seconds). On one machine a lock ends with its process; that of a machine
 # which is gone may stay in a network file system, so whoever waits passes over one that was not touched for PATIENCE.
 BEAT, PATIENCE = 10.0, 120.0
+WEIGHTS = ("weights.safetensors", "averaged.safetensors", "running.safetensors")
 
 
 def digest(content) -> str:
@@ -46,6 +47,11 @@ class Run:
         """The content of run.json: recipe, record (versions, device, wall time) and checksums."""
         return json.loads((self.path / "run.json").read_text())
 
+    @property
+    def released(self) -> bool:
+        """Whether its weights are gone, since all that was to be made from them had been made."""
+        return "released" in self.about()
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of `name`.safetensors; raises InputError where its checksum does not hold."""
         return load_file(self._checked(f"{name}.safetensors"))
@@ -53,10 +59,6 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """The table `name`.csv; raises InputError where its checksum does not hold."""
         return pd.read_csv(self._checked(f"{name}.csv"))
-
-    def files(self) -> dict[str, bytes]:
-        """The content of its files by name, for a machine that does not see this store."""
-        return {path.name: path.read_bytes() for path in sorted(self.path.iterdir())}
 
     def problems(self) -> list[str]:
         """What is wrong with the run's files, one sentence each; empty when all is well."""
@@ -74,6 +76,11 @@ class Run:
 
     def _checked(self, name: str) -> Path:
         checksums = self.about()["checksums"]
+        if name in self.about().get("released", {}):
+            raise InputError(
+                f"{name} of the run {self.key} was released when all that needed it had been made; to have it again, delete "
+                f"the folder {self.path} and run the same command with engine.keep_weights: all"
+            )
         if name not in checksums:
             raise InputError(f"the run {self.key} holds no {name}; it holds {', '.join(checksums)}")
         state = self._state(name, checksums[name])
@@ -101,7 +108,7 @@ class Store:
         tensors: Mapping[str, Mapping[str, Tensor]],
         tables: Mapping[str, pd.DataFrame] | None = None,
     ) -> Run:
-        """Write a run into a temporary folder and rename it into place; an existing run stays as it is."""
+        """Write a run into a temporary folder and rename it into place; an existing run stays, unless its weights were released."""
         self.root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
         try:
@@ -113,32 +120,32 @@ class Store:
                 table.to_csv(folder / f"{name}.csv", index=False)
             checksums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
             about = {"recipe": recipe, "record": record, "checksums": checksums}
-            (folder / "run.json").write_text(json.dumps(about, indent=1, sort_keys=True))
+            _write(folder / "run.json", about)
             self._move_into_place(folder, key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self.checkpoint(key).unlink(missing_ok=True)
         return Run(self.root / key)
 
-    def adopt(self, key: str, files: Mapping[str, bytes]) -> Run:
-        """The run of another store from its files; raises InputError where a checksum does not hold."""
-        if (run := self.get(key)) is not None:
-            return run
-        self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
-        try:
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-            if problems := Run(folder).problems():
-                raise InputError(f"the copy of run {key} that came from another machine is damaged: {problems[0]}")
-            self._move_into_place(folder, key)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return Run(self.root / key)
+    def release(self, key: str) -> None:
+        """Delete the weights of a run and note their checksums; logits, tables and recipe stay."""
+        run = self.get(key)
+        if run is None or run.released:
+            return
+        about = run.about()
+        gone = {name: about["checksums"].pop(name) for name in WEIGHTS if name in about["checksums"]}
+        if gone:
+            _write(run.path / "run.json", about | {"released": gone})
+            for name in gone:
+                (run.path / name).unlink(missing_ok=True)
 
     def _move_into_place(self, folder: Path, key: str) -> None:
         folder.chmod(0o755)
         try:
+            there = self.get(key)
+            if there is not None and there.released:
+                there.path.rename(folder.with_name(f"{folder.name}-released"))
+                shutil.rmtree(folder.with_name(f"{folder.name}-released"))
             if self.get(key) is None:
                 folder.rename(self.root / key)
         except OSError:  # another process was faster: its run stays
@@ -198,6 +205,13 @@ def _beat(path: Path, seconds: float, ended: threading.Event) -> None:
     while not ended.wait(seconds):
         with suppress(OSError):
             os.utime(path)
+
+
+def _write(path: Path, about: Mapping) -> None:
+    """run.json in one step, never half of it."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _checksum(path: Path) -> str:

@@ -6,6 +6,12 @@ subsets of p·N + (1-p)·N/k examples:
 - shared-core: p·N examples are in every subset, the rest is split evenly;
 - own-shard: each subset has its own N/k and a random share p of all others, drawn anew for each subset;
 - sliding-window: windows of that size over a shuffled circle, their starts evenly spaced.
+
+A fourth has smaller subsets:
+
+- pairwise: any two subsets share p of themselves, |Di ∩ Dj| / |Di| = p. A core of c·N examples is in every subset and
+  the rest is split evenly; c / (c + (1-c)/k) = p gives c = p / (p + k·(1-p)). For k = 5 and p = 0.4 the core is 0.118 N
+  and a subset 0.294 N, where the others have 0.52 N.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ from torch import LongTensor, Tensor
 from rosutils import InputError
 
 
-SCHEMES = ("shared-core", "own-shard", "sliding-window")
+SCHEMES = ("shared-core", "own-shard", "sliding-window", "pairwise")
 
 
 def overlapping_subsets(
@@ -36,20 +42,26 @@ def overlapping_subsets(
     """Ascending example indices of each of the k subsets, D = D1 ∪ … ∪ Dk (Section III-A).
 
     `overlap` is p, from 0 (a partition) to 1 (k copies); each scheme is described at the top of this module.
-    Sizes are p·N + (1-p)·N/k to within one example. With `groups` [N] (a lesion or patient per example) a
-    group is in a subset entirely or not at all, and sizes are met to within one and a half times the largest
-    group. Raises InputError for an overlap outside [0, 1], an unknown scheme, n_subsets < 1, groups of the
-    wrong length, or fewer groups than subsets.
+    Sizes are p·N + (1-p)·N/k to within one example, for "pairwise" with the core's share in place of p. With
+    `groups` [N] (a lesion or patient per example) a group is in a subset entirely or not at all, and sizes are
+    met to within one and a half times the largest group. Raises InputError for an overlap outside [0, 1], an
+    unknown scheme, n_subsets < 1, groups of the wrong length, or fewer groups than subsets.
     """
     group_of = np.arange(n_examples) if groups is None else _number_groups(groups, n_examples)
     sizes = np.bincount(group_of)
     _check(n_subsets, overlap, scheme, len(sizes))
     order = torch.randperm(len(sizes), generator=generator).numpy()
-    if scheme == "shared-core":
-        chosen = _shared_core(order, sizes, n_subsets, overlap)
+    if scheme in ("shared-core", "pairwise"):
+        core = overlap if scheme == "shared-core" else core_share(n_subsets, overlap)
+        chosen = _shared_core(order, sizes, n_subsets, core)
     else:
         chosen = _own_and_others(order, sizes, n_subsets, overlap, generator if scheme == "own-shard" else None)
     return [torch.from_numpy(np.flatnonzero(np.isin(group_of, members))) for members in chosen]
+
+
+def core_share(k: int, p: float) -> float:
+    """The share c of all examples in the core of k "pairwise" subsets, any two of which share p of themselves."""
+    return p / (p + k * (1 - p))
 
 
 def overlap_matrix(subsets: Sequence[Tensor]) -> Tensor:

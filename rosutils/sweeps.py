@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rosutils import InputError
 from rosutils.params import Parameters, changed
 
 
@@ -12,6 +13,7 @@ READINGS: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
     ("shared core", {"subsets": {"scheme": "shared-core"}}, False),
     ("own-shard", {"subsets": {"scheme": "own-shard"}}, False),
     ("sliding-window", {"subsets": {"scheme": "sliding-window"}}, False),
+    ("pairwise", {"subsets": {"scheme": "pairwise"}}, False),
     ("weights normalised", {"distillation": {"weights": {"normalize": True}}}, False),
     ("weights not normalised", {"distillation": {"weights": {"normalize": False}}}, False),
     ("one draw per iteration", {"distillation": {"weights": {"per": "iteration"}}}, False),
@@ -22,22 +24,24 @@ READINGS: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
     ("BatchNorm as copied", {"distillation": {"refresh_batchnorm": False}}, False),
     ("last epoch", {"training": {"reported": "last"}}, False),
     ("best epoch on validation", {"training": {"reported": "best-validation"}}, False),
-    ("threshold from validation", {"evaluation": {"thresholds": "validation"}}, True),
+    ("Baseline III's mean of logits", {"distillation": {"mean_of": "logits"}}, False),
+    ("one threshold from validation", {"evaluation": {"thresholds": "micro"}}, True),
+    ("a threshold per label", {"evaluation": {"thresholds": "per-label"}}, True),
     ("threshold 0.5", {"evaluation": {"thresholds": "fixed"}}, True),
 )
 AS_CHOSEN = "reading: as chosen"
 
 
 def variants(parameters: Parameters) -> dict[str, Parameters]:
-    """The parameters of every variant by name: those of the sweeps at `sweeps.scale`, Table III's at the profile's own.
+    """The parameters of every variant by name, at `sweeps.scale`.
 
     Raises InputError where a scale or a sweep's point is out of range.
     """
-    small, runs = changed(parameters, parameters.sweeps.scale), range(parameters.sweeps.runs)
+    small = changed(parameters, parameters.sweeps.scale)
     return {
         "students": small,
         **{f"overlap {ratio:g}": changed(small, {"subsets": {"overlap": ratio}}) for ratio in overlaps(small)},
-        **{f"run {run + 1}": _independent(parameters, run) for run in runs},
+        "table3": changed(small, {"seeds": {"replicates": parameters.sweeps.runs}}),
         **{
             f"{kind} {rate:g}": changed(small, {"noise": _noise(kind, rate)})
             for kind, rates in parameters.sweeps.noise.items() for rate in rates
@@ -45,6 +49,21 @@ def variants(parameters: Parameters) -> dict[str, Parameters]:
         AS_CHOSEN: small,
         **{f"reading: {label}": there for label, there in _readings(small).items()},
     }  # fmt: skip
+
+
+def replicate(parameters: Parameters, number: int) -> Parameters:
+    """The parameters of a repetition: every seed moved by its number, or the student's alone (seeds.vary)."""
+    seeds, shift = parameters.seeds, number if parameters.seeds.vary == "all" else 0
+    moved = {"data": seeds.data + shift, "teachers": seeds.teachers + shift, "student": seeds.student + number}
+    return changed(parameters, {"seeds": moved})
+
+
+def of_task(parameters: Parameters, task: str) -> Parameters:
+    """The parameters of one task's runs, with the sections that `by_task` lays over; raises InputError for what is not allowed."""
+    sections = parameters.by_task.get(task, {})
+    if wrong := sections.keys() & {"data", "engine", "by_task", "tasks"}:
+        raise InputError(f"by_task.{task} holds the section '{min(wrong)}', which is the same for all tasks")
+    return changed(parameters, sections)
 
 
 def overlaps(parameters: Parameters) -> list[float]:
@@ -55,7 +74,12 @@ def overlaps(parameters: Parameters) -> list[float]:
 def for_multilabel_only(variant: str) -> bool:
     """Whether a variant is one for tasks with several labels per image: a reading of theirs, or a run of Table III."""
     several = {f"reading: {label}" for label, _, several in READINGS if several} | {f"reading: {_DROPPED}"}
-    return variant in several or variant.startswith("run ")
+    return variant in several or variant == "table3"
+
+
+def about_baseline_iii(variant: str) -> bool:
+    """Whether a reading is one of Baseline III, which RoS-KD does not have."""
+    return variant.startswith("reading: Baseline III")
 
 
 def label(variant: str) -> str:
@@ -71,13 +95,6 @@ def _readings(small: Parameters) -> dict[str, Parameters]:
     without = {name: {"keep_unlabelled": False} for name in small.data.sources}
     found[_DROPPED] = changed(small, {"data": {"sources": without}})
     return {label: there for label, there in found.items() if there != small}
-
-
-def _independent(parameters: Parameters, run: int) -> Parameters:
-    """Table III: a run with its own teachers and its own student on the same split."""
-    seeds = parameters.seeds
-    student = seeds.students[run] if run < len(seeds.students) else max(seeds.students) + run
-    return changed(parameters, {"seeds": {"teachers": seeds.teachers + run, "students": [student]}})
 
 
 def _noise(kind: str, rate: float) -> dict:

@@ -104,7 +104,8 @@ def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        pairs = [(model(batch.images), batch.labels) for batch in loader]
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is to mean float32 on a GPU as well
+            pairs = [(model(batch.images), batch.labels) for batch in loader]
     finally:
         for module, mode in modes.items():
             module.training = mode

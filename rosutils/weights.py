@@ -27,10 +27,10 @@ def exponential_weights(
 class ReinforcedSelector(nn.Module):
     """Baseline IV: a logistic policy that selects teachers for each example, trained by policy gradient.
 
-    Our adaptation of Yuan et al. (AAAI 2021), since the paper gives no details: state [student features (layer-normed);
-    teacher probabilities; teacher loss], one Bernoulli action per teacher and example, REINFORCE with rewards
-    standardised over the batch (its mean is the baseline) and an entropy bonus, one pass over the episode (an epoch) with
-    plain SGD.
+    Our adaptation of Yuan et al. (AAAI 2021), since the paper gives no details: state [student features (layer-normed, of
+    length one); teacher probabilities; teacher loss], one Bernoulli action per teacher and example, REINFORCE with the
+    advantages that the caller gives, scaled by their size in the batch, and an entropy bonus; one pass over the episode (an
+    epoch) with plain SGD, so that a checkpoint holds the whole of it: the policy, and the running mean of the quality.
     """
 
     def __init__(
@@ -41,14 +41,19 @@ class ReinforcedSelector(nn.Module):
             self.policy = nn.Linear(n_features + n_classes + 1, 1)
         nn.init.zeros_(self.policy.weight)
         nn.init.zeros_(self.policy.bias)
+        self.register_buffer("quality_mean", torch.tensor(-torch.inf))  # none was told so far
         self.learning_rate = learning_rate
         self.entropy_bonus = entropy_bonus
         self.episode: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def states(self, features: Tensor, probabilities: Tensor, losses: Tensor) -> Tensor:
-        """F(s) [K, B, D] from student features [B, F], teacher probabilities [K, B, C], teacher losses [K, B]."""
-        representation = F.layer_norm(features.detach(), features.shape[1:]).expand(len(losses), -1, -1)
-        return torch.cat([representation, probabilities, _standardised(losses.clamp(max=10))[..., None]], dim=-1)
+        """F(s) [K, B, D] from student features [B, F], teacher probabilities [K, B, C], teacher losses [K, B].
+
+        Features are the same for all teachers: at their full length, the root of F, their noise moves all of them together.
+        """
+        normed = F.layer_norm(features.detach(), features.shape[1:]) / features.shape[1] ** 0.5
+        loss = _standardised(losses.clamp(max=10))
+        return torch.cat([normed.expand(len(losses), -1, -1), probabilities, loss[..., None]], dim=-1)
 
     def forward(self, states: Tensor) -> Tensor:
         """The probability of selecting each teacher for each example, [K, B], kept in [0.05, 0.95]."""
@@ -56,28 +61,39 @@ class ReinforcedSelector(nn.Module):
 
     @torch.no_grad()
     def select(self, states: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Sampled actions [K, B] in {0, 1}."""
+        """Sampled actions [K, B] in {0, 1}; they may select nobody, see `counted_actions`."""
         # drawn on the host whatever the device, and through pinned memory, so that nobody waits for the copy
         draws = torch.rand(states.shape[:2], generator=generator, pin_memory=states.is_cuda)
         draws = draws.to(states.device, non_blocking=states.is_cuda)
         return (draws < self(states)).float()
 
-    def remember(self, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
-        """Keep a batch of the episode: states [K, B, D], actions [K, B], rewards [B] (standardised over the batch)."""
-        self.episode.append((states, actions, _standardised(rewards)))
+    def remember(self, states: Tensor, actions: Tensor, advantages: Tensor) -> None:
+        """Keep a batch of the episode: states [K, B, D], the actions that counted [K, B], their advantages [B]."""
+        self.episode.append((states, actions, advantages))
 
-    def learn(self) -> None:
-        """One policy-gradient pass over the episode, which is then forgotten."""
-        for states, actions, rewards in self.episode:
-            self._step(states, actions, rewards)
+    def learn(self, quality: float | None = None) -> None:
+        """One policy-gradient pass over the episode, which is then forgotten.
+
+        A `quality` after the episode, less its running mean, is added to every advantage of the episode (reward r3).
+        """
+        surplus = 0.0 if quality is None else self._surplus(quality)
+        for states, actions, advantages in self.episode:
+            self._step(states, actions, _scaled(advantages + surplus))
         self.episode = []
+
+    def _surplus(self, quality: float) -> Tensor:
+        """The quality less its running mean, which then moves half of the way; the first is only kept."""
+        told = torch.full_like(self.quality_mean, quality)
+        before = torch.where(self.quality_mean.isinf(), told, self.quality_mean)
+        self.quality_mean.copy_((before + told) / 2)
+        return told - before
 
     def _step(self, states: Tensor, actions: Tensor, advantages: Tensor) -> None:
         with torch.enable_grad():
             p = self(states)
             log_probability = torch.where(actions > 0, p, 1 - p).log()
             entropy = -(p * p.log() + (1 - p) * (1 - p).log())
-            objective = (advantages * log_probability + self.entropy_bonus * entropy).mean()
+            objective = (advantages * log_probability + self.entropy_bonus * entropy).sum(0).mean()
             gradients = torch.autograd.grad(objective, list(self.policy.parameters()))
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         with torch.no_grad():
@@ -92,6 +108,17 @@ def _standardised(values: Tensor) -> Tensor:
     return centred / deviation.clamp(min=1e-3)
 
 
+def _scaled(advantages: Tensor) -> Tensor:
+    """Of size one (the root of the mean square); not centred, for the mean of all teachers is the baseline already."""
+    return advantages / advantages.square().mean().sqrt().clamp(min=1e-3)
+
+
+def counted_actions(draws: Tensor, probabilities: Tensor) -> Tensor:
+    """The actions that count, [K, B]: those drawn; where nobody was, the likeliest teacher alone (the first of equals)."""
+    likeliest = torch.arange(len(draws), device=draws.device)[:, None] == probabilities.argmax(0)
+    return torch.where(draws.sum(0) > 0, draws, likeliest.to(draws.dtype))
+
+
 def selection_weights(actions: Tensor) -> Tensor:
-    """The selected teachers count equally for each example, [K, B]; where none is selected all weights are 0."""
-    return actions / actions.sum(0).clamp(min=1)
+    """The selected teachers, at least one for each example, count equally: weights [K, B] that sum to 1."""
+    return actions / actions.sum(0)

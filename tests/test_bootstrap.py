@@ -1,5 +1,7 @@
 """The bootstrap over groups: each resample is the metric of its images, and the interval holds the truth as often as it says."""
 
+from statistics import harmonic_mean
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from rosutils.metrics import precision_recall_f1
 SKLEARN = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
 KINDS = [
     (metric, average, multilabel)
-    for multilabel, averages in ((False, "macro micro weighted"), (True, "macro micro weighted samples"))
+    for multilabel, averages in ((False, "macro micro weighted means"), (True, "macro micro weighted samples means"))
     for average in averages.split()
     for metric in SKLEARN
 ]
@@ -37,11 +39,22 @@ def made_up(multilabel, n_seeds=2, seed=0, n=60, n_classes=4):
     return systems, labels, groups, {"thresholds_a": thresholds[0], "thresholds_b": thresholds[1]}
 
 
-def interval(systems, labels, groups, *, resamples=60, seed=5, average="weighted", **options):
-    options = {"multilabel": labels.ndim == 2, "average": average} | options
-    return bootstrap.difference_interval(
-        *systems, labels, groups, resamples=resamples, generator=drawn(seed), **options
-    )
+def interval(systems, labels, groups, *, thresholds_a=None, thresholds_b=None, resamples=60, seed=5, **options):
+    limits = [each or [None] * len(system) for each, system in zip((thresholds_a, thresholds_b), systems, strict=True)]
+    sides = [
+        [bootstrap.Scored(scores, labels, groups, limit) for scores, limit in zip(system, own, strict=True)]
+        for system, own in zip(systems, limits, strict=True)
+    ]
+    options = {"multilabel": labels.ndim == 2, "average": "weighted"} | options
+    return bootstrap.difference_interval(*sides, resamples=resamples, generator=drawn(seed), **options)
+
+
+def by_scikit_learn(metric, average, labels, guess):
+    options = {"average": "macro" if average == "means" else average, "zero_division": 0, "labels": range(4)}
+    if (metric, average) != ("f1", "means"):
+        return SKLEARN[metric](labels, guess, **options)
+    both = [SKLEARN[each](labels, guess, **options) for each in ("precision", "recall")]
+    return 0.0 if 0 in both else harmonic_mean(both)
 
 
 @pytest.mark.parametrize(("metric", "average", "multilabel"), KINDS)
@@ -60,8 +73,7 @@ def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch
             (one.double().sigmoid() >= limit).int() if multilabel else one.argmax(1)
             for one, limit in zip(scores, limits or [None] * 2, strict=True)
         ]
-        options = {"average": average, "zero_division": 0, "labels": range(4)}
-        sides.append([[SKLEARN[metric](labels[i], guess[i], **options) for guess in guesses] for i in indices])
+        sides.append([[by_scikit_learn(metric, average, labels[i], guess[i]) for guess in guesses] for i in indices])
     expected = np.mean(sides[0], axis=1) - np.mean(sides[1], axis=1)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
     assert found.std() > 0
@@ -82,6 +94,24 @@ def test_a_resample_agrees_with_the_kits_own_metrics(monkeypatch):
     assert found[39].item() == pytest.approx(a - b, abs=1e-12)
 
 
+def test_replicates_with_other_test_parts_share_the_draws_of_their_groups(monkeypatch):
+    made = [made_up(False, n_seeds=1, seed=seed) for seed in (0, 1)]
+    groups = [made[0][2], made[1][2] + 14]  # twelve groups each, of which ten are in both
+    parts = list(zip((each[0] for each in made), (each[1] for each in made), groups, strict=True))
+    sides = [[bootstrap.Scored(systems[side][0], labels, own) for systems, labels, own in parts] for side in (0, 1)]
+    monkeypatch.setattr(bootstrap, "percentile_interval", lambda values: values)
+    options = {"average": "weighted", "multilabel": False, "resamples": 40}
+    found = bootstrap.difference_interval(*sides, generator=drawn(5), **options)
+
+    every = torch.cat(groups).unique()
+    draw, gains = torch.randint(len(every), (40, len(every)), generator=drawn(5))[17], []
+    for (one, *_), (other, *_), labels, own in zip(*sides, (each[1] for each in made), groups, strict=True):
+        index = torch.cat([torch.nonzero(own == every[number])[:, 0] for number in draw])
+        a, b = (precision_recall_f1(s[index], labels[index], average="weighted").f1 for s in (one, other))
+        gains.append(a - b)
+    assert len(every) == 14 and found[17].item() == pytest.approx(np.mean(gains), abs=1e-12)
+
+
 def test_a_probability_on_its_threshold_counts_as_in_metrics():
     scores, labels = torch.tensor([[0.3, -1.2]]).repeat(4, 1), torch.ones(4, 2)
     limits = torch.from_numpy(special.expit(scores[0].double().numpy()))
@@ -89,6 +119,13 @@ def test_a_probability_on_its_threshold_counts_as_in_metrics():
     assert precision_recall_f1(scores, labels, thresholds=limits, **options).recall == 1
     certain = [torch.full((4, 2), 9.0)]
     assert interval([[scores], certain], labels, torch.arange(4), thresholds_a=[limits], **options) == (0, 0)
+
+
+def test_one_threshold_for_all_labels_is_that_threshold_for_each():
+    systems, labels, groups, _ = made_up(True)
+    scalars, each = ([torch.full(size, 0.4, dtype=torch.float64)] * 2 for size in ((), (4,)))
+    found = [interval(systems, labels, groups, thresholds_a=limits, thresholds_b=limits) for limits in (scalars, each)]
+    assert found[0] == found[1]
 
 
 def test_it_is_the_middle_95_percent_of_the_resamples():
@@ -156,32 +193,33 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_where_an_image_wise_on
     assert held["images"] / n < 0.75
 
 
-def wrong(**changes):
-    systems, labels, groups, _ = made_up(True)
-    given = {"scores_a": systems[0], "scores_b": systems[1], "labels": labels, "groups": groups, "average": "micro",
-             "multilabel": True, "resamples": 40, "generator": drawn(0)}  # fmt: skip
-    return given | changes
-
-
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"scores_b": [torch.zeros(60, 4)]}, "the systems have 2 and 1 seeds"),
-        ({"scores_a": [], "scores_b": []}, "0 and 0 seeds; a difference needs equally many, at least one"),
-        ({"scores_a": [torch.zeros(59, 4)] * 2}, r"labels have shape \(60, 4\); scores of shape \(59, 4\)"),
-        ({"scores_a": [torch.full((60, 4), torch.nan)] * 2}, "nan or infinite"),
+        ({"b": [torch.zeros(60, 4)]}, "the systems have 2 and 1 replicates"),
+        ({"a": [], "b": []}, "0 and 0 replicates; a difference needs equally many, at least one"),
+        ({"a": [torch.zeros(59, 4)] * 2}, r"labels have shape \(60, 4\); scores of shape \(59, 4\)"),
+        ({"a": [torch.full((60, 4), torch.nan)] * 2}, "nan or infinite"),
         ({"groups": torch.arange(59)}, r"groups have shape \(59,\) for 60 labelled images"),
         ({"groups": torch.zeros(60)}, r"groups are \[0.0\]; drawing whole groups takes at least two"),
-        ({"thresholds_a": [torch.full((4,), 0.5)]}, "1 thresholds for 2 seeds"),
         ({"thresholds_b": [torch.full((3,), 0.5)] * 2}, "thresholds are .* give one probability or 4"),
         ({"metric": "auroc"}, "metric is 'auroc'; allowed are precision, recall, f1"),
-        ({"average": "mean"}, "average is 'mean'; allowed are macro, micro, weighted, samples"),
+        ({"average": "mean"}, "average is 'mean'; allowed are macro, micro, weighted, samples, means"),
         ({"average": None}, "average is None; allowed are macro"),
-        ({"average": "samples", "multilabel": False, "labels": torch.zeros(60)}, "allowed are macro, micro, weighted$"),
+        ({"average": "samples", "multilabel": False, "labels": torch.zeros(60)}, "micro, weighted, means$"),
         ({"resamples": 39}, "resamples is 39; .* at least 40"),
         ({"resamples": 100.0}, "resamples is 100.0"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said(changes, says):
+    systems, labels, groups, _ = made_up(True)
+    given = {
+        "a": systems[0],
+        "b": systems[1],
+        "labels": labels,
+        "groups": groups,
+        "average": "micro",
+        "resamples": 40,
+    } | changes
     with pytest.raises(InputError, match=says):
-        bootstrap.difference_interval(**wrong(**changes))
+        interval([given.pop("a"), given.pop("b")], given.pop("labels"), given.pop("groups"), **given)

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from rosutils import InputError, cluster
-from rosutils.cluster import Place, Transfer
+from rosutils.cluster import Place
 from rosutils.engine import run_jobs
 from rosutils.params import ROOT
 
@@ -129,31 +129,24 @@ def test_a_job_that_kills_every_worker_ends_in_an_error(two_nodes, tmp_path):
         run_jobs(die_once, jobs(tmp_path, ["a"]), backend="ray", place=Place(two_nodes[0].address, retries=0))
 
 
-def doubled(job, inputs):
-    return job, 2 * sum(inputs.values())
+def test_without_a_gpu_anywhere_none_is_asked_for(run, two_nodes, tmp_path):
+    place = Place(two_nodes[0].address, gpus_per_run=1)
+    run_jobs(note, jobs(tmp_path, ["a"]), backend="ray", place=place)
+    assert set(read(tmp_path)) == {"a"}
 
 
-def test_inputs_are_sent_once_and_results_come_back(run):
-    loaded, kept = [], {}
-    transfer = Transfer(
-        names=lambda job: ["shared", job],
-        load=lambda name: loaded.append(name) or {"shared": 100, "x": 1, "y": 2}[name],
-        keep=lambda result: kept.update([result]),
-    )
-    run(doubled, ["x", "y"], transfer=transfer)
-    assert sorted(loaded) == ["shared", "x", "y"] and kept == {"x": 202, "y": 204}
+class Gpus:
+    """A Ray of two machines with a GPU each."""
+
+    @staticmethod
+    def nodes():
+        return [{"Alive": True, "Resources": {"GPU": 1.0}}, {"Alive": False, "Resources": {"GPU": 8.0}}]
 
 
-@pytest.mark.parametrize(
-    ("threads", "gpus", "message"),
-    [(2, 1, "engine.threads is 2, but the cluster's largest machine has 1 CPU"), (1, 1, None)],
-)
-def test_what_no_machine_has_room_for_is_refused_instead_of_waited_for(two_nodes, threads, gpus, message):
-    place = Place(two_nodes[0].address, gpus_per_run=gpus)
-    if message is None:  # without a GPU anywhere none is asked for
-        return run_jobs(torch.set_num_threads, [1], backend="ray", place=place, threads=threads)
-    with pytest.raises(InputError, match=message):
-        run_jobs(print, ["x"], backend="ray", place=place, threads=threads)
+def test_more_gpus_than_a_machine_has_are_refused_instead_of_waited_for():
+    cluster._check_fits(Gpus, 1.0)
+    with pytest.raises(InputError, match="engine.gpus_per_run is 2, but the cluster's largest machine has 1 GPUs"):
+        cluster._check_fits(Gpus, 2.0)
 
 
 class Watcher(threading.Thread):
@@ -203,14 +196,14 @@ def test_a_node_killed_in_the_middle_costs_its_epoch_and_changes_no_result(bench
     study = load_tiny(tmp_path / "cluster", engine={"backend": "ray", "address": nodes.address}, **LONG)
     watcher = Watcher(study.store.root / ".checkpoints", partial(backends.kill, second))
     watcher.start()
-    study.ensure([study.student("lesion", "RoS-KD", 0)])
+    study.ensure([study.student("lesion", "RoS-KD")])
     watcher.over = True
     watcher.join()
     assert watcher.killed and max(watcher.killed.values()) < 8, "the node was lost while teachers were trained"
     assert alive_within(60) == 1
     for epochs in watcher.seen.values():
         assert epochs == sorted(epochs), "nothing was trained from the start again"
-    alone.ensure([alone.student("lesion", "RoS-KD", 0)])
+    alone.ensure([alone.student("lesion", "RoS-KD")])
     alone.results(), study.results()
     assert (study.output / "results.csv").read_bytes() == (alone.output / "results.csv").read_bytes()
 
@@ -222,7 +215,7 @@ ALONE = """
 import json, sys
 from rosutils.study import Study
 study = Study.load("smoke", **json.loads(sys.argv[1]))
-study.ensure([study.student("lesion", "RoS-KD", 0)])
+study.ensure([study.student("lesion", "RoS-KD")])
 study.results()
 """
 
@@ -234,10 +227,10 @@ def elsewhere():
         yield Path(folder)
 
 
-def test_with_a_copied_store_a_study_gives_the_same_results_and_ray_says_nothing(
+def test_on_this_machine_a_study_gives_the_same_results_and_ray_says_nothing(
     load_tiny, tiny_sections, elsewhere, tmp_path
 ):
-    engine = {"backend": "ray", "workers": 2, "shared_store": False}
+    engine = {"backend": "ray", "workers": 2}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(elsewhere)}
     sections = json.dumps(tiny_sections(tmp_path / "ray", engine=engine))
     process = [sys.executable, "-W", "error", "-c", ALONE, sections]
@@ -246,12 +239,10 @@ def test_with_a_copied_store_a_study_gives_the_same_results_and_ray_says_nothing
     lines = [line for line in found.stderr.replace("\r", "\n").splitlines() if line.strip() and "|" not in line]
     assert found.stdout == "" and lines == []
     alone = load_tiny(tmp_path / "alone")
-    alone.ensure([alone.student("lesion", "RoS-KD", 0)])
+    alone.ensure([alone.student("lesion", "RoS-KD")])
     alone.results()
     [made] = (tmp_path / "ray").rglob("results.csv")
     assert made.read_bytes() == (alone.output / "results.csv").read_bytes()
-    copies = {path.name for path in elsewhere.glob("rosutils-*/store/[!.]*")}
-    assert {name.split("-")[0] for name in copies} == {"teacher", "bank"}, "inputs stay, what was made is the driver's"
 
 
 def test_without_ray_the_error_says_how_to_get_it(monkeypatch):

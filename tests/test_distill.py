@@ -4,16 +4,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from rosutils import InputError, training
+from rosutils.bank import Bank
 from rosutils.data import Batch
 from rosutils.distill import (
+    PLANTED,
     Average,
     DistillationLoss,
     ExponentialWeights,
     ReinforcedLoss,
     fixed,
+    planted_selection,
     supervised_loss,
 )
-from rosutils.losses import distillation_loss
+from rosutils.losses import distillation_loss, teacher_divergences
 from rosutils.weights import ReinforcedSelector, uniform_weights
 
 
@@ -56,6 +60,41 @@ def test_no_gradient_reaches_the_teachers(bank_and_teachers, small_task, make_ne
     student = make_net(4, seed=7)
     loss(student, next(iter(loader))).backward()
     assert not bank.logits.requires_grad and all(p.grad is not None for p in student.parameters())
+
+
+def test_averaged_logits_are_one_teacher_more_certain_where_the_others_agree(bank_and_teachers, small_task, make_net):
+    """Eq. 4 with one teacher, softmax(mean of logits / tau), written out."""
+    bank, teachers, loader = bank_and_teachers
+    options = {**OPTIONS, "multilabel": small_task.multilabel}
+    loss = DistillationLoss(bank, fixed(uniform_weights(3)), mean_of="logits", **options)
+    student = make_net(4, seed=7).eval()
+    for batch in batches(loader, 1):
+        mean = on_the_fly(teachers, batch).mean(0)
+        hard, soft = eq_4(student(batch.images), mean[None], batch.labels, torch.ones(1, 16), small_task.multilabel)
+        expected = (0.9 * 0.5**2 * soft + 0.1 * hard).mean()
+        torch.testing.assert_close(loss(student, batch), expected, rtol=0, atol=1e-5)
+
+
+def test_another_mean_of_teachers_is_refused(bank_and_teachers):
+    with pytest.raises(InputError, match="'losses'"):
+        DistillationLoss(bank_and_teachers[0], fixed(uniform_weights(3)), mean_of="losses", multilabel=False, **OPTIONS)
+
+
+@pytest.mark.parametrize("mean_of", ["distributions", "logits"])
+def test_an_epoch_tells_the_mean_divergence_to_each_teacher(bank_and_teachers, small_task, make_net, mean_of):
+    bank, teachers, loader = bank_and_teachers
+    options = {**OPTIONS, "multilabel": small_task.multilabel}
+    loss = DistillationLoss(bank, ExponentialWeights(3, seed=4), mean_of=mean_of, **options)
+    student, parts = make_net(4, seed=7).eval(), []
+    for epoch in range(2):
+        for batch in (*batches(loader, epoch), *batches(loader, epoch)[:1]):
+            loss(student, batch)
+            logits = student(batch.images), on_the_fly(teachers, batch)
+            parts.append(teacher_divergences(*logits, 0.5, multilabel=small_task.multilabel).detach())
+        expected, row = torch.cat(parts, dim=1).mean(1).tolist(), loss.after_epoch()
+        assert row == {f"divergence_{m}": pytest.approx(expected[m - 1], abs=1e-5) for m in (1, 2, 3)}
+        parts.clear()
+    assert loss.after_epoch() == {}
 
 
 def test_without_teachers_the_loss_is_the_mean_task_loss(bank_and_teachers, small_task, make_net):
@@ -161,41 +200,92 @@ def test_the_first_epoch_counts_every_teacher_equally(reinforced, bank_and_teach
             gradients.append([value, *(p.grad.clone() for p in student.parameters())])
         torch.testing.assert_close(*gradients)
     assert selector.episode == []
+    row = loss.after_epoch()
+    assert [row[name] for name in ("selected", "selected_1", "selected_2", "selected_3", "unselected")] == [
+        1,
+        1,
+        1,
+        1,
+        0,
+    ]
+    assert {name: row[name] for name in row if name.startswith("divergence")} == uniform.after_epoch()
 
 
-@pytest.mark.parametrize("reward", ["r1", "r2"])
+def mean_soft_label(teachers, chosen, b, temperature, multilabel):
+    """The mean of the selected teachers' soft labels for one example, [C]."""
+    targets = [teacher[b] / temperature for teacher, picked in zip(teachers, chosen[:, b], strict=True) if picked]
+    return torch.stack([z.sigmoid() if multilabel else z.softmax(0) for z in targets]).mean(0)
+
+
+def worth(student_logits, teachers, labels, chosen, multilabel, reward):
+    """What the mixture of the chosen teachers is worth for each example, as written: loops over examples, [B]."""
+    found = []
+    for b, logits in enumerate(student_logits):
+        q, y, tau = mean_soft_label(teachers, chosen, b, 1.0, multilabel), labels[b], 0.5
+        value = (y * q.log() + (1 - y) * (1 - q).log()).mean() if multilabel else q[y].log()
+        if reward != "r1":
+            q = mean_soft_label(teachers, chosen, b, tau, multilabel)
+            p = torch.sigmoid(logits / tau) if multilabel else torch.softmax(logits / tau, 0)
+            kl = q * (q / p).log()
+            kl = (kl + (1 - q) * ((1 - q) / (1 - p)).log()).mean() if multilabel else kl.sum()
+            value = value - 0.9 * tau**2 * kl
+        found.append(value)
+    return torch.stack(found).detach()
+
+
+def those_that_count(picked, selector, states):
+    """The actions as drawn, and the likeliest teacher alone where nobody was."""
+    counted = picked.clone()
+    for b in torch.nonzero(picked.sum(0) == 0).flatten():
+        counted[selector(states)[:, b].argmax(), b] = 1
+    return counted
+
+
+@pytest.mark.parametrize("reward", ["r1", "r2", "r3"])
 def test_later_epochs_are_eq_4_with_the_selected_teachers_alone(reinforced, small_task, make_net, reward):
     make, selector, teachers, loader = reinforced
-    loss, student = make(reward=reward), make_net(4, seed=7).train()
+    loss, student, multilabel = make(reward=reward), make_net(4, seed=7).train(), small_task.multilabel
+    with torch.no_grad():
+        selector.policy.weight.copy_(torch.linspace(-1, 1, 59))
+        selector.policy.bias.fill_(-1.5)
     none_selected = 0
     for batch in batches(loader, 1):
         value = loss(student, batch)
-        picked = selector.picked
-        weights = picked / picked.sum(0).clamp(min=1)
-        hard, soft = eq_4(
-            student(batch.images), on_the_fly(teachers, batch), batch.labels, weights, small_task.multilabel
-        )
+        states, actions, advantages = selector.episode[-1]
+        assert actions.equal(those_that_count(selector.picked, selector, states))
+        logits, others = student(batch.images), on_the_fly(teachers, batch)
+        hard, soft = eq_4(logits, others, batch.labels, actions / actions.sum(0), multilabel)
         torch.testing.assert_close(value, (0.9 * 0.5**2 * soft + 0.1 * hard).mean(), rtol=0, atol=1e-5)
-        rewards = (-hard - (soft if reward == "r2" else 0)).detach()
-        torch.testing.assert_close(
-            selector.episode[-1][2], (rewards - rewards.mean()) / rewards.std(), rtol=0, atol=1e-4
-        )
-        assert selector.episode[-1][1].equal(picked)
-        none_selected += int((picked.sum(0) == 0).sum())
-    assert none_selected > 0  # the case in which the task loss counts alone has been there
+        sides = [worth(logits, others, batch.labels, each, multilabel, reward) for each in (actions, actions * 0 + 1)]
+        torch.testing.assert_close(advantages, sides[0] - sides[1], rtol=0, atol=1e-4)
+        none_selected += int((selector.picked.sum(0) == 0).sum())
+    assert none_selected > 0  # the case in which the likeliest teacher counts has been there
 
 
-def test_after_an_epoch_the_policy_has_moved_and_the_shares_are_those_of_the_picks(reinforced, make_net):
+def test_after_an_epoch_the_policy_has_moved_and_the_shares_are_those_that_counted(reinforced, make_net):
     make, selector, _, loader = reinforced
     loss, student, picks = make(), make_net(4, seed=7), []
     for batch in batches(loader, 1):
         loss(student, batch)
         picks.append(selector.picked)
+    counted = torch.cat([actions for _, actions, _ in selector.episode], dim=1)
     before, picks = selector.policy.weight.clone(), torch.cat(picks, dim=1)
     row = loss.after_epoch()
-    assert row["selected"] == pytest.approx(picks.mean().item())
+    assert row["selected"] == pytest.approx(counted.mean().item())
+    assert [row[f"selected_{m}"] for m in (1, 2, 3)] == pytest.approx(counted.mean(1).tolist())
     assert row["unselected"] == pytest.approx((picks.sum(0) == 0).double().mean().item())
     assert not selector.policy.weight.equal(before) and selector.episode == []
+
+
+def test_reward_r3_asks_for_the_quality_and_the_others_do_not_look_at_it(reinforced):
+    make, selector, *_ = reinforced
+    assert [make(reward=reward).wants_quality for reward in ("r1", "r2", "r3")] == [False, False, True]
+    make(reward="r2").after_epoch(0.5)
+    assert selector.quality_mean.isinf()
+    make(reward="r3").after_epoch(0.5)
+    assert selector.quality_mean == 0.5
+    with pytest.raises(InputError, match="r3 needs"):
+        make(reward="r3").after_epoch()
 
 
 def test_the_picks_of_an_epoch_depend_on_seed_and_epoch_alone(reinforced, make_net):
@@ -210,6 +300,60 @@ def test_the_picks_of_an_epoch_depend_on_seed_and_epoch_alone(reinforced, make_n
                 picks.append(selector.picked)
             found.append(torch.cat(picks, dim=1))
     assert found[1].equal(found[2]) and not found[0].equal(found[1])
+
+
+@pytest.mark.parametrize("reward", ["r1", "r2", "r3"])
+def test_where_all_teachers_are_equal_nothing_moves_the_policy(bank_and_teachers, small_task, make_net, reward):
+    bank, _, loader = bank_and_teachers
+    equal = Bank(bank.logits[:1].expand(3, -1, -1, -1), small_task.split["train"])
+    selector, multilabel = ReinforcedSelector(54, 4), small_task.multilabel
+    loss = ReinforcedLoss(equal, selector, multilabel=multilabel, seed=2, reward=reward, **OPTIONS)
+    history = training.fit(
+        make_net(4, seed=7), loader, loss, epochs=3, learning_rate=0.1, progress=False,
+        after_epoch=lambda model, epoch: loss.after_epoch(0.6),
+    )  # fmt: skip
+    assert not selector.policy.weight.any() and not selector.policy.bias.any()
+    assert history[-1]["selected_1"] != history[-1]["selected_2"]  # they were drawn
+
+
+def reinforced_fit(bank, loader, make_net, multilabel, epochs, checkpoint):
+    """Student and selector after some epochs of r3, the quality being the number of the epoch."""
+    student, selector = make_net(4, seed=7, dropout=0.5), ReinforcedSelector(54, 4)
+    loss = ReinforcedLoss(bank, selector, multilabel=multilabel, seed=2, reward="r3", **OPTIONS)
+    history = training.fit(
+        student, loader, loss, epochs=epochs, learning_rate=0.1, progress=False, checkpoint=checkpoint,
+        stateful={"selector": selector}, after_epoch=lambda model, epoch: loss.after_epoch(epoch / 10),
+    )  # fmt: skip
+    return [*student.state_dict().values(), *selector.state_dict().values()], history
+
+
+def test_a_resumed_run_has_the_bits_of_an_unbroken_one(bank_and_teachers, small_task, make_net, tmp_path):
+    bank, _, loader = bank_and_teachers
+    arguments = (bank, loader, make_net, small_task.multilabel)
+    unbroken, history = reinforced_fit(*arguments, 3, None)
+    reinforced_fit(*arguments, 2, tmp_path / "run.safetensors")
+    resumed, same_history = reinforced_fit(*arguments, 3, tmp_path / "run.safetensors")
+    assert same(unbroken, resumed) and history == same_history
+
+
+@pytest.mark.parametrize("multilabel", [False, True], ids=["one label", "several labels"])
+@pytest.mark.parametrize("reward", ["r1", "r2", "r3"])
+def test_planted_teachers_are_told_apart_within_ten_epochs(reward, multilabel):
+    for seed in range(3):
+        told = planted_selection(reward=reward, seed=seed, multilabel=multilabel)
+        chances = told.pivot(index="epoch", columns="teacher", values="probability")
+        assert set(chances) == set(PLANTED) and chances.index.tolist() == list(range(1, 11))
+        assert (chances.loc[1] == 0.5).all()
+        assert chances["good"][10] > 0.8 and chances["misleading"][10] < 0.2
+        assert chances["misleading"][10] < chances["random"][10] < chances["good"][10]
+        unselected = told[told["teacher"] == "good"].set_index("epoch")["unselected"]
+        assert unselected[1] == 0 and unselected[2] == pytest.approx(1 / 8, abs=0.05)
+        assert unselected.loc[3:].max() < unselected[2]
+
+
+def test_a_planted_run_is_decided_by_its_seed():
+    once, again, other = (planted_selection(reward="r2", seed=seed, epochs=3) for seed in (0, 0, 1))
+    assert once.equals(again) and not once["probability"].equals(other["probability"])
 
 
 # Eq. 1 along the trajectory

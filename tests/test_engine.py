@@ -53,7 +53,7 @@ def jobs(folder, names):
 @backends
 def test_every_job_is_done_once_on_one_thread_and_the_count_is_restored(options, two_threads, tmp_path):
     names = [f"job{number}" for number in range(7)]
-    run_jobs(note, jobs(tmp_path, names), threads=2, **options)
+    run_jobs(note, jobs(tmp_path, names), **options)
     done = read(tmp_path)
     assert set(done) == set(names)  # `note` refuses to write a file twice
     assert {used for _, _, used in done.values()} == {1}
@@ -86,7 +86,7 @@ def test_without_costs_the_order_is_kept():
 @backends
 def test_the_exception_of_a_job_is_raised_as_it_is(options, two_threads, tmp_path):
     with pytest.raises(InputError, match="this job is wrong"):
-        run_jobs(fail, jobs(tmp_path, ["good", "bad", "later"]), threads=2, **options)
+        run_jobs(fail, jobs(tmp_path, ["good", "bad", "later"]), **options)
     assert "good" in read(tmp_path)
     assert torch.get_num_threads() == 2
 

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from rosutils import InputError, figures, losses
+from rosutils.distill import PLANTED
+from rosutils.figures.learning import PLANTED_STYLES
 from rosutils.figures.look import SETTING_STYLES, colours
 from rosutils.figures.schematic import membership
 from rosutils.figures.scores import over_seeds
@@ -48,6 +50,16 @@ def history(runs=("ResNet-18, subset", "ResNet-34, subset"), epochs=6):
     return pd.DataFrame(rows)
 
 
+def planted(rewards=("r2",), seeds=(0, 1, 2), epochs=4):
+    """As `distill.planted_selection` tells them; seeds move every probability by 0.01."""
+    return pd.DataFrame([
+        {"reward": reward, "seed": seed, "epoch": epoch, "teacher": teacher,
+         "probability": 0.5 + side * epoch / 10 + seed / 100, "unselected": 0.1}
+        for reward in rewards for seed in seeds for epoch in range(1, epochs + 1)
+        for teacher, side in (("good", 1), ("misleading", -1), ("random", 0))
+    ])  # fmt: skip
+
+
 def subsets(scheme="shared-core", overlap=0.4, n=100):
     return overlapping_subsets(n, 3, overlap, scheme=scheme, generator=torch.Generator().manual_seed(0))
 
@@ -77,6 +89,8 @@ MAKERS = {
     "soft_targets": lambda: figures.soft_targets([1.0, -2, 0], [0.5, 4], CLASSES),
     "weight_draws": lambda: figures.weight_draws(np.random.default_rng(0).exponential(size=(50, 3)), ARCHITECTURES),
     "averaging_path": lambda: figures.averaging_path(history(runs=["x"])),
+    "selection_curves": lambda: figures.selection_curves(planted()),
+    "selection_curves, every reward": lambda: figures.selection_curves(planted(("r1", "r2", "r3"), seeds=(0,))),
     "table1_plot": lambda: figures.table1_plot(measured(), tasks=TASKS),
     "table1_plot, one seed": lambda: figures.table1_plot(measured((0,)), tasks=TASKS),
     "fig1_schematic": schematic,
@@ -209,6 +223,20 @@ def test_a_loss_far_above_the_others_makes_the_scale_of_all_losses_logarithmic(e
     table.loc[0, "validation_loss"] *= factor
     axes = figures.training_curves(table).axes
     assert [ax.get_yscale() for ax in axes] == [scale] * 5 + ["linear"] * 5
+
+
+def test_selection_curves_are_means_over_seeds_beside_each_seed_and_lines_to_reach():
+    drawn = figures.selection_curves(planted())
+    lines = {line.get_label(): line for line in drawn.axes[0].lines}
+    for teacher, side in (("good", 1), ("random", 0), ("misleading", -1)):
+        assert lines[f"P({teacher})"].get_ydata() == pytest.approx([0.51 + side * epoch / 10 for epoch in range(1, 5)])
+    assert [line.get_ydata()[0] for line in drawn.axes[0].lines[:2]] == [0.2, 0.8]
+    thin = [line for line in drawn.axes[0].lines if line.get_lw() == 0.5]
+    assert len(thin) == 9 and drawn.legends[0].get_title().get_text() == "mean of 3 seeds; thin: each"
+    for part in ("color", "marker", "ls"):
+        assert len({look[part] for look in PLANTED_STYLES.values()}) == 3
+    assert tuple(PLANTED_STYLES) == PLANTED
+    assert figures.selection_curves(planted(seeds=(0,))).legends[0].get_title().get_text() == "one seed"
 
 
 def test_table1_plot_puts_the_mean_beside_the_printed_value():

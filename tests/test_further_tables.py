@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from rosutils import InputError, tables
-from rosutils.report.verdicts import over_groups
 from rosutils.results import PRINTED_AVERAGE, SETTINGS, published, validate
 
 
@@ -74,17 +73,24 @@ def runs(seeds=SEEDS):
 
 
 def planes(seeds=SEEDS):
-    """Basins of 0.2, 0.3, 0.4 of the plane by level, 0.1 more for each state further; curvature measured once."""
-    found, curvature = [], {"loss": 0.7, "weight_norm": 45.67, "sharpness": 0.02, "hessian_eigenvalue": -153.24,
-                            "hessian_trace": 12345.6, "hessian_trace_error": 321.0}  # fmt: skip
+    """Basins of 0.2, 0.3, 0.4 of the plane by level, 0.1 more for each state further; two pairs of directions, 0.05 to either
+    side of it; curvature the same in each replicate, and sharpness ten times the radius.
+    """
+    found, curvature = [], {"loss": 0.7, "weight_norm": 45.67, "hessian_eigenvalue": -153.24, "hessian_trace": 12345.6,
+                            "hessian_trace_error": 321.0}  # fmt: skip
     for task in TASKS:
         for place, (setting, variant) in enumerate(STATES.values()):
             which = {"variant": variant, "overlap": math.nan}
             for number, level in enumerate(("0.5", "1", "10")):
                 centre = 0.2 + 0.1 * (number + place)
-                found += rows(task, setting, centre, metric="basin_area", average=level, seeds=seeds, **which)
+                for pair, aside in ((0, -0.05), (1, 0.05)):
+                    basin = which | {"metric": "basin_area", "average": level, "class": f"directions {pair}"}
+                    found += rows(task, setting, centre + aside, seeds=seeds, **basin)
+            for radius in ("0.0003", "0.001", "0.01"):
+                ball = which | {"metric": "sharpness", "average": radius}
+                found += rows(task, setting, 10 * float(radius) + place, seeds=seeds, step=0, **ball)
             for metric, value in curvature.items():
-                found += rows(task, setting, value + place, metric=metric, average="", seeds=[0], step=0, **which)
+                found += rows(task, setting, value + place, metric=metric, average="", seeds=seeds, step=0, **which)
     return found
 
 
@@ -132,7 +138,7 @@ def test_comparisons_are_paired_differences_with_students_interval_by_hand():
     # 0.05, 0.06, 0.07: mean 0.06, std 0.01, t(0.975, 2) = 4.302653
     half = 4.302653 * 0.01 / math.sqrt(3)
     assert found["RoS-KD minus baseline", "mean"] == pytest.approx(0.06)
-    assert found["95 % over seeds"].tolist() == pytest.approx([0.06 - half, 0.06 + half, 3])
+    assert found["95 % over replicates"].tolist() == pytest.approx([0.06 - half, 0.06 + half, 3])
     assert found["RoS-KD minus baseline", "published"] == 0.058  # 0.716 - 0.658 as printed
 
 
@@ -140,21 +146,20 @@ def test_comparisons_leave_out_a_seed_that_one_side_lacks():
     results = frame([row for row in scores() if (row["setting"], row["seed"]) != ("Baseline II", 2)])
     found = tables.comparisons(results, tasks=TASKS, intervals={})["chest"]
     assert found.loc["Baseline II", ("RoS-KD minus baseline", "mean")] == pytest.approx((0.04 + 0.05) / 2)
-    assert found["95 % over seeds", "n"].tolist() == [3, 2, 3, 3, 3, 3]
+    assert found["95 % over replicates", "n"].tolist() == [3, 2, 3, 3, 3, 3]
 
 
-def test_comparisons_have_the_bootstrap_where_it_is_given_and_the_report_finds_it():
+def test_comparisons_have_the_bootstrap_where_it_is_given():
     table = made(*SEEDS)["comparisons"][0]
     assert table["lesion"]["95 % over test groups"].loc["Baseline I"].tolist() == [-0.0123, 0.0234]
     assert table["lesion"]["95 % over test groups"].drop("Baseline I").isna().all(axis=None)
-    assert over_groups(table, "lesion") == {"Baseline I": "−0.012 to +0.023"} and over_groups(table, "chest") == {}
 
 
 def test_one_seed_has_no_interval_and_says_so():
     table, caption = made(0)["comparisons"]
     text = tables.printable(table)["lesion"].loc["Baseline I"]
-    assert text.tolist() == ["+0.058", "+0.050", "", "1", "−0.012 to +0.023"] and "One seed (n = 1)" in caption
-    assert "n = 1" not in made(*SEEDS)["comparisons"][1] and "3 seeds" in made(*SEEDS)["comparisons"][1]
+    assert text.tolist() == ["+0.058", "+0.050", "", "1", "−0.012 to +0.023"] and "One replicate (n = 1)" in caption
+    assert "n = 1" not in made(*SEEDS)["comparisons"][1] and "3 replicates" in made(*SEEDS)["comparisons"][1]
 
 
 def test_a_baseline_that_was_not_run_is_a_blank_row():
@@ -166,7 +171,7 @@ def test_a_baseline_that_was_not_run_is_a_blank_row():
 
 def test_comparisons_do_not_mix_students():
     other = [row | {"student": "resnet34", "value": 0.1} for row in scores()]
-    with pytest.raises(InputError, match="one value of each setting per seed"):
+    with pytest.raises(InputError, match="one value of each setting per replicate"):
         tables.comparisons(frame(scores() + other), tasks=TASKS, intervals={})
 
 
@@ -243,18 +248,34 @@ def test_the_landscapes_numbers_by_hand():
     assert list(table.index) == list(STATES)
     assert table["chest"]["basin +1"].loc["RoS-KD, BatchNorm as copied"].tolist() == pytest.approx([0.5, 0.01, 3])
     assert table["lesion"]["basin +10"].loc["Baseline III", "ours"] == pytest.approx(0.4)
-    trace, std, n = table["lesion"]["trace"].astype(float).loc["RoS-KD"]
-    assert (trace, n) == pytest.approx((12346.6, 1)) and math.isnan(std)
-    assert list(tables.printable(table)["lesion"].loc["Baseline III"]) == [
-        "0.200 ± 0.010", "0.300 ± 0.010", "0.400 ± 0.010", "0.020", "−153.2", "12346", "321.0", "45.67", "0.700",
+    assert table["lesion"]["trace"].astype(float).loc["RoS-KD"].tolist() == pytest.approx([12346.6, 0, 3])
+    one, about_one = made(0)["landscape"]
+    assert list(tables.printable(one)["lesion"].loc["Baseline III"]) == [
+        "0.190", "0.290", "0.390", "0.010", "−153.2", "12346", "321.0", "45.67", "0.700",
     ]  # fmt: skip
-    assert "over 3 pairs of directions" in caption and "over 1 pair of directions" in made(0)["landscape"][1]
+    assert "over 3 replicates" in caption and "one replicate (n = 1)" in about_one
     assert "lesion cross-entropy, chest binary cross-entropy" in caption
 
 
 def test_basins_come_in_the_order_of_their_levels():
     quantities = list(dict.fromkeys(made(*SEEDS)["landscape"][0]["lesion"].columns.get_level_values(0)))
-    assert quantities[:4] == ["basin +0.5", "basin +1", "basin +10", "sharpness"]
+    assert quantities[:4] == ["basin +0.5", "basin +1", "basin +10", "sharpness (radius 0.001 of the norm)"]
+
+
+def test_sharpness_is_that_of_the_radius_asked_for():
+    table = tables.landscape_table(frame(planes()), tasks=TASKS, radius=0.01)
+    assert table["lesion"]["sharpness (radius 0.01 of the norm)"].loc["RoS-KD"].tolist() == pytest.approx([1.1, 0, 3])
+    other = tables.landscape_table(frame(planes()), tasks=TASKS, radius=0.002)
+    assert other["chest"]["sharpness (radius 0.002 of the norm)"].isna().all(axis=None)
+
+
+def test_a_replicate_counts_once_however_many_pairs_of_directions_it_was_measured_in():
+    more = [row for row in planes() if row["class"] == "directions 1" and row["run"].endswith("-0")]
+    table = tables.landscape_table(frame(planes() + [row | {"class": "directions 2"} for row in more]), tasks=TASKS)
+    first = 0.19 + 0.05 / 3  # of three pairs, two are 0.05 above and one is as far below
+    mean, std, n = table["lesion"]["basin +0.5"].astype(float).loc["Baseline III"]
+    values = pd.Series([first, 0.2, 0.21])
+    assert (mean, std, n) == pytest.approx((values.mean(), values.std(), 3))
 
 
 def test_many_groups_are_columns_and_what_is_said_of_them_lines():

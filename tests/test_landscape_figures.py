@@ -1,20 +1,16 @@
 """Fig. 4 and the numbers beside it: what is drawn is what was measured, for both models on one scale."""
 
-import html
-import json
 import math
-import re
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from IPython.display import HTML
 from matplotlib.colors import LogNorm, to_rgba
 from PIL import Image
 
 from rosutils import InputError, figures
 from rosutils.figures.look import SETTING_STYLES
+from rosutils.figures.scores import over_seeds
 from rosutils.results import validate
 
 
@@ -42,20 +38,9 @@ def contours(planes, clamp=8.0):
     return fig, [ax for ax in fig.axes if ax.get_title(loc="left")]
 
 
-def page(planes, clamp=8.0, task="lesion"):
-    """What stands in the frame, unescaped once, as a browser does."""
-    made = figures.turnable_surfaces(planes, clamp=clamp, task=task)
-    return html.unescape(re.search(r'srcdoc="([^"]*)"', made).group(1))
-
-
-def turned(planes, clamp=8.0):
-    return json.loads(re.search(r"const data = (\{.*?\}), n =", page(planes, clamp)).group(1))
-
-
 MAKERS = {
     "contours": lambda planes, clamp=8.0: figures.fig4_contours(planes, clamp=clamp, task="lesion"),
     "surfaces": lambda planes, clamp=8.0: figures.fig4_surfaces(planes, clamp=clamp, task="lesion"),
-    "turnable": lambda planes, clamp=8.0: figures.turnable_surfaces(planes, clamp=clamp, task="lesion"),
 }
 every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
@@ -102,8 +87,6 @@ def test_the_first_direction_goes_up_and_the_second_to_the_right():
     cells = ax.collections[0].get_array().reshape(4, 4)
     assert (np.diff(cells, axis=1) > 0).all() and (np.diff(cells, axis=0) == 0).all()
     assert "second" in ax.get_xlabel() and "first" in ax.get_ylabel()
-    height = np.array(turned(found(loss, loss))["views"][0]["heights"][0])
-    assert (np.diff(height, axis=1) > 0).all() and (np.diff(height, axis=0) == 0).all()
 
 
 def test_a_narrow_range_is_drawn_on_an_even_scale_without_a_clamp():
@@ -160,10 +143,11 @@ def test_an_overflown_loss_is_drawn_at_the_top(make):
     loss = bowl(2.0)
     loss[0, 0], loss[0, 1], loss[4, 4] = math.inf, math.nan, -math.inf
     make(found(loss))
-    views = turned(found(loss, bowl(1.0)), clamp=3.0)["views"]
-    for view in views:
-        heights = np.array(view["heights"][1])
-        assert heights[0, :2].tolist() == [1, 1] and heights[4, 4] == 0 and heights.max() == 1
+    finite = np.where(np.isfinite(loss), loss, 0)
+    finite[0, :2], finite[4, 4] = 1e9, -1e9
+    ax = figures.fig4_surfaces(found(finite), clamp=3.0, task="lesion").axes[1]
+    same = figures.fig4_surfaces(found(loss), clamp=3.0, task="lesion").axes[1]
+    np.testing.assert_array_equal(same.collections[0].get_array(), ax.collections[0].get_array())
 
 
 @every_maker
@@ -189,80 +173,45 @@ def test_what_cannot_be_drawn_is_named(make):
             make(found(), clamp)
 
 
-# the surfaces to turn
-
-
-def test_the_surfaces_to_turn_hold_both_losses_clamped_and_whole():
-    data = turned(found())
-    assert data["titles"] == list(BOTH) and data["grid"] == GRID.tolist()
-    clamped, whole = data["views"]
-    assert (clamped["name"], whole["name"]) == ("clamped at 8", "logarithmic scale")
-    for place, steepness in enumerate((10.0, 2.0)):
-        np.testing.assert_allclose(clamped["heights"][place], np.minimum(bowl(steepness), 8) / 8, atol=1e-4)
-        expected = np.log(bowl(steepness) / 0.5) / math.log(30.5 / 0.5)
-        np.testing.assert_allclose(whole["heights"][place], expected, atol=1e-4)
-    assert clamped["ticks"] == [[0, "0"], [0.25, "2"], [0.5, "4"], [0.75, "6"], [1, "8"]]
-    assert [label for _, label in whole["ticks"]] == ["1", "10"]
-    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in data["colours"])
-
-
-def test_the_surfaces_to_turn_load_nothing_and_are_safe_whatever_the_task_is_called():
-    made = figures.turnable_surfaces(found(), clamp=8.0, task='<script>"a"</script>')
-    assert not re.search(r"https?:|src=|@import|url\(|import\(|fetch\(", made)
-    inside = page(found(), task='<script>"a"</script>')
-    assert inside.count("<script>") == 1 and "&lt;script&gt;&#34;a&#34;" in inside
-    assert re.fullmatch(r'<div><iframe sandbox="allow-scripts" [^<>]*></iframe></div>', made.strip())
-
-
-def test_a_notebook_shows_the_surfaces_to_turn_without_a_warning():
-    made = figures.turnable_surfaces(found(), clamp=8.0, task="lesion")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert HTML(made)._repr_html_() == made
-
-
-def test_the_surfaces_to_turn_listen_to_mouse_finger_and_keys():
-    inside = page(found())
-    for event in ("pointerdown", "pointermove", "pointerup", "pointercancel", "keydown", "dblclick", "resize"):
-        assert f'"{event}"' in inside
-    assert "touch-action: none" in inside and 'tabindex="0"' in inside
-
-
 # the numbers
 
 
 BASIN = {"Baseline III": 0.2, "RoS-KD": 0.4, "RoS-KD, BatchNorm as copied": 0.3}
 STATES = {name: (name.split(",")[0], "landscape" + name.removeprefix(name.split(",")[0])) for name in BASIN}
-SCALE = {
-    "sharpness": 100,
-    "hessian_eigenvalue": -20,
-    "hessian_trace": 1e4,
-    "weight_norm": 1,
-    "loss": 7,
-    "hessian_trace_error": 1e3,
-}
+SCALE = {"hessian_eigenvalue": -20, "hessian_trace": 1e4, "weight_norm": 1, "loss": 7, "hessian_trace_error": 1e3}
+RADII = {"0.01": 1e4, "0.001": 100, "0.0001": 1}  # a file of results has them by alphabet
 
 
-def numbers(seeds=(0, 1, 2), tasks=TASKS):
+def numbers(replicates=(0, 1, 2), tasks=TASKS, directions=(0,)):
+    """Basins and sharpness grow by 0.01 (times the scale) a replicate, and by the same to either side of a mean direction."""
     rows = []
     for task in tasks:
         more = 0.1 * (task == "chest")
         for state, (setting, variant) in STATES.items():
             known = {"task": task, "setting": setting, "student": "resnet18", "variant": variant, "overlap": 0.4, "noise": 0.2,
                      "attack": "", "eps": math.nan, "norm": "", "class": "", "average": "", "run": state}  # fmt: skip
-            rows += [known | {"seed": seed, "metric": "basin_area", "average": level, "value": BASIN[state] + more + 0.01 * seed}
-                     for seed in seeds for level in ("0.5", "2", "10")]  # fmt: skip
-            rows += [
-                known | {"seed": 0, "metric": name, "value": BASIN[state] * scale} for name, scale in SCALE.items()
-            ]
+            for r in replicates:
+                rows += [
+                    known | {"replicate": r, "metric": "basin_area", "average": level, "class": f"directions {d}",
+                             "value": BASIN[state] + more + 0.01 * (r + d - np.mean(directions))}
+                    for level in ("0.5", "2", "10") for d in directions
+                ]  # fmt: skip
+                base = known | {"replicate": r}
+                found = [("sharpness", radius, scale) for radius, scale in RADII.items()]
+                found += [(metric, "", scale) for metric, scale in SCALE.items()]
+                rows += [
+                    base | {"metric": metric, "average": average, "value": (BASIN[state] + 0.01 * r) * scale}
+                    for metric, average, scale in found
+                ]
             rows.append(
-                known | {"seed": 0, "metric": "basin_area", "average": "2", "value": 0.99, "variant": "reading: other"}
+                known
+                | {"replicate": 0, "metric": "basin_area", "average": "2", "value": 0.99, "variant": "reading: other"}
             )
     return validate(pd.DataFrame(rows))
 
 
 def drawn(ax, state):
-    """(x, means, ends of the error bars) of a state in the panel of basins."""
+    """(x, means, ends of the error bars) of a state in the panel of basins, or in that of sharpness."""
     colour, hollow = SETTING_STYLES[STATES[state][0]]["color"], "copied" in state
     [bars] = [b for b in ax.containers if b.lines[0].get_color() == colour
               and (b.lines[0].get_markerfacecolor() == "white") is hollow]  # fmt: skip
@@ -270,8 +219,10 @@ def drawn(ax, state):
     return *bars.lines[0].get_data(), ends
 
 
-def test_basins_are_means_and_std_over_the_directions_with_each_seed_beside_them():
-    fig = figures.basin_plot(numbers(), tasks=TASKS)
+@pytest.mark.parametrize("directions", [(0,), (0, 1), (3, 4, 5)])
+def test_basins_are_means_and_std_over_the_replicates_with_each_beside_them(directions):
+    """Of several pairs of directions the mean counts: they change neither the mean nor the spread."""
+    fig = figures.basin_plot(numbers(directions=directions), tasks=TASKS)
     assert len(fig.axes) == 10
     for ax, task, more in ((fig.axes[0], "lesion", 0), (fig.axes[5], "chest", 10)):
         assert ax.get_ylabel() == f"{task}\nshare of the plane (%)"
@@ -287,56 +238,85 @@ def test_basins_are_means_and_std_over_the_directions_with_each_seed_beside_them
         assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] > 42 + more
     [legend] = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == list(BASIN)
-    assert legend.get_title().get_text() == "one student each; basins: mean ± std over 3 seeds of the directions"
+    assert legend.get_title().get_text() == over_seeds([3])
 
 
-def test_the_other_numbers_are_bars_with_their_value_and_the_traces_standard_error():
+def test_sharpness_is_a_curve_over_the_radii_on_logarithmic_scales():
     fig = figures.basin_plot(numbers(), tasks=TASKS)
-    for ax, metric in zip(
-        fig.axes[1:5], ("sharpness", "hessian_eigenvalue", "hessian_trace", "weight_norm"), strict=True
-    ):
-        values = [value * SCALE[metric] for value in BASIN.values()]
+    for ax in (fig.axes[1], fig.axes[6]):
+        assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+        for state, value in BASIN.items():
+            x, means, ends = drawn(ax, state)
+            assert x.tolist() == [1e-4, 1e-3, 1e-2] and means == pytest.approx(
+                [(value + 0.01) * s for s in (1, 100, 1e4)]
+            )
+            assert ends[1][:, 1] == pytest.approx([100 * value, 100 * value + 2])
+    assert "radius" in fig.axes[6].get_xlabel() and "sharpness" in fig.axes[1].get_title(loc="left")
+
+
+def test_a_sharpness_without_a_logarithm_is_left_out_of_its_curve():
+    rows = numbers()
+    where = (rows["metric"] == "sharpness") & (rows["setting"] == "RoS-KD")
+    rows.loc[where & (rows["average"] == "0.0001"), "value"] = 0.0
+    rows.loc[where & (rows["average"] == "0.01"), "value"] = math.inf
+    ax = figures.basin_plot(rows, tasks=TASKS).axes[1]
+    assert drawn(ax, "RoS-KD")[0].tolist() == [1e-3] and drawn(ax, "Baseline III")[0].tolist() == [1e-4, 1e-3, 1e-2]
+
+
+BARS = ("hessian_eigenvalue", "hessian_trace", "weight_norm")
+
+
+def errors_of(ax):
+    return [segment[:, 1] for bar in ax.containers if getattr(bar, "errorbar", None)
+            for segment in bar.errorbar.lines[2][0].get_segments()]  # fmt: skip
+
+
+def test_the_other_numbers_are_bars_with_their_mean_and_std_over_the_replicates():
+    fig = figures.basin_plot(numbers(), tasks=TASKS)
+    for ax, metric in zip(fig.axes[2:5], BARS, strict=True):
+        values = np.array([(value + 0.01) * SCALE[metric] for value in BASIN.values()])
+        std = 0.01 * abs(SCALE[metric])
         assert [bar.get_height() for bar in ax.patches] == pytest.approx(values)
-        assert [text.get_text() for text in ax.texts] == [f"{value:g}" for value in values]
+        assert [text.get_text() for text in ax.texts] == [f"{float(f'{value:.3g}'):g}" for value in values]
         faces = [bar.get_facecolor() for bar in ax.patches]
         colours = [SETTING_STYLES[name]["color"] for name in BOTH] + ["white"]
         assert faces == [to_rgba(colour) for colour in colours]
         assert ax.get_title()
-        errors = [segment[:, 1] for bar in ax.containers if getattr(bar, "errorbar", None)
-                  for segment in bar.errorbar.lines[2][0].get_segments()]  # fmt: skip
-        wanted = [[v * 9e3, v * 11e3] for v in BASIN.values()] if metric == "hessian_trace" else []
-        assert np.array(errors) == pytest.approx(np.array(wanted))
+        assert np.array(errors_of(ax)) == pytest.approx(np.array([[v - std, v + std] for v in values]))
 
 
 def test_large_numbers_are_written_out():
-    rows = numbers().assign(value=lambda table: table["value"].where(table["metric"] != "sharpness", 3455.3))
-    texts = [text.get_text() for text in figures.basin_plot(rows, tasks=TASKS).axes[1].texts]
+    rows = numbers().assign(value=lambda table: table["value"].where(table["metric"] != "hessian_trace", 3455.3))
+    texts = [text.get_text() for text in figures.basin_plot(rows, tasks=TASKS).axes[3].texts]
     assert texts == ["3460"] * 3
 
 
-def test_one_seed_of_the_directions_has_no_spread_and_says_so():
-    fig = figures.basin_plot(numbers(seeds=(0,)), tasks={"chest": TASKS["chest"]})
+def test_one_replicate_has_no_spread_and_says_so_but_its_trace_has_a_standard_error():
+    fig = figures.basin_plot(numbers(replicates=(0,), directions=(0, 1)), tasks={"chest": TASKS["chest"]})
     assert len(fig.axes) == 5
-    assert not any(drawn(fig.axes[0], state)[2] for state in BASIN)
+    assert not any(drawn(ax, state)[2] for state in BASIN for ax in fig.axes[:2])
     assert not [line for line in fig.axes[0].lines if line.get_alpha() == 0.5]
-    assert "basins: one seed of the directions" in fig.legends[0].get_title().get_text()
+    assert not errors_of(fig.axes[2]) and not errors_of(fig.axes[4])
+    assert np.array(errors_of(fig.axes[3])) == pytest.approx(np.array([[v * 9e3, v * 11e3] for v in BASIN.values()]))
+    title = fig.legends[0].get_title().get_text()
+    assert title.startswith(over_seeds([1])) and title.endswith("bar of the trace: its standard error")
 
 
 def test_what_was_not_measured_is_left_out():
     rows = numbers()
-    rows = rows[(rows["variant"] == "landscape") & (rows["metric"] != "sharpness")]
+    rows = rows[(rows["variant"] == "landscape") & (rows["metric"] != "hessian_eigenvalue")]
     fig = figures.basin_plot(rows[rows["task"] == "lesion"], tasks=TASKS)
-    assert len(fig.axes) == 5 and not fig.axes[1].patches and len(fig.axes[2].patches) == 2
+    assert len(fig.axes) == 5 and not fig.axes[2].patches and len(fig.axes[3].patches) == 2
     assert [text.get_text() for text in fig.legends[0].get_texts()] == list(BOTH)
-    only = figures.basin_plot(rows[rows["metric"] != "basin_area"], tasks=TASKS)
-    assert only.legends[0].get_title().get_text() == "one student each"
+    only = figures.basin_plot(rows[rows["metric"] == "weight_norm"], tasks=TASKS)
+    assert len(only.axes[4].patches) == 2 and not only.axes[1].containers
     others = numbers().query("variant == 'reading: other'")
     with pytest.raises(InputError, match="nothing for the loss landscape.*run its notebook"):
         figures.basin_plot(others, tasks=TASKS)
 
 
 def test_a_basin_that_is_no_number_leaves_a_gap():
-    rows = numbers(seeds=(0,))
+    rows = numbers(replicates=(0,))
     rows.loc[(rows["metric"] == "basin_area") & (rows["setting"] == "RoS-KD"), "value"] = math.nan
     ax = figures.basin_plot(rows, tasks=TASKS).axes[0]
     assert np.isfinite(ax.get_ylim()).all() and np.isnan(drawn(ax, "RoS-KD")[1]).all()
@@ -379,10 +359,6 @@ def test_the_same_figure_gives_the_same_bytes(name, tmp_path):
     }[name]
     made = [figures.write_figure(draw(), tmp_path / folder, name, WATERMARK) for folder in ("a", "b")]
     assert [path.read_bytes() for path in made[0]] == [path.read_bytes() for path in made[1]]
-
-
-def test_the_surfaces_to_turn_are_the_same_text_each_time():
-    assert MAKERS["turnable"](found()) == MAKERS["turnable"](found())
 
 
 def test_no_label_of_a_surface_lies_on_the_watermark(tmp_path):

@@ -11,17 +11,15 @@ import rosutils
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
     0: "params noise subsets augment models losses weights averaging training metrics attacks landscape store cluster devices "
-    "graphs notebooks decoding splits deferred",
-    1: "engine data sources bank readings sweeps bootstrap",
+    "notebooks decoding splits",
+    1: "engine data sources bank readings sweeps bootstrap chance pixels",
     2: "distill results",
     3: "experiment tables figures",
     4: "artefacts probes costs",
-    5: "measurements runs verification calibration",
+    5: "measurements runs verification",
     6: "inspection study report",
-    7: "dryrun",
-    8: "planning",
-    9: "progress",
-    10: "__main__",
+    7: "planning",
+    8: "__main__",
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
 FILES = sorted(FOLDER.rglob("*.py"))

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
-from rosutils.losses import distillation_loss, soft_targets, task_loss, teacher_divergences, weighted_divergence
+from rosutils.losses import (
+    distillation_loss,
+    mean_logits,
+    mixture_logits,
+    soft_and_hard,
+    soft_targets,
+    task_loss,
+    teacher_divergences,
+    weighted_divergence,
+)
 
 
 quick = settings(max_examples=40, deadline=None)
@@ -225,6 +234,19 @@ def test_alpha_zero_is_the_task_loss_and_alpha_one_has_no_labels(multilabel):
     assert torch.allclose(soft, 0.25 * weighted_divergence(student, teachers, weights, 0.5, multilabel).mean())
 
 
+@readings
+def test_the_parts_of_eq4_are_those_of_each_example(multilabel):
+    student, teachers, labels, weights = case(multilabel)
+    options = {"temperature": 0.5, "alpha": 0.9, "multilabel": multilabel}
+    soft, hard = soft_and_hard(student, teachers, labels, weights, **options)
+    assert soft.shape == hard.shape == (B,)
+    for b in range(B):
+        one = [student[b : b + 1], teachers[:, b : b + 1], labels[b : b + 1], weights]
+        assert soft[b].item() == pytest.approx(eq4(*one, 0.5, 0.9, multilabel) - hard[b].item(), rel=1e-9)
+        assert hard[b].item() == pytest.approx(eq4(*one, 0.5, 0.0, multilabel) * 0.1, rel=1e-9)
+    assert torch.equal((soft + hard).mean(), distillation_loss(student, teachers, labels, weights, **options))
+
+
 @pytest.mark.parametrize("log_target", [False, True])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_one_teacher_with_weight_one_is_hintons_loss_with_batchmean(temperature, log_target):
@@ -289,6 +311,61 @@ def test_uniform_weights_have_the_gradient_of_the_divergence_to_the_averaged_tea
     (ours_gradient,) = torch.autograd.grad(ours, student)
     (theirs_gradient,) = torch.autograd.grad(theirs, student)
     assert torch.allclose(ours_gradient, theirs_gradient, atol=1e-12)
+
+
+# Other means of the teachers
+
+
+@readings
+def test_the_mean_of_logits_is_a_teacher_of_its_own(multilabel):
+    """softmax(mean of logits / tau) in closed form: the geometric mean of the teachers' q, normalised."""
+    _, teachers, *_ = case(multilabel)
+    mean = mean_logits(teachers, torch.full((K,), 1 / K, dtype=teachers.dtype))
+    assert mean.shape == (1, B, C)
+    q = soft_targets(teachers, 0.5, multilabel=multilabel)
+    geometric, opposite = q.log().mean(0).exp(), (1 - q).log().mean(0).exp()
+    closed = geometric / (geometric + opposite if multilabel else geometric.sum(-1, keepdim=True))
+    assert torch.allclose(soft_targets(mean[0], 0.5, multilabel=multilabel), closed, atol=1e-12)
+    assert not torch.allclose(closed, q.mean(0), atol=1e-3)
+
+
+def test_the_mean_of_logits_takes_weights_for_each_example():
+    _, teachers, *_ = case(False)
+    weights = torch.rand(K, B, generator=torch.Generator().manual_seed(0), dtype=teachers.dtype)
+    expected = torch.einsum("kb,kbc->bc", weights, teachers)
+    assert torch.allclose(mean_logits(teachers, weights)[0], expected, atol=1e-12)
+
+
+@quick
+@given(temperature=temperatures, multilabel=st.booleans(), seed=seeds)
+def test_the_soft_label_of_a_mixture_is_the_mean_of_the_selected_teachers(temperature, multilabel, seed):
+    _, teachers, *_ = case(multilabel, seed=seed)
+    selected = (torch.rand(K, B, generator=torch.Generator().manual_seed(seed)) < 0.5).double()
+    selected[seed % K] = 1
+    found = soft_targets(
+        mixture_logits(teachers, selected, temperature, multilabel=multilabel), temperature, multilabel=multilabel
+    )
+    q = soft_targets(teachers, temperature, multilabel=multilabel)
+    for b in range(B):
+        assert torch.allclose(found[b], q[selected[:, b] > 0, b].mean(0), atol=1e-12)
+
+
+@readings
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_mixture_of_teachers_that_agree_has_the_same_bits_whoever_is_selected(multilabel, dtype):
+    one = case(multilabel, dtype=dtype)[1][:1]
+    everyone = mixture_logits(one.expand(7, -1, -1), torch.ones(7, B, dtype=dtype), 0.5, multilabel=multilabel)
+    for number in range(1, 8):
+        some = (torch.arange(7)[:, None] < number).to(dtype).expand(-1, B)
+        assert torch.equal(mixture_logits(one.expand(7, -1, -1), some, 0.5, multilabel=multilabel), everyone)
+
+
+@readings
+def test_a_mixture_of_teachers_without_doubt_is_finite(multilabel):
+    extreme = torch.tensor([[[1e4, -1e4, 0.0]], [[-1e4, 1e4, -1e4]]])
+    for selected in ([1.0, 0.0], [0.0, 1.0], [1.0, 1.0]):
+        found = mixture_logits(extreme, torch.tensor(selected)[:, None], 0.5, multilabel=multilabel)
+        assert found.isfinite().all()
 
 
 def test_the_factor_tau_squared_keeps_the_gradient_at_high_temperatures():

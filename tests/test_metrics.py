@@ -16,6 +16,7 @@ from rosutils.metrics import (
     best_thresholds,
     evaluate,
     mean_and_std,
+    of_counts,
     paired_difference,
     precision_recall_f1,
 )
@@ -102,6 +103,42 @@ def test_thresholds_are_probabilities_and_inclusive():
     np.testing.assert_array_equal(all_found.precision, [0.5, 0.5])
 
 
+def test_the_f1_of_averaged_precision_and_recall_by_hand():
+    labels = np.array([[1, 1, 0], [0, 1, 0]])
+    scores = np.where([[1, 0, 1], [0, 1, 0]], 2.0, -2.0)
+    # macro precision 2/3 and recall 1/2, whose harmonic mean is 4/7; the mean of the labels' F1 is 5/9
+    found = precision_recall_f1(scores, labels, average="means", multilabel=True)
+    assert found == pytest.approx((2 / 3, 1 / 2, 4 / 7))
+    nothing_right = precision_recall_f1(-scores, np.ones((2, 3)), average="means", multilabel=True, thresholds=1.0)
+    assert nothing_right == (0, 0, 0)
+
+
+@quick
+@given(seed=seeds, n=st.integers(1, 60), multilabel=st.booleans())
+def test_the_f1_of_averages_is_made_of_scikit_learns(seed, n, multilabel):
+    scores, labels = random_entries(seed, n) if multilabel else random_classes(seed, n, n_classes=4)
+    predicted = (scores.double().sigmoid() >= 0.5).int() if multilabel else scores.argmax(1)
+    options = {"average": "macro", "labels": range(4), "zero_division": 0}
+    p, r = (score(labels, predicted, **options) for score in (precision_score, recall_score))
+    found = precision_recall_f1(scores, labels, average="means", multilabel=multilabel)
+    assert found == pytest.approx((p, r, stats.hmean([p, r]) if p * r > 0 else 0), abs=1e-12)
+
+
+@quick
+@given(seed=seeds, n=st.integers(1, 60), metric=st.sampled_from(["precision", "recall", "f1"]))
+def test_counts_give_the_numbers_of_scores(seed, n, metric):
+    scores, labels = random_entries(seed, n)
+    true, predicted = labels > 0, scores.double().sigmoid() >= 0.5
+    counts = torch.stack([true & predicted, predicted, true]).double()
+    for average in ("macro", "micro", "weighted", "means", "samples"):
+        expected = precision_recall_f1(scores, labels, average=average, multilabel=True)._asdict()[metric]
+        by_example = of_counts(counts.sum(2), metric, "macro")
+        found = by_example if average == "samples" else of_counts(counts.sum(1), metric, average)
+        assert found.item() == pytest.approx(expected, abs=1e-12)
+    twice = of_counts(counts.sum(1).expand(2, 5, 3, 4), metric, "micro")
+    assert twice.shape == (2, 5) and twice.unique().numel() == 1
+
+
 def test_a_class_that_never_occurs_counts_as_zero():
     scores = torch.eye(4)[[0, 1, 1]]
     assert precision_recall_f1(scores, torch.tensor([0, 1, 1]), average="macro") == pytest.approx((0.5, 0.5, 0.5))
@@ -164,7 +201,7 @@ def f1_at(threshold, probabilities, labels):
 @given(seed=seeds, n=st.integers(1, 40), decimals=st.integers(0, 3))
 def test_best_thresholds_are_the_highest_of_the_best_by_brute_force(seed, n, decimals):
     scores, labels = random_entries(seed, n, decimals=decimals)
-    found = best_thresholds(scores, labels)
+    found = best_thresholds(scores, labels, rule="per-label")
     assert found.dtype == torch.float64 and found.shape == (4,)
     for c in range(4):
         y, p = labels[:, c].double().numpy(), scores[:, c].double().sigmoid().numpy()
@@ -180,12 +217,52 @@ def test_best_thresholds_are_the_highest_of_the_best_by_brute_force(seed, n, dec
         assert f1.max() >= max(f1_at(t, p, y) for t in np.linspace(0, 1, 101))
 
 
+@quick
+@given(seed=seeds, n=st.integers(1, 40), decimals=st.integers(0, 3))
+def test_the_one_threshold_is_the_highest_of_the_best_by_brute_force(seed, n, decimals):
+    scores, labels = random_entries(seed, n, decimals=decimals)
+    found = best_thresholds(scores, labels)
+    assert found.dtype == torch.float64 and found.shape == ()
+    y, p = labels.double().numpy(), scores.double().sigmoid().numpy()
+    if not y.any():
+        assert found == 0.5
+        return
+    edges = np.concatenate([[0], np.unique(p)])
+    candidates = (edges[1:] + edges[:-1]) / 2
+    f1 = np.array([f1_at(t, p, y) for t in candidates])
+    assert found.item() == pytest.approx(candidates[f1 == f1.max()].max())
+    assert f1_score(y, p >= found.item(), average="micro") == pytest.approx(f1.max())
+    assert f1.max() >= max(f1_at(t, p, y) for t in np.linspace(0, 1, 101))
+
+
+def test_the_one_threshold_keeps_a_label_without_skill_from_flooding_the_rest():
+    # the first label is found exactly; of the second, its lowest score is positive, so its own best is to take every image
+    probabilities = np.array([[0.9, 0.4], [0.8, 0.3], [0.2, 0.2], [0.1, 0.1]])
+    labels = np.array([[1, 0], [1, 0], [0, 0], [0, 1]])
+    scores = np.log(probabilities / (1 - probabilities))
+    torch.testing.assert_close(best_thresholds(scores, labels), torch.tensor(0.6).double())
+    own = best_thresholds(scores, labels, rule="per-label")
+    torch.testing.assert_close(own, torch.tensor([0.5, 0.05]).double())
+    one, each = (
+        precision_recall_f1(scores, labels, average="micro", multilabel=True, thresholds=t).f1
+        for t in (best_thresholds(scores, labels), own)
+    )
+    assert one == pytest.approx(4 / 5) and each == pytest.approx(6 / 9)
+
+
+def test_without_a_positive_example_the_one_threshold_is_a_half_and_an_unknown_rule_is_refused():
+    assert best_thresholds(np.ones((2, 2)), np.zeros((2, 2))) == 0.5
+    with pytest.raises(InputError, match="rule is 'macro'; allowed are micro, per-label"):
+        best_thresholds(np.ones((2, 2)), np.zeros((2, 2)), rule="macro")
+
+
 def test_best_thresholds_by_hand():
     probabilities = np.array([0.9, 0.8, 0.6, 0.4, 0.2])
     labels = np.array([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).T
     scores = np.repeat(np.log(probabilities / (1 - probabilities))[:, None], 3, axis=1)
     # the first three as positive: F1 = 4/5, against 2/3 for the first alone; no positive; everything positive
-    torch.testing.assert_close(best_thresholds(scores, labels), torch.tensor([0.5, 0.5, 0.1]).double())
+    found = best_thresholds(scores, labels, rule="per-label")
+    torch.testing.assert_close(found, torch.tensor([0.5, 0.5, 0.1]).double())
 
 
 def test_of_equally_good_thresholds_the_highest_is_taken():
@@ -194,12 +271,15 @@ def test_of_equally_good_thresholds_the_highest_is_taken():
         np.array([[logit(p)] * 2 for p in (0.9, 0.7, 0.5, 0.3)]),
         np.array([[1] * 2, [0] * 2, [0] * 2, [1] * 2]),
     )
-    torch.testing.assert_close(best_thresholds(scores, labels), torch.tensor([0.8, 0.8]).double())
+    torch.testing.assert_close(best_thresholds(scores, labels), torch.tensor(0.8).double())
+    torch.testing.assert_close(best_thresholds(scores, labels, rule="per-label"), torch.tensor([0.8, 0.8]).double())
 
 
 def test_constant_scores_are_all_called_positive():
     labels = np.array([[1, 0], [0, 0], [0, 1]])
-    torch.testing.assert_close(best_thresholds(np.zeros((3, 2)), labels), torch.tensor([0.25, 0.25]).double())
+    torch.testing.assert_close(best_thresholds(np.zeros((3, 2)), labels), torch.tensor(0.25).double())
+    found = best_thresholds(np.zeros((3, 2)), labels, rule="per-label")
+    torch.testing.assert_close(found, torch.tensor([0.25, 0.25]).double())
 
 
 def test_neighbouring_floats_and_saturated_scores_still_get_the_promised_f1():
@@ -207,19 +287,22 @@ def test_neighbouring_floats_and_saturated_scores_still_get_the_promised_f1():
     half = np.nextafter(0.5, 1)
     scores, labels = np.array([[800.0, 4e-16], [-800.0, 0.0]]), np.array([[1, 1], [1, 0]])
     assert torch.tensor(scores).sigmoid()[0, 1] in (half, np.nextafter(half, 1))
-    thresholds = best_thresholds(scores, labels)
-    assert precision_recall_f1(scores, labels, average="macro", multilabel=True, thresholds=thresholds).f1 == 1
+    for rule, chosen in (("per-label", slice(None)), ("micro", [1, 1])):
+        thresholds = best_thresholds(scores[:, chosen], labels[:, chosen], rule=rule)
+        options = {"average": "macro", "multilabel": True, "thresholds": thresholds}
+        assert precision_recall_f1(scores[:, chosen], labels[:, chosen], **options).f1 == 1
 
 
 @quick
 @given(seed=seeds)
 def test_best_thresholds_are_no_worse_than_a_half(seed):
     scores, labels = random_entries(seed)
-    best, half = (
-        precision_recall_f1(scores, labels, average=None, multilabel=True, thresholds=thresholds).f1
-        for thresholds in (best_thresholds(scores, labels), 0.5)
-    )
-    assert (best >= half).all()
+    for rule, average in (("per-label", None), ("micro", "micro")):
+        best, half = (
+            precision_recall_f1(scores, labels, average=average, multilabel=True, thresholds=thresholds).f1
+            for thresholds in (best_thresholds(scores, labels, rule=rule), 0.5)
+        )
+        assert np.all(best >= half)
 
 
 def as_numbers(table):
@@ -231,10 +314,10 @@ def test_evaluate_gives_every_single_label_row_once():
     table = evaluate(scores, labels, multilabel=False, class_names=list("abcde"))
     assert list(table.columns) == ["class", "average", "metric", "value"] and table["value"].dtype == float
     numbers = as_numbers(table)
-    assert len(numbers) == len(table) == 3 * 3 + 2 + 5 * 4
+    assert len(numbers) == len(table) == 4 * 3 + 2 + 5 * 4
     assert numbers["", "", "accuracy"] == accuracy_score(labels, scores.argmax(1))
     assert numbers["", "micro", "f1"] == pytest.approx(numbers["", "", "accuracy"])
-    for average in ("macro", "micro", "weighted"):
+    for average in ("macro", "micro", "weighted", "means"):
         expected = precision_recall_f1(scores, labels, average=average)
         assert tuple(numbers["", average, m] for m in ("precision", "recall", "f1")) == tuple(expected)
     auroc = auroc_per_class(scores, labels)
@@ -245,13 +328,14 @@ def test_evaluate_gives_every_single_label_row_once():
         assert found == [per_class.precision[c], per_class.recall[c], per_class.f1[c], auroc[c].item()]
 
 
-def test_evaluate_gives_every_multilabel_row_once_and_uses_the_thresholds():
+@pytest.mark.parametrize("rule", ["micro", "per-label"])
+def test_evaluate_gives_every_multilabel_row_once_and_uses_the_thresholds(rule):
     scores, labels = random_entries(1, n=200)
-    thresholds = best_thresholds(scores, labels)
+    thresholds = best_thresholds(scores, labels, rule=rule)
     table = evaluate(scores, labels, multilabel=True, class_names=list("abcd"), thresholds=thresholds)
     numbers = as_numbers(table)
-    assert len(numbers) == len(table) == 4 * 3 + 1 + 4 * 4
-    for average in ("macro", "micro", "weighted", "samples"):
+    assert len(numbers) == len(table) == 5 * 3 + 1 + 4 * 4
+    for average in ("macro", "micro", "weighted", "samples", "means"):
         expected = precision_recall_f1(scores, labels, average=average, multilabel=True, thresholds=thresholds)
         assert tuple(numbers["", average, m] for m in ("precision", "recall", "f1")) == tuple(expected)
     per_class = precision_recall_f1(scores, labels, average=None, multilabel=True, thresholds=thresholds)
@@ -273,10 +357,10 @@ def test_the_mean_auroc_leaves_out_classes_without_one():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"average": "samples"}, "'samples'; allowed are None, macro, micro, weighted"),
+        ({"average": "samples"}, "'samples'; allowed are None, macro, micro, weighted, means"),
         (
             {"average": "mean", "multilabel": True},
-            "'mean'; allowed are None, macro, micro, weighted, samples",
+            "'mean'; allowed are None, macro, micro, weighted, samples, means",
         ),
         ({"thresholds": 0.5}, "thresholds are for several labels"),
         ({"labels": [0, 1, 3]}, "labels run from 0.0 to 3.0; allowed are the integers 0 to 2"),

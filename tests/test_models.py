@@ -14,7 +14,7 @@ from torch.optim.swa_utils import update_bn
 from torchvision.transforms import functional as vision
 
 from rosutils import InputError
-from rosutils.models import ARCHITECTURES, CHANNELS_LAST_ON_CPU, create, placed, precision
+from rosutils.models import ARCHITECTURES, CHANNELS_LAST_ON_CPU, create, dead_share, placed, precision
 
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -79,15 +79,14 @@ def test_a_grey_image_counts_as_the_same_image_in_three_channels(architecture):
 
 
 @torch.no_grad()
-def test_a_small_image_is_surrounded_by_the_mean_colour():
-    model, small = made("resnet18"), images(pixels=28)
-    framed = torch.tensor(MEAN).view(1, 3, 1, 1).repeat(2, 1, 32, 32)
-    framed[..., 2:30, 2:30] = small
-    assert torch.allclose(model(small), model(framed), atol=1e-5)
-    odd = images(pixels=27)
-    framed = torch.tensor(MEAN).view(1, 3, 1, 1).repeat(2, 1, 32, 32)
-    framed[..., 2:29, 2:29] = odd
-    assert torch.allclose(model(odd), model(framed), atol=1e-5)
+def test_an_image_below_33_pixels_is_surrounded_by_the_mean_colour_up_to_40():
+    model = made("resnet18")
+    for pixels, start in ((28, 6), (27, 6), (32, 4)):
+        small, framed = images(pixels=pixels), torch.tensor(MEAN).view(1, 3, 1, 1).repeat(2, 1, 40, 40)
+        framed[..., start : start + pixels, start : start + pixels] = small
+        assert torch.allclose(model(small), model(framed), atol=1e-5)
+    for sides, seen in (((33, 33), (33, 33)), ((28, 50), (40, 50))):
+        assert model.prepared(torch.rand(1, 1, *sides)).shape[-2:] == seen
 
 
 @every
@@ -247,18 +246,20 @@ def test_two_channels_are_an_input_error():
 # Layout and precision
 
 
-def test_on_the_cpu_everything_is_float32_and_two_networks_are_channels_last():
+def test_on_the_cpu_two_networks_are_channels_last_and_all_that_train_in_bfloat16():
     for architecture in ARCHITECTURES:
-        model = placed(create(architecture, C, seed=0), "cpu")
-        assert model.precision == torch.float32
-        last = next(p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1)
-        assert last.is_contiguous(memory_format=torch.channels_last) == (architecture in CHANNELS_LAST_ON_CPU)
+        for named, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+            model = placed(create(architecture, C, seed=0), "cpu", named)
+            last = next(p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1)
+            expected = architecture in CHANNELS_LAST_ON_CPU or named == "bfloat16"
+            assert model.precision == dtype
+            assert last.is_contiguous(memory_format=torch.channels_last) == expected
 
 
-@pytest.mark.parametrize("capability, expected", [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+@pytest.mark.parametrize("capability, expected", [((7, 5), "float32"), ((8, 0), "bfloat16")])
 def test_cuda_cards_train_in_bfloat16_where_they_have_it(capability, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert precision(torch.device("cuda")) == expected
+    assert precision(torch.device("cuda")) == expected and precision(torch.device("cpu")) == "float32"
 
 
 def test_a_lower_precision_is_that_of_training_passes_alone():
@@ -281,15 +282,36 @@ def test_on_a_gpu_logits_are_those_of_the_cpu(architecture):
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("gradient", [False, True])
-def test_the_pool_of_the_resnets_is_torchs_in_bits_and_layout(layout, gradient):
-    pool = create("resnet18", 8, seed=0).backbone.maxpool
-    plain = nn.MaxPool2d(3, 2, 1)
-    assert repr(pool).removeprefix(type(pool).__name__) == repr(plain).removeprefix("MaxPool2d")
-    images = torch.randn(5, 7, 9, 12, generator=torch.Generator().manual_seed(0)).to(memory_format=layout)
-    images[0, 0] = float("nan")
-    with torch.set_grad_enabled(gradient):
-        found, expected = pool(images), plain(images)
-    assert torch.equal(found.nan_to_num(7), expected.nan_to_num(7)) and found.isnan().any()
-    assert found.is_contiguous(memory_format=layout)
+# Dead weights
+
+
+@every
+@pytest.mark.parametrize("pixels", [32, 33, 36, 40, 64])
+def test_no_weight_of_the_resnets_sees_padding_alone_from_33_pixels_on(architecture, pixels):
+    stages = {"resnet18": 0.622, "resnet34": 0.524, "resnet50": 0.235, "mobilenet_v2": 0.012, "densenet121": 0.076}
+    least = {"densenet121": 61}.get(architecture, 33)  # of its four transitions three halve and drop the odd pixel
+    found = dead_share(architecture, pixels, frame=False)
+    assert found == pytest.approx(stages[architecture] if pixels < least else 0, abs=5e-4)
+
+
+def test_the_share_of_a_resnet18_is_that_of_eight_taps_in_nine_of_its_last_stage():
+    """And of five in nine of its first convolution, which looks at a map of 2x2."""
+    dead = (3 * 8 * 512 * 512) + 5 * 256 * 512
+    assert dead_share("resnet18", 32, frame=False) == dead / 11_171_008
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_framed_images_leave_no_weight_of_a_resnet_dead(architecture):
+    assert dead_share(architecture, 28) == 0 < dead_share(architecture, 28, frame=False)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])
+def test_dead_weights_are_those_that_no_image_moves(architecture):
+    """In the network itself, in training, over several images: only what geometry leaves is 0 in all of them."""
+    model = copy.deepcopy(made(architecture)).train()
+    for seed in range(3):
+        noise = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        model.head(model.backbone(noise)).square().sum().backward()
+    weights = [layer.weight for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    still = sum(int((weight.grad == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+    assert still == pytest.approx(dead_share(architecture, 32, frame=False), abs=1e-3)

@@ -81,7 +81,7 @@ def test_sections_are_laid_over_key_by_key_and_the_rest_stays():
     assert changed == base
     deep = params.load("smoke", data={"sources": {"lesion": {"examples": 7}}}).data
     assert deep.sources["lesion"].examples == 7 and deep.sources["lesion"].modality == "dermoscopy"
-    assert deep.sources["chest"].examples == 120 and deep.pixels == 32
+    assert deep.sources["chest"].examples == 120 and deep.pixels == 36
 
 
 def test_lists_are_replaced_not_joined():
@@ -166,11 +166,25 @@ def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(sections, nam
             ["single_teacher", "densenet121", "teachers.architectures"],
         ),
         ({"distillation": {"averaging_start": 2}}, ["averaging_start is 2", "epochs is 2", "smaller"]),
+        ({"data": {"pixels": 32}}, ["data.pixels is 32", "33 to 1024", "padding", "medmnist"]),
+        ({"data": {"pixels": 16}}, ["data.pixels is 16", "33 to 1024"]),
+        ({"landscape": {"sharpness_radius": 0.002}}, ["sharpness_radii is [0.0001,", "sharpness_radius (0.002)"]),
+        ({"landscape": {"sharpness_radii": []}}, ["sharpness_radii is []", "(0.001)"]),
+        ({"landscape": {"sharpness_radii": [0.001, 0.01, 0.001]}}, ["sharpness_radii", "no radius twice"]),
     ],
 )
 def test_sections_that_do_not_fit_each_other_are_named(sections, named):
     message = wrong(**sections)
     assert [part for part in named if part not in message] == []
+
+
+def test_smaller_images_are_allowed_where_all_are_of_medmnist():
+    """They are framed, so that no weight of a ResNet sees padding alone."""
+    assert params.load("medmnist").data.pixels == 28
+    mixed = {"other": {"source": "synthetic", "modality": "dermoscopy", "examples": 60}}
+    with pytest.raises(InputError, match="data.pixels is 28"):
+        params.load("medmnist", tasks=["lesion", "other"], data={"sources": mixed})
+    assert params.load("smoke", data={"pixels": 33}).data.pixels == 33
 
 
 def test_a_missing_key_is_named(tmp_path):
@@ -220,7 +234,7 @@ def test_no_profile_departs_in_what_makes_the_method(profile):
 @pytest.mark.parametrize(
     ("sections", "says"),
     [
-        ({"training": {"augmentation": {"pad": 32}}}, "training.augmentation.pad is 32, but data.pixels is 32"),
+        ({"training": {"augmentation": {"pad": 36}}}, "training.augmentation.pad is 36, but data.pixels is 36"),
         ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: inf is not allowed"),
         ({"training": {"learning_rate": "1e-4"}}, "write 1.0e-4"),
         ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, "data.sources.lesion: lists needs all three"),

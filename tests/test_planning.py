@@ -1,131 +1,342 @@
-"""The plan of a profile: runs counted as they are made, stages scheduled as the engine does, sizes of images not yet there."""
+"""Estimates before a run and on the way: runs counted as they are made, time by finished runs, disk as an upper bound, doubts."""
 
-import json
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosutils import InputError, costs, planning
-from rosutils.calibration import Rates
-from rosutils.costs import KINDS, RELATIVE
-from rosutils.dryrun import Unopened
-from rosutils.planning import duration, expected, makespan, size
+from rosutils import InputError, costs, params, planning
+from rosutils.__main__ import main
+from rosutils.artefacts import ARTEFACTS
+from rosutils.planning import Unopened, duration, known, sizes, speed_of, survey, takes, time_left, walk
+from rosutils.store import Run, Store
+from rosutils.subsets import overlapping_subsets
+
+
+@pytest.fixture(scope="module")
+def begun(load_tiny, tmp_path_factory):
+    """A study whose teachers are trained, and nothing else."""
+    study = load_tiny(tmp_path_factory.mktemp("begun"))
+    study.ensure(study.runs("teachers"))
+    return study
 
 
 @pytest.fixture
-def known_rates(monkeypatch):
-    """A machine whose every step takes as long as `costs` guesses, in milliseconds; nothing is timed."""
-    asked = []
+def not_measured(monkeypatch):
+    def measured(study, workers):
+        raise AssertionError("measured, though the speed is known")
 
-    def rates(steps, **options):
-        asked.append((set(steps), options))
-        found = {step: KINDS[step.kind][1] * RELATIVE[step.architecture] / 1000 for step in steps}
-        return Rates(found, start=2.0, process=5e8)
-
-    monkeypatch.setattr(planning, "calibrate", rates)
-    monkeypatch.setattr(planning, "_import_seconds", lambda: 4.0)
-    return asked
+    monkeypatch.setattr(planning, "measured_speed", measured)
 
 
-# Schedules
+@pytest.fixture
+def measured(monkeypatch):
+    """A machine of 100 images a second, whatever it is."""
+    monkeypatch.setattr(planning, "measured_speed", lambda study, workers: 100.0)
 
 
-@given(st.lists(st.floats(0, 1e4), max_size=30), st.integers(1, 8))
-def test_a_schedule_is_never_better_than_possible_and_within_the_known_bound(jobs, workers):
-    total, longest = sum(jobs), max(jobs, default=0.0)
-    best = max(total / workers, longest)
-    assert best - 1e-6 <= makespan(jobs, workers) <= total / workers + longest + 1e-6  # Graham 1966
+def row(lines, title, name) -> list[str]:
+    """The numbers of a line of a plan, from the table with that title."""
+    lines = list(lines)
+    start = next(number for number, line in enumerate(lines) if line.startswith(title))
+    return next(line for line in lines[start:] if line.startswith(f"{name} ")).removeprefix(name).split(maxsplit=4)
 
 
-def test_the_longest_job_goes_first_to_whoever_is_free():
-    assert makespan([3, 3, 2, 2, 2], 2) == 7  # Graham's example, where the best is 6
-    assert makespan([1, 5, 1, 1], 2) == 5 and makespan([1, 2], 1) == 3 and makespan([], 3) == 0
+# Time
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1e4)), min_size=1, max_size=30), st.integers(1, 8))
+def test_stages_come_one_after_another_and_none_is_faster_than_possible(jobs, workers):
+    runs = pd.DataFrame(jobs, columns=["stage", "work"])
+    stages = [[work for stage, work in jobs if stage == name] for name in "ab"]
+    best = sum(max(sum(stage) / workers, max(stage, default=0)) for stage in stages)
+    assert takes(runs, workers, 2.0) == pytest.approx(best / 2)
+    assert takes(runs[:0], workers, 2.0) == 0
+
+
+def test_the_speed_is_what_the_finished_networks_had(begun):
+    runs = survey(begun)
+    trained = [spec for spec in begun.unique(begun.runs("teachers")) if spec.role == "teacher"]
+    seconds = sum(begun.run(spec).about()["record"]["seconds"] for spec in trained)
+    assert speed_of(runs) == pytest.approx(sum(costs.relative(begun, spec) for spec in trained) / seconds)
+    assert speed_of(runs[~runs["done"]]) is None
+    assert speed_of(runs[runs["role"] == "chance"]) is None, "it trains nothing"
+
+
+def test_the_time_left_is_that_of_the_missing_runs(begun, load_tiny, shared_folder):
+    missing, runs = begun.missing(begun.all_runs()), survey(begun)
+    assert time_left(begun, missing) == pytest.approx(takes(runs[~runs["done"]], 1, speed_of(runs)))
+    assert 0 < time_left(begun, missing[:3]) < time_left(begun, missing) and time_left(begun, []) == 0
+    nothing = load_tiny(shared_folder)
+    assert time_left(nothing, nothing.all_runs()) is None
+
+
+def test_a_speed_is_measured_by_training_a_network(load_tiny, shared_folder, monkeypatch):
+    monkeypatch.setattr(planning, "SECONDS", 0.1)
+    assert 0.5 < planning.measured_speed(load_tiny(shared_folder), 1) < 1e5
+
+
+def test_it_is_measured_in_as_many_processes_as_there_are_workers_and_cores(load_tiny, tmp_path, monkeypatch):
+    """Two busy cores are slower than one."""
+    folder = str(tmp_path)
+
+    def trained(pixels, *arguments):
+        with open(os.path.join(folder, str(os.getpid())), "w") as file:
+            file.write(str(pixels))
+        return float(len(arguments))
+
+    monkeypatch.setattr(planning, "_trained", trained)
+    monkeypatch.setattr(planning.joblib, "cpu_count", lambda: 2)
+    assert planning.measured_speed(load_tiny(tmp_path / "study"), 50) == 3.0
+    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert names and str(os.getpid()) not in names
 
 
 # Plans
 
 
-def test_a_plan_counts_what_is_made_and_what_tables_share(load_tiny, tmp_path, known_rates):
+def test_a_plan_counts_what_is_made_and_what_tables_share(load_tiny, tmp_path, measured):
     study = load_tiny(tmp_path)
-    plan = planning.make(study, workers=2)
-    specs = study.unique(study.all_runs())
-    assert plan.runs["run"].tolist() == [str(spec) for spec in specs] and not plan.runs["done"].any()
+    lines, specs = list(planning.plan(study, 2)), study.unique(study.all_runs())
     of_table1 = {study.key(spec) for spec in study.runs("table1")}
-    assert plan.runs["artefacts"].str.split().map(lambda names: "table1" in names).sum() == len(of_table1)
-    guess = [costs.relative(study.of(spec), spec) / 1000 for spec in specs]
-    assert plan.runs["seconds"].tolist() == pytest.approx(guess)
-    seconds = plan.seconds()
-    of_teachers = plan.runs.loc[plan.runs["stage"] == "teachers", "seconds"].tolist()
-    assert seconds["teachers"] == makespan(of_teachers, 2)
-    lines = "\n".join(planning.describe(plan))
-    assert f"in all     {len(specs):>6}" in lines and "on 2 workers of 1 thread" in lines and "disk: " in lines
+    others = {study.key(spec) for name in ARTEFACTS if name != "table1" for spec in study.runs(name)}
+    assert row(lines, "needed", "table1")[:3] == [
+        str(n) for n in (len(of_table1), len(of_table1 & others), len(of_table1))
+    ]
+    assert row(lines, "stage", "in all")[0] == row(lines, "stage", "in all")[2] == str(len(specs))
+    work = [costs.relative(study.of(spec), spec) for spec in specs if spec.role == "student"]
+    seconds = duration(max(sum(work) / 2, max(work)) / 100)
+    assert row(lines, "stage", "students")[2:] == [str(len(work)), f"{sum(work):,.0f}", seconds]
+    assert "workers: 2, each of 100 images a second, measured now" in lines
 
 
-def test_finished_runs_cost_nothing_and_are_not_timed(load_tiny, tmp_path, known_rates):
-    study = load_tiny(tmp_path)
-    before = planning.make(study, workers=2)
-    study.ensure(study.runs("teachers"))
-    after = planning.make(study, workers=2)
-    assert after.runs["done"].sum() == len(study.unique(study.runs("teachers"))) > 0
-    assert sum(after.seconds().values()) < sum(before.seconds().values())
-    assert known_rates[1][0] <= known_rates[0][0]
+def test_finished_runs_take_nothing_and_tell_the_speed(begun, not_measured):
+    lines = list(planning.plan(begun, 1))
+    needed, _, to_make, images, seconds = row(lines, "needed", "teachers")
+    assert int(needed) > 0 and (to_make, images, seconds) == ("0", "0", "0 s")
+    assert any(line.endswith("images a second, by what finished runs took") for line in lines)
 
 
-def test_more_workers_shorten_the_plan_but_none_below_its_longest_run(load_tiny, shared_folder, known_rates):
-    study = load_tiny(shared_folder)
-    taken = [planning.make(study, workers=workers).seconds()["students"] for workers in (1, 2, 1000)]
-    plan = planning.make(study, workers=1)
-    assert taken[0] > taken[1] > taken[2] == plan.runs.loc[plan.runs["stage"] == "students", "seconds"].max()
+def test_a_told_speed_is_believed(begun, not_measured):
+    runs = survey(begun)
+    lines = list(planning.plan(begun, 3, speed=7.0))
+    assert row(lines, "stage", "in all")[-1] == duration(takes(runs[~runs["done"]], 3, 7.0))
+    assert "workers: 3, each of 7 images a second, as told" in lines
 
 
-def test_the_paper_is_planned_without_its_images_at_their_known_counts(known_rates):
+def test_the_paper_is_planned_without_its_images_at_their_known_counts():
     study = planning.load("paper")
     assert isinstance(study, Unopened)
-    sizes = expected(study, study.student("lesion", "Baseline I", 0))
-    assert sizes == (int(25_331 * 0.7), int(25_331 * 0.7), int(25_331 * 0.1), int(25_331 * 0.2))
-    on_subset = expected(study, study.teachers("chest", "subset")[0])
+    size = sizes(study, study.student("lesion", "Baseline I"))
+    assert size == pytest.approx((25_331 * 0.7, 25_331 * 0.7, 25_331 * 0.1, 25_331 * 0.2), abs=1)
+    on_subset = sizes(study, study.teachers("chest", "subset")[0])
     assert on_subset.trained_on / on_subset.train == pytest.approx(0.4 + 0.6 / 5, abs=0.01)
-    plan = planning.make(study, workers=8)
-    assert plan.about["images"] == (25_331 * 3 + 112_120) * 224**2
-    assert np.isfinite(plan.runs[["seconds", "disk", "memory"]].to_numpy()).all()
+    runs = survey(study)
+    assert np.isfinite(runs[["work", "small", "weights"]].to_numpy()).all()
+
+
+def test_a_gpu_that_is_not_there_has_no_speed_unless_it_is_told(not_measured):
+    study = planning.load("paper", engine={"device": "cpu"})
+    lines = list(planning.plan(study, 8, gpus=True))
+    assert row(lines, "stage", "in all")[-1] == "?" and int(row(lines, "stage", "in all")[-2].replace(",", "")) > 1e8
+    [about] = [line for line in lines if line.startswith("workers: 8")]
+    assert "there is none here; give it by --speed" in about
+    assert not any("days" in line for line in lines)
+
+
+def test_workers_are_those_told_or_as_many_as_the_gpus_hold(tiny_sections, shared_folder):
+    def planned(*arguments, **engine):
+        sections = tiny_sections(shared_folder, engine=engine)
+        return CliRunner().invoke(main, ["plan", "smoke", "-y", str(sections), "--speed", "100", *arguments])
+
+    assert "workers: 1, each of 100 images" in planned().output
+    assert "workers: 6, each of 100 images" in planned("--workers", "6").output
+    assert "workers: 8, each of 100 images" in planned("--gpus", "4", gpus_per_run=0.5).output
+    assert "give one of them" in planned("--gpus", "2", "--workers", "2").stderr
+    assert "--gpus is 1, but engine.gpus_per_run is 2" in planned("--gpus", "1", gpus_per_run=2).stderr
 
 
 def test_a_folder_of_unknown_size_must_be_there():
-    with pytest.raises(InputError, match="task 'mine' .source folder. has is not known .* --data FOLDER"):
-        planning.make(planning.load("my-data"), workers=1)
+    with pytest.raises(InputError, match="how many images task 'mine' has is not known .* --data FOLDER"):
+        list(planning.plan(planning.load("my-data"), 1))
 
 
-def test_workers_are_those_told_or_as_many_as_the_gpus_hold(load_tiny, shared_folder):
-    study = load_tiny(shared_folder, engine={"gpus_per_run": 0.5})
-    assert planning.workers(study) == 1 and planning.workers(study, 6) == 6 and planning.workers(study, None, 4) == 8
-    with pytest.raises(InputError, match="give one of them"):
-        planning.workers(study, 2, 2)
-    with pytest.raises(InputError, match="--gpus is 1, but engine.gpus_per_run is 2"):
-        planning.workers(load_tiny(shared_folder, engine={"gpus_per_run": 2}), None, 1)
+# Disk
 
 
-def test_imports_are_timed_in_processes_of_their_own():
-    assert 0.1 < planning._import_seconds() < 120
+def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tiny, tmp_path, monkeypatch):
+    sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
+    study, seen = load_tiny(tmp_path, sweeps=sweeps), [0]
+
+    def used() -> int:
+        return sum(path.stat().st_size for path in study.store.root.rglob("*") if path.is_file())
+
+    def looked_at(function):
+        def call(*arguments, **options):
+            seen.append(used())
+            found = function(*arguments, **options)
+            seen.append(used())
+            return found
+
+        return call
+
+    monkeypatch.setattr(Store, "put", looked_at(Store.put))
+    monkeypatch.setattr(Store, "release", looked_at(Store.release))
+    monkeypatch.setattr(planning.tqdm, "format_sizeof", lambda count, suffix: f"{count:.0f}")
+    keys = {study.key(spec) for spec in study.runs("noise")}
+    runs = survey(study)
+    text = planning._disk(study, runs[runs["key"].isin(keys)], 1)
+    end, most, images = (int(word) for word in text.split() if word.isdigit())
+    assert images == study.task("lesion").images.nbytes
+    study.ensure(study.runs("noise"))
+    assert max(seen) <= most < 4 * max(seen)
+    assert used() == pytest.approx(end, rel=0.05)
 
 
-# On disk, and for people
+def test_kept_weights_are_counted_as_kept(load_tiny, shared_folder):
+    sizes_of = [
+        planning._disk(study, survey(study), 1).split()[1]
+        for study in (load_tiny(shared_folder, engine={"keep_weights": which}) for which in ("needed", "all"))
+    ]
+    assert sizes_of[0].endswith("MB") and sizes_of[1].endswith("GB")
 
 
-def test_a_plan_is_kept_whole_and_a_damaged_one_is_told(load_tiny, tmp_path, known_rates):
-    study = load_tiny(tmp_path)
-    path = planning.place(study)
-    assert planning.read(path) is None
-    plan = planning.make(study, workers=2)
-    planning.save(plan, path)
-    kept = planning.read(path)
-    assert kept.about == json.loads(json.dumps(plan.about))
-    pd.testing.assert_frame_equal(kept.runs, plan.runs)
-    path.write_text('{"about": {}}')
-    with pytest.raises(InputError, match="is damaged .*; delete it, or plan again"):
-        planning.read(path)
+# Status
+
+
+def test_status_says_what_is_done_and_how_long_the_rest_takes(begun):
+    runs, lines = survey(begun), list(planning.status(begun))
+    done = runs[runs["done"]]
+    assert set(done["role"]) == {"teacher", "chance"} and set(runs.loc[~runs["done"], "role"]) > {"student", "bank"}
+    own = runs[runs["stage"] == "students"]
+    left = duration(takes(own, 1, speed_of(runs)))
+    assert f"students 0 of {len(own)} runs are done, in 0 s of one worker; the rest takes about {left}" in lines
+    total = next(line for line in lines if line.startswith("in all "))
+    assert (
+        f"{len(done)} of {len(runs)} runs are done, in {duration(done['took'].sum())} of one worker; the rest" in total
+    )
+    assert len(lines) < 20
+
+
+def test_on_request_every_run_has_a_line(begun):
+    runs, lines = survey(begun), list(planning.status(begun, every=True))
+    for run in runs.itertuples():
+        [line] = [line for line in lines if line.endswith(f"  ({run.key})")]
+        assert run.run in line and line.startswith("done, took " if run.done else "missing, about ")
+
+
+def test_before_anything_is_done_status_says_how_to_plan(load_tiny, shared_folder):
+    lines = list(planning.status(load_tiny(shared_folder)))
+    assert lines[-1] == "how long they take: python -m rosutils plan smoke"
+    assert not any("the rest" in line for line in lines)
+
+
+def test_networks_that_say_less_than_the_base_rates_are_named_up_to_five(begun, monkeypatch):
+    about, bad = Run.about, {begun.key(spec) for spec in begun.runs("teachers") if spec.role == "teacher"}
+    margins = dict.fromkeys(bad, -0.1)
+
+    def changed(run):
+        found = about(run)
+        return found | {
+            "record": found["record"] | ({"validation_margin": margins[run.key]} if run.key in margins else {})
+        }
+
+    monkeypatch.setattr(Run, "about", changed)
+    lines = list(planning.status(begun))
+    start = next(number for number, line in enumerate(lines) if "higher validation loss" in line)
+    assert lines[start].startswith(
+        f"{len(bad)} of {len(bad)} networks have a higher validation loss than the base rates"
+    )
+    assert len(lines[start + 1 :]) == min(5, len(bad)) and all("teacher" in line for line in lines[start + 1 :])
+    margins.update(dict.fromkeys(bad, 0.1))
+    assert not any("base rates" in line for line in planning.status(begun))
+
+
+# Dry runs
+
+
+def walked(profile, **sections) -> str:
+    return "\n".join(walk(Unopened.load(profile, **sections)))
+
+
+def test_it_counts_the_runs_that_the_opened_study_has(load_tiny, shared_folder, tiny_sections):
+    three = {"subsets": {"count": 3}, "teachers": {"architectures": ["resnet18", "mobilenet_v2", "resnet34"]}}
+    changes = three | {"sweeps": {"scale": three}}  # of two subsets, sliding windows are those with a shared core
+    opened = load_tiny(shared_folder, **changes)
+    unopened = Unopened.load("smoke", **tiny_sections(shared_folder, **changes))
+    for artefact in ARTEFACTS:
+        counts = [len(study.unique(study.runs(artefact))) for study in (opened, unopened)]
+        assert counts[0] == counts[1], artefact
+    assert len(opened.unique(opened.all_runs())) == len(unopened.unique(unopened.all_runs()))
+
+
+@pytest.mark.parametrize("profile", params.profiles())
+def test_every_profile_is_walked_without_data_and_nothing_is_written(profile, tmp_path):
+    text = walked(profile, engine={"store": str(tmp_path / "runs"), "artefacts": str(tmp_path / "figures")})
+    assert all(f"  {artefact} " in text for artefact in ARTEFACTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_paper_is_walked_with_what_it_needs_and_what_is_not_there(tmp_path):
+    text = walked("paper", data={"root": str(tmp_path)})
+    for part in (
+        "25,331 images when whole", "112,120 images when whole", "take 3.8 GB", "take 5.6 GB", 
+        f"{tmp_path}/nih, which is not there",
+        "challenge.isic-archive.com", "split: seeded, 70% / 10% / 20%", f"lesion: no images at {tmp_path}/isic2019",
+    ):  # fmt: skip
+        assert part in text
+    (tmp_path / "isic2019").mkdir(), (tmp_path / "nih").mkdir()
+    assert walked("paper", data={"root": str(tmp_path)}).endswith("the parameters are consistent")
+
+
+def test_what_would_only_fail_late_is_told(tmp_path):
+    lists = {part: str(tmp_path / f"{part}.txt") for part in ("train", "validation", "test")}
+    text = walked(
+        "smoke", data={"sources": {"chest": {"lists": lists}}}, training={"batch_size": 64, "milestones": [1, 9]}
+    )
+    assert "training.milestones has [9], but training ends after 2 epochs" in text
+    assert "distillation.averaging_start is 1 of 2 epochs: the average is of one epoch alone" in text
+    assert "lesion: a teacher's subset has about 44 images, fewer than training.batch_size 64" in text
+    assert f"chest: the list of the train part, {tmp_path}/train.txt, is not there" in text
+
+
+def test_the_subset_that_is_doubted_is_that_of_the_scheme(load_tiny, shared_folder):
+    """Pairwise subsets are smaller: p of another one, not p of all."""
+    subsets = {"count": 5, "overlap": 0.4, "scheme": "pairwise"}
+    architectures = {"architectures": ["resnet18"] * 4 + ["mobilenet_v2"]}
+    study = load_tiny(shared_folder, subsets=subsets, teachers=architectures, training={"batch_size": 32})
+    [doubt] = [doubt for doubt in planning.doubts(study) if "subset" in doubt]
+    sizes_of = [
+        len(subset) for subset in overlapping_subsets(56, 5, 0.4, scheme="pairwise", generator=torch.Generator())
+    ]
+    assert f"about {np.mean(sizes_of):.0f} images, fewer than training.batch_size 32" in doubt
+
+
+def test_each_task_is_doubted_by_its_own_parameters():
+    text = walked("smoke", by_task={"chest": {"training": {"epochs": 5, "milestones": [7]}}})
+    assert "training.milestones has [7], but training ends after 5 epochs" in text
+    assert "averaging_start is 1 of 2 epochs" in text and text.count("averaging_start") == 1
+
+
+def test_an_opened_study_is_doubted_by_the_images_that_it_has(load_tiny, shared_folder):
+    study = load_tiny(shared_folder, training={"batch_size": 64})
+    assert known(study, "lesion") == (80, 3)
+    assert any("lesion: a teacher's subset has about 39 images" in doubt for doubt in planning.doubts(study))
+
+
+def test_the_command_needs_no_data():
+    result = CliRunner().invoke(main, ["reproduce", "paper", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert (
+        "expected in DATA=folder, which is not given" in result.output and "01_data" in result.output.splitlines()[-1]
+    )
+    wrong = CliRunner().invoke(main, ["reproduce", "paper", "--dry-run", "-y", "{subsets: {overlap: 1.4}}"])
+    assert wrong.exit_code == 2 and "subsets.overlap: 1.4 is not allowed" in wrong.stderr
 
 
 @pytest.mark.parametrize(
@@ -134,7 +345,3 @@ def test_a_plan_is_kept_whole_and_a_damaged_one_is_told(load_tiny, tmp_path, kno
 )
 def test_durations_read_as_people_say_them(seconds, text):
     assert duration(seconds) == text
-
-
-def test_sizes_read_as_people_say_them():
-    assert (size(1.5e9), size(2.4e6)) == ("1.5 GB", "2 MB")

@@ -68,10 +68,22 @@ def test_the_centre_of_a_surface_is_the_loss_of_the_model_in_its_state(probed, t
     assert found["grid"][middle] == 0 and float(found["loss"][middle, middle]) == pytest.approx(
         float(expected), rel=1e-6
     )
-    curvature = probed.run(one(probed, "curvature", task, state=state)).table("curvature").set_index("metric")["value"]
+    table = probed.run(one(probed, "curvature", task, state=state)).table("curvature")
+    curvature = table[table["average"].isna()].set_index("metric")["value"]
     assert curvature["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert curvature["weight_norm"] == pytest.approx(landscape.weight_norm(probed.model_in_state(surface.of, state)))
-    assert curvature["sharpness"] >= 0 and np.isfinite(curvature).all()
+    assert np.isfinite(table["value"]).all()
+
+
+@TASKS
+def test_sharpness_is_measured_at_every_radius_from_the_same_draws(probed, task):
+    section, spec = probed.parameters.landscape, one(probed, "curvature", task, state="averaged")
+    rows = probed.run(spec).table("curvature").query("metric == 'sharpness'")
+    assert rows["average"].tolist() == section.sharpness_radii and (rows["value"] >= 0).all()
+    model, batch = probed.model(spec.of, averaged=True), probes.test_batch(probed, task, section.examples)
+    for radius, value in zip(rows["average"], rows["value"], strict=True):
+        generator = torch.Generator().manual_seed(spec.seed)
+        assert landscape.sharpness(model, batch, probes.probe_loss, radius=radius, generator=generator) == value
 
 
 @TASKS
@@ -96,7 +108,3 @@ def test_agreement_is_about_the_training_part_without_augmentation(probed):
     loader = there.loader(spec.of, there.task("lesion").split["train"])
     expected, _ = training.predict(there.model(spec.of, averaged=True), loader)
     assert there.run(spec).tensors("logits")["train"].equal(expected)
-
-
-def test_nothing_is_left_of_the_checkpoints_of_surfaces(probed):
-    assert list((probed.store.root / ".checkpoints").iterdir()) == []

@@ -297,48 +297,8 @@ def test_only_the_papers_own_profile_is_called_comparable(tmp_path):
     assert "not comparable" not in paper and "at the scale of these runs" not in paper
 
 
-def test_differences_are_paired_by_seed_with_students_interval():
-    rows = measured({"Baseline I": 0.058})
-    found = report.differences(rows, "lesion", False).set_index("baseline").loc["Baseline I"]
-    # differences 0.059, 0.058, 0.057: mean 0.058, std 0.001, t(0.975, 2) = 4.302653
-    assert found["mean"] == pytest.approx(0.058) and found["n"] == 3 and found["paper"] == pytest.approx(0.058)
-    assert found["high"] - found["mean"] == pytest.approx(4.302653 * 0.001 / math.sqrt(3), rel=1e-6)
-
-
-def test_a_seed_that_one_side_lacks_is_left_out():
-    rows = measured({"Baseline I": 0.058})
-    rows = rows[~((rows["setting"] == "RoS-KD") & (rows["seed"] == 1))]
-    found = report.differences(rows, "lesion", False).set_index("baseline")
-    assert found.loc["Baseline I", "n"] == 2 and found.loc["Baseline I", "mean"] == pytest.approx(0.058)
-
-
-def test_the_verdict_says_where_ros_kd_wins_loses_and_shows_nothing():
-    text = report.verdict(measured(OFFSETS), "lesion", False)["text"]
-    assert text == (
-        "Over 3 seeds RoS-KD beats Baseline I and Baseline II; it is worse than Baseline III; it is not shown to beat "
-        "Baseline III with subset teachers, Baseline IV and Baseline V."
-    )
-
-
-def test_one_seed_decides_nothing_and_says_so():
-    found = report.verdict(measured(OFFSETS, seeds=[0]), "lesion", False)
-    assert "One seed: no interval can be given" in found["text"] and "beats" not in found["text"]
-    assert "not above Baseline III" in found["text"]
-    assert {line["interval"] for line in found["lines"]} == {"one seed: no interval"}
-
-
-def test_attacks_other_students_and_sweeps_do_not_enter_the_verdict():
-    rows = measured(OFFSETS)
-    others = pd.concat(
-        [rows.assign(value=0.1, **{what: other}) for what, other in
-         (("attack", "pgd"), ("student", "resnet34"), ("variant", "students"), ("variant", "symmetric 0"))]
-    )  # fmt: skip
-    assert report.verdict(validate(pd.concat([rows, others])), "lesion", False) == report.verdict(rows, "lesion", False)
-
-
-def test_nothing_run_is_no_verdict_and_still_a_page(tmp_path):
+def test_nothing_run_is_still_a_page(tmp_path):
     empty = measured(OFFSETS).iloc[:0]
-    assert "Nothing to compare" in report.verdict(empty, "lesion", False)["text"]
     Page(write(tmp_path, results=empty).read_text(encoding="utf-8"))
 
 

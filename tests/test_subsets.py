@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rosutils import InputError
-from rosutils.subsets import SCHEMES, overlap_matrix, overlapping_subsets
+from rosutils.subsets import SCHEMES, core_share, overlap_matrix, overlapping_subsets
 
 
 quick = settings(max_examples=50, deadline=None)
@@ -32,8 +32,14 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def nominal_size(n, k, p):
-    return p * n + (1 - p) * n / k
+def core_of(scheme, k, p):
+    """The share of all examples that subsets of the scheme's size would have in a common core."""
+    return core_share(k, p) if scheme == "pairwise" else p
+
+
+def nominal_size(scheme, n, k, p):
+    c = core_of(scheme, k, p)
+    return c * n + (1 - c) * n / k
 
 
 def union(subsets):
@@ -50,7 +56,7 @@ def test_sizes_are_exact_to_one_example_and_the_union_is_everything(counts, over
     for subset in subsets:
         assert subset.dtype == torch.int64
         assert (subset.diff() > 0).all()  # ascending, no example twice
-        assert abs(len(subset) - nominal_size(n, k, overlap)) <= 1 + 1e-6
+        assert abs(len(subset) - nominal_size(scheme, n, k, overlap)) <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -58,7 +64,7 @@ def test_sizes_are_exact_to_one_example_and_the_union_is_everything(counts, over
 def test_sizes_are_exact_to_one_example_for_every_remainder(scheme, k):
     for n, percent in itertools.product(range(20, 32), range(0, 101, 4)):
         subsets = overlapping_subsets(n, k, percent / 100, scheme=scheme, generator=seeded())
-        misses = [abs(len(subset) - nominal_size(n, k, percent / 100)) for subset in subsets]
+        misses = [abs(len(subset) - nominal_size(scheme, n, k, percent / 100)) for subset in subsets]
         assert max(misses) <= 1 + 1e-6, (n, percent)
 
 
@@ -93,7 +99,7 @@ def test_groups_stay_whole_and_sizes_are_met_to_about_the_largest_group(data, ov
         assert not set(groups[inside]) & set(groups[~inside])
         assert (subset.diff() > 0).all()
         assert len(subset) > 0
-        assert abs(len(subset) - nominal_size(len(groups), k, overlap)) <= 1.5 * np.bincount(groups).max() + 1
+        assert abs(len(subset) - nominal_size(scheme, len(groups), k, overlap)) <= 1.5 * np.bincount(groups).max() + 1
 
 
 @quick
@@ -149,24 +155,51 @@ def test_the_global_random_state_is_neither_read_nor_moved():
 
 
 @quick
-@given(counts=counts, overlap=overlaps, seed=seeds)
-def test_the_shared_core_is_in_every_subset_and_nothing_else_is_shared(counts, overlap, seed):
+@given(counts=counts, overlap=overlaps, scheme=st.sampled_from(["shared-core", "pairwise"]), seed=seeds)
+def test_the_core_is_in_every_subset_and_nothing_else_is_shared(counts, overlap, scheme, seed):
     n, k = counts
     if k == 1:
         return
-    seen = torch.cat(overlapping_subsets(n, k, overlap, generator=seeded(seed))).bincount(minlength=n)
+    subsets = overlapping_subsets(n, k, overlap, scheme=scheme, generator=seeded(seed))
+    seen = torch.cat(subsets).bincount(minlength=n)
     assert set(seen.tolist()) <= {1, k}
-    assert abs((seen == k).sum().item() - overlap * n) < 1
+    assert abs((seen == k).sum().item() - core_of(scheme, k, overlap) * n) < 1
+
+
+@quick
+@given(counts=counts, overlap=overlaps, seed=seeds)
+def test_any_two_pairwise_subsets_share_p_of_themselves(counts, overlap, seed):
+    """To within one example of the core and one of the subset."""
+    n, k = counts
+    subsets = overlapping_subsets(n, k, overlap, scheme="pairwise", generator=seeded(seed))
+    for one, other in itertools.permutations(map(set, (subset.tolist() for subset in subsets)), 2):
+        assert abs(len(one & other) - overlap * len(one)) <= 2 + 1e-6
+
+
+@quick
+@given(data=grouped(), overlap=overlaps, seed=seeds)
+def test_pairwise_subsets_of_whole_groups_share_p_of_themselves_to_about_the_largest_groups(data, overlap, seed):
+    groups, k = data
+    options = {"scheme": "pairwise", "groups": groups, "generator": seeded(seed)}
+    subsets, largest = overlapping_subsets(len(groups), k, overlap, **options), np.bincount(groups).max()
+    for one, other in itertools.permutations(map(set, (subset.tolist() for subset in subsets)), 2):
+        assert abs(len(one & other) - overlap * len(one)) <= 2.5 * largest + 2
 
 
 def test_the_papers_setting_has_the_overlaps_each_reading_predicts():
     # k = 5, p = 0.4: size 0.52 N; the pairwise intersections tell the readings apart
     n, matrices = 20_000, {}
-    for scheme in SCHEMES:
+    for scheme in ("shared-core", "own-shard", "sliding-window"):
         subsets = overlapping_subsets(n, 5, 0.4, scheme=scheme, generator=seeded())
         assert [len(subset) for subset in subsets] == [0.52 * n] * 5
         matrices[scheme] = overlap_matrix(subsets) * 0.52
     off_diagonal = ~torch.eye(5, dtype=torch.bool)
+    # a core of 2/17 N and subsets of 5/17 N; 20,000 is no multiple of 17
+    pairwise = overlapping_subsets(n, 5, 0.4, scheme="pairwise", generator=seeded())
+    assert core_share(5, 0.4) == pytest.approx(2 / 17)
+    assert [len(subset) for subset in pairwise] == pytest.approx([n * 5 / 17] * 5, abs=1)
+    shared = overlap_matrix(pairwise)[off_diagonal]
+    torch.testing.assert_close(shared, torch.full((20,), 0.4).double(), atol=2e-4, rtol=0)
     torch.testing.assert_close(matrices["shared-core"][off_diagonal], torch.full((20,), 0.4).double())
     # two shards meet in each other's random shares, 2 · 0.2 · 0.4, and in the other three shards, 0.6 · 0.4²
     own = matrices["own-shard"][off_diagonal]
@@ -214,7 +247,7 @@ def test_the_overlap_matrix_by_hand():
         ((10, 5, 1.2), {}, r"overlap is 1\.2; allowed are values from 0"),
         ((10, 5, -0.1), {}, r"overlap is -0\.1"),
         ((10, 5, float("nan")), {}, "overlap is nan"),
-        ((10, 5, 0.4), {"scheme": "random"}, "'random'; allowed are shared-core, own-shard, sliding-window"),
+        ((10, 5, 0.4), {"scheme": "random"}, "'random'; allowed are shared-core, own-shard, sliding-window, pairwise"),
         ((10, 0, 0.4), {}, "number of subsets is 0; allowed are 1 to 10"),
         ((10, 11, 0.4), {}, "number of subsets is 11; allowed are 1 to 10"),
         ((10, 3, 0.4), {"groups": [0] * 5 + [1] * 5}, "number of subsets is 3; allowed are 1 to 2"),

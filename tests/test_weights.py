@@ -11,6 +11,7 @@ from scipy import stats
 
 from rosutils.weights import (
     ReinforcedSelector,
+    counted_actions,
     exponential_weights,
     selection_weights,
     single_weights,
@@ -102,13 +103,22 @@ def test_draws_for_each_example_differ_between_examples():
 
 
 @quick
-@given(actions=st.lists(st.lists(st.integers(0, 1), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_selected_teachers_share_equally_and_none_selected_means_all_zero(actions):
-    actions = torch.tensor(actions, dtype=torch.float32)  # [K, B]
-    weights = selection_weights(actions)
-    for column, chosen in zip(weights.T, actions.T, strict=True):
-        n = int(chosen.sum())
-        assert column.tolist() == pytest.approx([1 / n if a else 0 for a in chosen] if n else [0] * len(actions))
+@given(
+    draws=st.lists(st.lists(st.integers(0, 1), min_size=4, max_size=4), min_size=1, max_size=5), seed=st.integers(0, 99)
+)
+def test_selected_teachers_share_equally_and_where_nobody_was_drawn_the_likeliest_counts(draws, seed):
+    draws = torch.tensor(draws, dtype=torch.float32)  # [K, B]
+    probabilities = torch.rand(draws.shape, generator=seeded(seed))
+    weights = selection_weights(counted_actions(draws, probabilities))
+    assert torch.allclose(weights.sum(0), torch.ones(4))
+    for column, drawn, p in zip(weights.T, draws.T, probabilities.T, strict=True):
+        n = int(drawn.sum())
+        expected = drawn / n if n else single_weights(len(p), int(p.argmax()))
+        assert torch.equal(column, expected)
+
+
+def test_of_equally_likely_teachers_the_first_counts():
+    assert counted_actions(torch.zeros(3, 2), torch.full((3, 2), 0.5)).tolist() == [[1, 1], [0, 0], [0, 0]]
 
 
 # Reinforced selection
@@ -149,7 +159,7 @@ def test_the_policy_is_logistic_and_shared_by_the_teachers():
     assert torch.allclose(policy(states).double(), expected, atol=1e-6)
 
 
-def test_the_state_is_the_layer_normed_features_then_probabilities_then_the_standardised_loss():
+def test_the_state_is_the_layer_normed_features_of_length_one_then_probabilities_then_the_standardised_loss():
     generator = seeded()
     features = 5 + 3 * torch.randn(B, FEATURES, generator=generator)
     features.requires_grad_()
@@ -162,7 +172,8 @@ def test_the_state_is_the_layer_normed_features_then_probabilities_then_the_stan
     for k, b in itertools.product(range(K), range(B)):
         x = features[b].detach()
         normed = (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt()
-        assert torch.allclose(states[k, b, :FEATURES], normed, atol=1e-5)
+        assert torch.allclose(states[k, b, :FEATURES], normed / FEATURES**0.5, atol=1e-5)
+        assert states[k, b, :FEATURES].norm().item() == pytest.approx(1, abs=1e-3)
         assert torch.equal(states[k, b, FEATURES:-1], probabilities[k, b])
     clipped = losses.clamp(max=10)
     assert torch.allclose(states[..., -1], (clipped - clipped.mean()) / clipped.std(), atol=1e-5)
@@ -200,11 +211,11 @@ def test_actions_are_drawn_with_the_probabilities_of_the_policy():
     assert ((share - p).abs() < 4.5 * (p * (1 - p) / n).sqrt()).all()
 
 
-def learned_change(policy, episode):
+def learned_change(policy, episode, quality=None):
     """How the parameters move in one pass over `episode`, the policy itself staying as it is."""
     trial = copy.deepcopy(policy)
     trial.episode = episode
-    trial.learn()
+    trial.learn(quality)
     return parameters(trial).double() - parameters(policy).double()
 
 
@@ -212,10 +223,13 @@ def all_actions(k):
     return [torch.tensor(bits, dtype=torch.float32)[:, None] for bits in itertools.product((0, 1), repeat=k)]
 
 
-def test_the_expected_step_is_the_gradient_of_the_expected_reward():
+def test_the_expected_step_is_the_gradient_of_the_expected_reward(monkeypatch):
     """Policy gradient theorem, by enumerating the actions of three teachers for one example."""
     policy, states = selector(entropy_bonus=0.0, learning_rate=0.1), 0.3 * random_states(b=1)
     set_parameters(policy, 1)
+    monkeypatch.setattr(
+        "rosutils.weights._scaled", lambda advantages: advantages
+    )  # one example alone is always of size one
     reward = dict(enumerate([0.3, -0.2, 0.5, 0.1, -0.7, 0.4, 0.2, -0.1]))
     p = policy(states)
     chances = [torch.where(actions > 0, p, 1 - p).prod() for actions in all_actions(K)]
@@ -225,29 +239,51 @@ def test_the_expected_step_is_the_gradient_of_the_expected_reward():
         chance.item() * learned_change(policy, [(states, actions, torch.tensor([reward[i]]))])
         for i, (chance, actions) in enumerate(zip(chances, all_actions(K), strict=True))
     )
-    assert torch.allclose(step, 0.1 * gradient.double() / K, atol=1e-7)
+    assert torch.allclose(step, 0.1 * gradient.double(), atol=1e-7)
     assert step.norm() > 1e-4
 
 
-def test_a_constant_reward_moves_the_policy_nowhere_in_expectation():
+def test_a_constant_reward_moves_the_policy_nowhere_in_expectation(monkeypatch):
     policy, states = selector(entropy_bonus=0.0), 0.3 * random_states(b=1)
     set_parameters(policy, 1)
+    monkeypatch.setattr("rosutils.weights._scaled", lambda advantages: advantages)
     p = policy(states).detach()
-    steps = [learned_change(policy, [(states, actions, torch.ones(1))]) for actions in all_actions(K)]
+    steps = [learned_change(policy, [(states, actions, torch.full((1,), 0.3))]) for actions in all_actions(K)]
     chances = [torch.where(actions > 0, p, 1 - p).prod().item() for actions in all_actions(K)]
     assert min(step.norm() for step in steps) > 1e-3  # each alone moves it
     mean = sum(chance * step for chance, step in zip(chances, steps, strict=True))
     assert torch.allclose(mean, torch.zeros_like(mean), atol=1e-7)
 
 
-def test_a_reward_that_is_the_same_for_every_example_teaches_nothing():
-    policy = selector(entropy_bonus=0.0)
-    set_parameters(policy, 1)
-    before = parameters(policy)
-    states = random_states()
-    policy.remember(states, policy.select(states, generator=seeded()), torch.full((B,), -3.0))
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_without_any_advantage_nothing_moves_and_undecided_is_where_the_entropy_is_largest(scale):
+    """scale 0: the policy at its start, at p = 0.5, with an entropy bonus; scale 1: anywhere, without one."""
+    policy = selector(entropy_bonus=1.0 - scale)
+    set_parameters(policy, 1, scale=0.3 * scale)
+    before, states = parameters(policy), random_states()
+    policy.remember(states, policy.select(states, generator=seeded()), torch.zeros(B))
     policy.learn()
     assert torch.equal(before, parameters(policy))
+
+
+def test_the_quality_less_its_running_mean_is_an_advantage_of_the_whole_episode():
+    policy, states = selector(entropy_bonus=0.0), random_states()
+    set_parameters(policy, 1)
+    episode = [(states, torch.ones(K, B), torch.arange(B) / B)]
+    for quality, before in ((0.4, None), (0.6, 0.4), (0.2, 0.5)):
+        surplus = 0.0 if before is None else quality - before
+        expected = learned_change(policy, [(*episode[0][:2], episode[0][2] + surplus)])
+        assert torch.allclose(learned_change(policy, episode, quality), expected, atol=1e-6)
+        policy.learn(quality)
+    assert policy.quality_mean.item() == pytest.approx(0.35)
+
+
+def test_a_quality_that_stays_the_same_moves_nothing():
+    policy, states = selector(), random_states()
+    for _ in range(3):
+        policy.remember(states, policy.select(states, generator=seeded()), torch.zeros(B))
+        policy.learn(0.7)
+    assert not parameters(policy).any()
 
 
 def test_the_entropy_bonus_draws_the_policy_towards_undecided():
@@ -267,12 +303,18 @@ def test_a_step_is_no_longer_than_the_learning_rate():
     assert change.norm().item() == pytest.approx(0.1, rel=1e-4)
 
 
-def test_remembered_rewards_are_standardised_over_the_batch():
-    policy, rewards = selector(), torch.tensor([1.0, 2, 3, 4, 5, 9])
-    policy.remember(random_states(), torch.ones(K, B), rewards)
-    kept = policy.episode[0][2]
-    assert kept.mean().item() == pytest.approx(0, abs=1e-6) and kept.std().item() == pytest.approx(1, rel=1e-5)
-    assert torch.allclose(kept * rewards.std() + rewards.mean(), rewards, atol=1e-5)
+@given(factor=st.floats(0.125, 100, width=32))
+def test_a_step_does_not_depend_on_the_unit_of_the_advantages(factor):
+    policy, states, advantages = selector(), random_states(), torch.tensor([1.0, 2, -3, 4, -5, 9])
+    actions = policy.select(states, generator=seeded())
+    plain, scaled = (learned_change(policy, [(states, actions, a)]) for a in (advantages, factor * advantages))
+    assert torch.allclose(plain, scaled, atol=1e-6) and plain.norm() > 1e-3
+
+
+def test_advantages_are_not_centred_for_they_have_a_baseline():
+    policy, states = selector(entropy_bonus=0.0), random_states()
+    change = learned_change(policy, [(states, torch.ones(K, B), torch.ones(B))])
+    assert change[-1] > 0  # all were worth it: all become likelier
 
 
 def test_learning_empties_the_episode_and_an_empty_one_changes_nothing():
@@ -286,77 +328,26 @@ def test_learning_empties_the_episode_and_an_empty_one_changes_nothing():
     assert torch.equal(before, parameters(policy))
 
 
-class Classroom:
-    """An oracle, a teacher that knows nothing, one between; the reward is the log-likelihood of the soft label."""
-
-    def __init__(self, seed):
-        self.generator = seeded(seed)
-
-    def batch(self, b=32):
-        labels = torch.randint(C, (b,), generator=self.generator)
-        oracle = torch.full((b, C), 0.02).scatter(1, labels[:, None], 0.94)
-        ignorant = torch.rand(b, C, generator=self.generator).softmax(-1)
-        probabilities = torch.stack([oracle, ignorant.flip(1) ** 4, (oracle + ignorant) / 2])
-        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
-        features = torch.randn(b, FEATURES, generator=self.generator)
-        return features, probabilities, labels
-
-    def states(self, policy, batch):
-        features, probabilities, labels = batch
-        losses = -probabilities.log().gather(2, labels.expand(K, -1)[..., None])[..., 0]
-        return policy.states(features, probabilities, losses)
-
-    def rewards(self, batch, actions):
-        _, probabilities, labels = batch
-        soft = (selection_weights(actions)[..., None] * probabilities).sum(0)
-        soft = torch.where(actions.sum(0)[:, None] > 0, soft, 1 / C)
-        return soft.gather(1, labels[:, None])[:, 0].log()
-
-
-def taught(policy, classroom, *, episodes, batches=6):
-    """Train the policy, and tell the mean probability of each teacher on held-out examples after each episode."""
-    held_out = Classroom(1234)
-    exam = held_out.states(policy, held_out.batch(200))
-    history = [policy(exam).mean(1).tolist()]
+def taught(policy, generator, *, episodes=3):
+    """Episodes of random states, in which the first teacher is worth selecting."""
     for _ in range(episodes):
-        for _ in range(batches):
-            batch = classroom.batch()
-            states = classroom.states(policy, batch)
-            actions = policy.select(states, generator=classroom.generator)
-            policy.remember(states, actions, classroom.rewards(batch, actions))
-        policy.learn()
-        history.append(policy(exam).mean(1).tolist())
-    return history
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_planted_oracle_is_picked_more_and_more_and_an_ignorant_teacher_less(seed):
-    history = taught(selector(), Classroom(seed), episodes=30)
-    oracle, ignorant, between = zip(*history, strict=True)
-    assert oracle[0] == ignorant[0] == 0.5
-    assert oracle[0] < oracle[5] < oracle[15] < oracle[30] and oracle[30] > 0.75
-    assert ignorant[0] > ignorant[5] > ignorant[15] > ignorant[30] and ignorant[30] < 0.3
-    assert ignorant[30] < between[30] < oracle[30]
+        states = random_states(int(torch.randint(1000, (), generator=generator)), b=32)
+        actions = policy.select(states, generator=generator)
+        policy.remember(states, actions, actions[0] - 0.5)
+        policy.learn(float(torch.rand((), generator=generator)))
 
 
 def test_a_selector_restored_from_its_state_continues_with_the_same_bits():
-    unbroken, classroom = selector(), Classroom(0)
-    taught(unbroken, classroom, episodes=3)
-    restored = selector()
+    unbroken, generator = selector(), seeded()
+    taught(unbroken, generator)
+    restored, other = selector(), seeded()
     restored.load_state_dict(unbroken.state_dict())
-    other = Classroom(0)
-    other.generator.set_state(classroom.generator.get_state())
-    assert taught(unbroken, classroom, episodes=3) == taught(restored, other, episodes=3)
+    other.set_state(generator.get_state())
+    taught(unbroken, generator)
+    taught(restored, other)
+    assert unbroken.state_dict().keys() == {"policy.weight", "policy.bias", "quality_mean"}
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, restored.state_dict()[name]), name
-
-
-@given(reward=st.floats(-5, 0, width=32), b=st.integers(2, 64))
-def test_a_constant_reward_whatever_it_is_has_no_advantage(reward, b):
-    """Rounding of the mean (1e-7) is divided by the floor of the deviation (1e-6): advantages of 0.1 and more."""
-    policy = ReinforcedSelector(3, 2)
-    policy.remember(torch.zeros(2, b, 6), torch.ones(2, b), torch.full((b,), reward))
-    assert policy.episode[0][2].abs().max() < 1e-2
 
 
 def test_making_a_selector_leaves_the_global_generator_alone():

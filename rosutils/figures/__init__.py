@@ -2,8 +2,8 @@
 
 from rosutils.figures.basin import basin_plot, path_plot
 from rosutils.figures.inputs import class_counts, image_checks, montage, noise_matrix, overlap_heatmap
-from rosutils.figures.landscape import fig4_contours, fig4_surfaces, turnable_surfaces
-from rosutils.figures.learning import averaging_path, soft_targets, training_curves, weight_draws
+from rosutils.figures.landscape import fig4_contours, fig4_surfaces
+from rosutils.figures.learning import averaging_path, selection_curves, soft_targets, training_curves, weight_draws
 from rosutils.figures.look import architecture_name, style, write_figure
 from rosutils.figures.noise import agreement, noise_scores
 from rosutils.figures.robustness import eps_curve, table2_plot
@@ -15,6 +15,6 @@ from rosutils.figures.sweeps import fig2_students, fig3_overlap, readings_tornad
 __all__ = [
     "agreement", "architecture_name", "averaging_path", "basin_plot", "class_counts", "eps_curve", "fig1_schematic",
     "fig2_students", "fig3_overlap", "fig4_contours", "fig4_surfaces", "image_checks", "montage", "noise_matrix", "noise_scores",
-    "overlap_heatmap", "path_plot", "readings_tornado", "soft_targets", "style", "table1_plot", "table2_plot",
-    "teacher_scores", "training_curves", "turnable_surfaces", "weight_draws", "write_figure",
+    "overlap_heatmap", "path_plot", "readings_tornado", "selection_curves", "soft_targets", "style", "table1_plot",
+    "table2_plot", "teacher_scores", "training_curves", "weight_draws", "write_figure",
 ]  # fmt: skip

@@ -1,13 +1,10 @@
-"""Fig. 4: the loss on a plane through both students' weights, as contours, as surfaces, and as surfaces that turn."""
+"""Fig. 4: the loss on a plane through both students' weights, as contours and as surfaces."""
 
 import functools
 import math
 from collections.abc import Callable
-from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import ContourSet
@@ -75,32 +72,6 @@ def fig4_surfaces(found: list[dict], *, clamp: float, task: str) -> Figure:
     bar.set_label(f"loss on the test images, {name}")
     fig.suptitle(f"{task}: {_same(found, seed)}", fontsize=8)
     return fig
-
-
-def turnable_surfaces(found: list[dict], *, clamp: float, task: str) -> str:
-    """The surfaces as HTML that mouse, finger or arrow keys turn, both alike, clamped or not; else as `fig4_contours`.
-
-    A frame that loads nothing and stands on its own, so that it works offline, in a notebook and in a page.
-    """
-    planes, seed = _pair(found)
-    table = [mpl.colors.to_hex(colour) for colour in mpl.colormaps[COLOURS](np.linspace(0, 1, 64))]
-    data = {
-        "colours": table, "grid": np.round(planes[0]["grid"], 6).tolist(), "titles": [plane["setting"] for plane in planes],
-        "views": [
-            {
-                "name": name, "ticks": [[float(scale(tick)), f"{tick:g}"] for tick in _ticks(scale)],
-                "heights": [np.round(scale(shown(plane["loss"])), 4).tolist() for plane in planes],
-            }
-            for name, scale, shown in _views(planes, clamp)
-        ],
-    }  # fmt: skip
-    return _template().render(title=f"{task}: {_same(found, seed)}", data=data)
-
-
-@functools.cache
-def _template() -> Template:
-    loader = FileSystemLoader(Path(__file__).parent)
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("turnable.html.j2")
 
 
 def _pair(found: list[dict]) -> tuple[list[dict], int]:

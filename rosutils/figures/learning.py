@@ -9,7 +9,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from rosutils import InputError, losses
-from rosutils.figures.look import BLUE, PALE, RED, WIDTH, architecture_name, colours, style, subplots
+from rosutils.figures.look import BLUE, GREY, PALE, RED, WIDTH, architecture_name, colours, style, subplots
+
+
+# Teachers that were planted: colour, marker and line.
+PLANTED_STYLES = {
+    "good": {"color": BLUE, "marker": "o", "ls": "-"},
+    "random": {"color": GREY, "marker": "s", "ls": ":"},
+    "misleading": {"color": RED, "marker": "^", "ls": "--"},
+}
 
 
 @style()
@@ -171,3 +179,31 @@ def averaging_path(history: pd.DataFrame) -> Figure:
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return fig
+
+
+@style()
+def selection_curves(frame: pd.DataFrame) -> Figure:
+    """Baseline IV on planted teachers, a panel for each reward: means over seeds, and thin each seed.
+
+    Columns reward, seed, epoch, teacher (good, random, misleading), probability: of `distill.planted_selection`.
+    """
+    rewards = list(dict.fromkeys(frame["reward"]))
+    fig, axes = subplots(1, len(rewards), size=(min(WIDTH, 1.4 + 2 * len(rewards)), 2.4), sharey=True)
+    for ax, reward in zip(axes[0], rewards, strict=True):
+        _selection(ax, frame[frame["reward"] == reward])
+        ax.set(title=f"reward {reward}" if len(rewards) > 1 else "", xlabel="epoch", ylim=(0, 1))
+    axes[0, 0].set_ylabel("probability of selection")
+    seeds = frame["seed"].nunique()
+    told = f"mean of {seeds} seeds; thin: each" if seeds > 1 else "one seed"
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, title=told, alignment="left")
+    return fig
+
+
+def _selection(ax, rows: pd.DataFrame) -> None:
+    for threshold in (0.2, 0.8):
+        ax.axhline(threshold, color=PALE, lw=0.8, zorder=0)
+    for teacher, look in PLANTED_STYLES.items():
+        chances = rows[rows["teacher"] == teacher].pivot(index="epoch", columns="seed", values="probability")
+        ax.plot(chances.index, chances, color=look["color"], ls=look["ls"], lw=0.5, alpha=0.6)
+        ax.plot(chances.index, chances.mean(axis=1), ms=3.5, label=f"P({teacher})", **look)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))

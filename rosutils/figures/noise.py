@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from rosutils import InputError
 from rosutils.figures.look import GREY, SETTING_STYLES, WIDTH, style, subplots
-from rosutils.figures.scores import draw_means, legend_above, measured_tasks, over_seeds
+from rosutils.figures.scores import NO_SKILL, chance_line, draw_means, legend_above, measured_tasks, over_seeds
 from rosutils.results import PRINTED_AVERAGE, TEACHERS, select, summary
 
 
@@ -38,9 +38,11 @@ def noise_scores(results: pd.DataFrame, *, tasks: dict[str, dict], metric: str) 
             counts += _methods(ax, here)
             handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
             _measured_ticks(ax, here, "entries" if about["multilabel"] else "labels")
+            if chance := chance_line(ax, results, task, about, variant="students", metric=metric):
+                handles[NO_SKILL] = chance
             ax.set_title(f"{task}, {KINDS[kind]}")
         line[0].set_ylabel(f"F1 ({average})" if metric == "f1" else "mean AUROC of the classes")
-    legend_above(fig, {name: handles[name] for name in METHODS if name in handles}, over_seeds(counts))
+    legend_above(fig, {name: handles[name] for name in (*METHODS, NO_SKILL) if name in handles}, over_seeds(counts))
     return fig
 
 
@@ -86,7 +88,7 @@ def _measured_ticks(ax, rows: pd.DataFrame, what: str) -> None:
 def agreement(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
     """Of the training labels that the noise changed, the share on which each method agrees with clean and with given.
 
-    Students by setting; teachers as the mean over their architectures, with the std over seeds of that mean.
+    Students by setting; teachers as the mean over their architectures, with the std over replicates of that mean.
     """
     rows = _noisy(results, metric=tuple(AGREEMENTS), average="changed", setting=(*METHODS, *TEACHERS))
     rows = rows[rows["value"].notna()]  # without noise no label has changed
@@ -113,7 +115,7 @@ def _agreements(ax, rows: pd.DataFrame) -> list[int]:
         for metric, line in AGREEMENTS.items():
             here = select(rows, setting=setting, metric=metric)
             if setting in TEACHERS:
-                here = here.groupby(["rate", "seed"], as_index=False)["value"].mean()
+                here = here.groupby(["rate", "replicate"], as_index=False)["value"].mean()
             ours = summary(here, by=["rate"]).sort_values("rate")
             look = {"ls": line} | ({} if metric == "agreement_clean" else {"mfc": "white"})
             draw_means(ax, 100 * ours["rate"] + aside, ours["mean"], ours, setting, **look)

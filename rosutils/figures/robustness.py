@@ -7,7 +7,15 @@ from matplotlib.lines import Line2D
 
 from rosutils import InputError
 from rosutils.figures.look import GREY, INK, PALE, SETTING_STYLES, WIDTH, style, subplots
-from rosutils.figures.scores import draw_means, measured_tasks, over_seeds, printed_f1
+from rosutils.figures.scores import (
+    CHANCE_LOOK,
+    NO_SKILL,
+    chance_line,
+    draw_means,
+    measured_tasks,
+    over_seeds,
+    printed_f1,
+)
 from rosutils.results import SETTINGS, published, select, summary
 
 
@@ -22,7 +30,7 @@ def attacked(rows: pd.DataFrame, attack: str, norm: str) -> pd.DataFrame:
     """The rows of one attack and norm, radius 0 included: it changes no image, so any attack's row of it will do."""
     own, unchanged = select(rows, attack=attack, norm=norm), select(rows, eps=0.0)
     unchanged = unchanged[unchanged["setting"].isin(own["setting"])]
-    return pd.concat([own, unchanged]).drop_duplicates(["setting", "student", "seed", "eps"])
+    return pd.concat([own, unchanged]).drop_duplicates(["setting", "student", "replicate", "eps"])
 
 
 @style()
@@ -41,6 +49,7 @@ def table2_plot(results: pd.DataFrame, *, tasks: dict[str, dict], eps: float = R
             for place, attack in enumerate(ATTACKS):
                 counts += _dumbbells(ax, attacked(here, attack, norm), place, eps)
                 _paper(ax, task, attack, place)
+            chance_line(ax, results, task, about, attack="attacked sample", across=True)
             ax.set_title(f"{task}, {NORMS[norm]}")
             ax.set_xlabel(label)
         line[0].set_yticks(range(len(ATTACKS)), ATTACKS.values())
@@ -54,7 +63,7 @@ def table2_plot(results: pd.DataFrame, *, tasks: dict[str, dict], eps: float = R
 
 
 def _dumbbells(ax, rows: pd.DataFrame, place: int, eps: float) -> list[int]:
-    """Small marker before, large marker after the attack, joined; how many seeds each mean is over."""
+    """Small marker before, large marker after the attack, joined; how many replicates each mean is over."""
     counts = []
     for setting, offset in zip(COMPARED, (-0.3, 0.1), strict=True):
         ends = [summary(select(rows, setting=setting, eps=radius), by=["setting"]) for radius in (0.0, eps)]
@@ -95,6 +104,7 @@ def _table2_legend(counts: list[int]) -> list[Line2D]:
         Line2D([], [], **grey, ls=":", lw=0.6, ms=5, mfc="white", mew=0.8, label="hollow: as printed in the paper"),
         Line2D([], [], **grey, ls="", ms=3, mew=0, label="small: before the attack"),
         Line2D([], [], **grey, ls="", ms=5.5, mew=0, label="large: after the attack"),
+        Line2D([], [], **CHANCE_LOOK, label=NO_SKILL),
     ]
 
 
@@ -119,8 +129,10 @@ def eps_curve(results: pd.DataFrame, *, tasks: dict[str, dict], norm: str, eps: 
             ours = summary(select(here, setting=setting), by=["eps"]).sort_values("eps")
             draw_means(ax, 255 * ours["eps"], ours["mean"], ours, setting, ms=4, lw=1)
             handles[setting], counts = ax.containers[-1], counts + ours["n"].tolist()
+        if line := chance_line(ax, results, task, about, attack="attacked sample"):
+            handles[NO_SKILL] = line
         ax.set(title=task, xlabel=f"radius ε of PGD in {NORMS[norm]} (1/255)", ylabel=label)
-    names = [name for name in (*SETTINGS, "radius of Table II") if name in handles]
+    names = [name for name in (*SETTINGS, NO_SKILL, "radius of Table II") if name in handles]
     labels = [name.replace("of Table II", f"{255 * eps:g}/255 (Table II)") for name in names]
     title = over_seeds(counts)
     fig.legend(

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from rosutils import InputError
 from rosutils.figures.look import GREY, INK, PALE, SETTING_STYLES, WIDTH, architecture_name, style, subplots
-from rosutils.results import PRINTED_AVERAGE, SETTINGS, TEACHERS, published, select, summary
+from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, TEACHERS, published, select, summary
 
 
 def measured_tasks(rows: pd.DataFrame, tasks: dict[str, dict], what: str) -> dict[str, dict]:
@@ -26,14 +26,32 @@ def printed_f1(rows: pd.DataFrame, task: str, about: dict) -> tuple[pd.DataFrame
     return select(rows, task=task, metric="f1", class_="", average=average), f"F1 ({average})"
 
 
+NO_SKILL = "no skill (best constant, random 97.5 %)"
+CHANCE_LOOK = {"color": GREY, "ls": (0, (1, 1.5)), "lw": 1.2}
+
+
+def chance_line(
+    ax, results: pd.DataFrame, task: str, about: dict, *, variant: str = "", attack: str = "", metric: str = "f1",
+    across: bool = False,
+):  # fmt: skip
+    """The most that no skill scores on the same test images, as a line of a panel; its handle, or None where not measured."""
+    average = PRINTED_AVERAGE[about["multilabel"]] if metric == "f1" else "macro"
+    which = {"variant": variant, "attack": attack, "metric": metric, "average": average}
+    rows = select(results, task=task, setting=CHANCE, **which)
+    if rows.empty:
+        return None
+    highest = rows.groupby("setting")["value"].mean().max()
+    return (ax.axvline if across else ax.axhline)(highest, zorder=0, **CHANCE_LOOK)
+
+
 def over_seeds(counts) -> str:
-    """What a point and its bar are, for a legend, from how many seeds the points are means of."""
+    """What a point and its bar are, for a legend, from how many replicates the points are means of."""
     low, high = int(min(counts)), int(max(counts))
     if high == 1:
-        return "one seed"
+        return "one replicate"
     if low == high:
-        return f"mean ± std over {high} seeds"
-    return f"mean ± std over {low} to {high} seeds" + (" (one seed: no bar)" if low == 1 else "")
+        return f"mean ± std over {high} replicates"
+    return f"mean ± std over {low} to {high} replicates" + (" (one: no bar)" if low == 1 else "")
 
 
 def draw_means(ax, x, y, ours: pd.DataFrame, setting: str, *, across: bool = False, **options) -> None:
@@ -70,15 +88,17 @@ def teacher_scores(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
         for setting in TEACHERS:
             name = setting.removeprefix("teacher, ").replace("subset", "own subset")
             ax.plot(table[setting], y, **SETTING_STYLES[setting] | {"ls": "", "ms": 5, "mew": 0}, label=name)
+        if line := chance_line(ax, results, task, about, across=True):
+            line.set_label(NO_SKILL)
         ax.set_yticks(y, [architecture_name(name) for name in order])
         ax.set(title=task, xlabel=label, ylim=(len(order) - 0.5, -0.5))
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return fig
 
 
 @style()
-def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str = "resnet18") -> Figure:
-    """Table I as dots: our F1 (each seed, and mean ± std) beside the printed F1 (hollow diamonds)."""
+def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str) -> Figure:
+    """Table I as dots: our F1 (each replicate, and mean ± std) beside the printed F1 (hollow diamonds) and no skill's (dotted)."""
     rows = select(results, setting=SETTINGS, student=student, variant="", attack="", class_="", metric="f1")
     tasks, printed = measured_tasks(rows, tasks, "Table I"), published()["table1"]
     fig, axes = subplots(1, len(tasks), size=(WIDTH, 2.5), sharey=True)
@@ -95,18 +115,20 @@ def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str =
                 dots = {"color": SETTING_STYLES[setting]["color"], "alpha": 0.5, "ms": 2.5, "mew": 0}
                 ax.plot(values, np.full(len(values), y[setting] + 0.27), "o", **dots)
             counts += ours["n"].tolist()
+        chance_line(ax, results, task, about, across=True)
         ax.set(title=task, xlabel=label, ylim=(len(y) - 0.5, -0.5))
         ax.set_yticks(list(y.values()), list(y))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", color=PALE, lw=0.4)
-    fig.legend(handles=_table1_legend(counts), loc="outside upper right", ncols=3)
+    fig.legend(handles=_table1_legend(counts), loc="outside upper right", ncols=4)
     return fig
 
 
 def _table1_legend(counts: list[int]) -> list[Line2D]:
     handles = [
         Line2D([], [], marker="D", mfc="none", mec=INK, ms=5, ls="", label="paper"),
-        Line2D([], [], marker="o", color=GREY, ms=2.5, mew=0, ls="", label="ours, each seed"),
+        Line2D([], [], marker="o", color=GREY, ms=2.5, mew=0, ls="", label="ours, each replicate"),
         Line2D([], [], marker="o", color=GREY, ms=4.5, mew=0, lw=0.8, label=f"ours, {over_seeds(counts)}"),
     ]
-    return handles if max(counts) > 1 else [handles[0], handles[2]]
+    handles.append(Line2D([], [], **CHANCE_LOOK, label=NO_SKILL))
+    return handles if max(counts) > 1 else [handles[0], *handles[2:]]

@@ -1,15 +1,10 @@
 """Fig. 4: the loss on the plane of two filter-normalised directions through the trained weights."""
 
-import hashlib
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from scipy import ndimage
 from torch import Generator, Tensor, nn
 
@@ -51,34 +46,27 @@ def square_grid(span: float, points: int) -> np.ndarray:
 
 @torch.no_grad()
 def loss_surface(
-    model: nn.Module, directions: tuple[Direction, Direction], grid: np.ndarray, batch, loss_fn: Loss, *,
-    checkpoint: Path | None = None,
-) -> np.ndarray:  # fmt: skip
+    model: nn.Module, directions: tuple[Direction, Direction], grid: np.ndarray, batch, loss_fn: Loss
+) -> np.ndarray:
     """The loss [G, G] of Fig. 4, float64: entry [i, j] at weights + grid[i] * directions[0] + grid[j] * directions[1].
 
     Eval mode, buffers as they are; afterwards the model is what it was, bit for bit. A loss that overflows stays inf or
-    nan. Finished rows are kept in `checkpoint`, where an interrupted surface goes on; its owner deletes it. Raises
-    InputError for directions of another model, a bad grid, a loss that is no scalar, and a checkpoint that is damaged
-    or of other weights, directions, grid or batch (the loss function is not compared).
+    nan. Raises InputError for directions of another model, a bad grid, and a loss that is no scalar.
     """
     grid, (first, second) = _checked_grid(grid), _checked_directions(model, directions)
-    digest = "" if checkpoint is None else _digest(model, first, second, grid, batch)
-    rows = _finished_rows(checkpoint, digest, len(grid))
+    losses = np.empty((len(grid), len(grid)))
     with untouched(model):
         moved = {name: p for name, p in model.named_parameters() if first[name].any() or second[name].any()}
         start = {name: parameter.clone() for name, parameter in moved.items()}
         steps = [second[name] for name in moved]
-        for a in grid[len(rows) :]:
+        for i, a in enumerate(grid):
             # from the saved weights each time: steps added up would end beside the point that is drawn
             line = [torch.add(weight, first[name], alpha=a) for name, weight in start.items()]
-            losses = []
-            for b in grid:
+            for j, b in enumerate(grid):
                 for parameter, weight, step in zip(moved.values(), line, steps, strict=True):
                     torch.add(weight, step, alpha=b, out=parameter)
-                losses.append(scalar(loss_fn(model, batch)).item())
-            rows = np.concatenate([rows, [losses]])
-            _keep_rows(checkpoint, digest, rows)
-    return rows
+                losses[i, j] = scalar(loss_fn(model, batch)).item()
+    return losses
 
 
 def basin_area(surface: np.ndarray, level: float) -> float:
@@ -131,41 +119,3 @@ def _checked_directions(model: nn.Module, directions: tuple[Direction, Direction
                 "a direction has other names or shapes than the model's parameters; draw it for this network"
             )
     return [{name: value.to(parameters[name]) for name, value in direction.items()} for direction in directions]
-
-
-def _digest(model: nn.Module, first: Direction, second: Direction, grid: np.ndarray, batch) -> str:
-    """SHA-256 of all that decides a surface but the loss function; of a batch, its tensors."""
-    parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (tuple, list)) else [batch]
-    found = hashlib.sha256(grid.tobytes())
-    for tensor in (*model.parameters(), *model.buffers(), *first.values(), *second.values(), *parts):
-        if isinstance(tensor, Tensor):
-            found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
-
-
-def _finished_rows(path: Path | None, digest: str, points: int) -> np.ndarray:
-    if path is None or not path.is_file():
-        return np.empty((0, points))
-    try:
-        with safe_open(path, framework="np") as file:
-            known, rows = file.metadata()["digest"], file.get_tensor("rows")
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise InputError(
-            f"the checkpoint {path} is damaged ({error}); delete it, and the surface starts anew"
-        ) from None
-    if known != digest:
-        raise InputError(
-            f"the checkpoint {path} is of another surface (other weights, directions, grid or batch); delete it, and "
-            "the surface starts anew, or give each surface a path of its own"
-        )
-    return rows
-
-
-def _keep_rows(path: Path | None, digest: str, rows: np.ndarray) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({"rows": rows}, partial, metadata={"digest": digest})
-    os.replace(partial, path)

@@ -1,5 +1,8 @@
 """The sections of a parameter file, validated: an unknown key, a wrong type or a value out of range is an error that names it."""
 
+import difflib
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,14 @@ from rosutils.params.sections import Noise, Parameters
 from rosutils.params.sources import Source
 
 
-__all__ = ["FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "load", "profiles", "source"]
+__all__ = [
+    "FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "label", "load", "profiles", "sections_in", "source",
+]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "params"
-SECTIONS = tuple(Parameters.model_fields)
+SECTIONS = tuple(name for name in Parameters.model_fields if name != "profile")
+LONGEST_LABEL = 80  # of a folder's name
 
 
 def load(profile: str | Path, **sections: Any) -> Parameters:
@@ -37,6 +43,45 @@ def changed(parameters: Parameters, sections: Mapping[str, Any]) -> Parameters:
     return _validated(_lay_over(parameters.model_dump(), sections))
 
 
+def sections_in(names: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections among a notebook's names; raises InputError for a table or list whose name is nearly that of one.
+
+    Papermill binds whatever it is given, also what nobody reads. Sections are dicts or lists, so modules of the same name
+    do not count.
+    """
+    given = {name: value for name, value in names.items() if isinstance(value, (dict, list)) and not name.startswith("_")}
+    for name in given.keys() - set(SECTIONS):
+        if difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.8):
+            raise InputError(unknown(name, SECTIONS))
+    return {name: value for name, value in given.items() if name in SECTIONS}
+
+
+def label(profile: str | Path, parameters: Parameters) -> str:
+    """The profile's name with what was laid over its file, such as demo+alpha0.5; where it runs and from where is no part of it."""
+    path = _path(profile)
+    if not path.is_file():
+        return parameters.profile
+    own, ours = (_flat(p.model_dump(exclude={"engine": True, "data": {"root"}})) for p in (load(profile), parameters))
+    changes = [f"{key.split('.')[-1]}{_short(value)}" for key, value in ours.items() if own.get(key) != value]
+    changes += [f"no-{key.split('.')[-1]}" for key in own.keys() - ours.keys()]
+    named = "+".join([parameters.profile, *changes])
+    if len(named) <= LONGEST_LABEL:
+        return named
+    return f"{parameters.profile}+{hashlib.sha256(named.encode()).hexdigest()[:8]}"
+
+
+def _short(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return re.sub(r"[^A-Za-z0-9.,-]+", "-", text)
+
+
+def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
 def source(content: Mapping[str, Any]) -> Source:
     """One entry of data.sources on its own; raises InputError as `load` does."""
     try:
@@ -52,10 +97,13 @@ def _validated(content: Mapping) -> Parameters:
         raise InputError("; ".join(sentences(error.errors()))) from None
 
 
-def _read(profile: str | Path, complete: bool) -> dict:
+def _path(profile: str | Path) -> Path:
     path = Path(profile)
-    if path.suffix not in (".yaml", ".yml"):
-        path = FOLDER / f"{profile}.yaml"
+    return path if path.suffix in (".yaml", ".yml") else FOLDER / f"{profile}.yaml"
+
+
+def _read(profile: str | Path, complete: bool) -> dict:
+    path = _path(profile)
     if not path.is_file():
         if complete and Path(profile).suffix == "":
             return {"profile": str(profile)}

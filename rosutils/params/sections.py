@@ -9,6 +9,8 @@ from rosutils.params.sources import Data
 
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
+Precision = Literal["auto", "float32", "bfloat16"]
+SMALLEST_SIDE = 33  # in pixels; see `models.dead_share`
 
 
 class Noise(Section):
@@ -28,20 +30,25 @@ class Subsets(Section):
 
     count: Count = 5
     overlap: Share = 0.4
-    scheme: Literal["shared-core", "own-shard", "sliding-window"] = "shared-core"
+    scheme: Literal["shared-core", "own-shard", "sliding-window", "pairwise"] = "shared-core"
 
 
 class Teachers(Section):
-    """Section IV-B: the teachers' architectures, one for each subset."""
+    """Section IV-B: the teachers' architectures, one for each subset; how many steps a subset's teacher takes an epoch.
+
+    own: those of its subset, as in the paper; equal: as many as on the full set, for profiles of few epochs.
+    """
 
     architectures: Annotated[list[Architecture], Field(min_length=1)]
+    steps: Literal["own", "equal"] = "own"
 
 
 class Augmentation(Section):
-    """Random crop after padding by `pad` pixels, and flips; not stated in the paper."""
+    """Random crop after padding by `pad` pixels, and flips; not stated in the paper. `views` of an image by turns, or new ones."""
 
     pad: Annotated[int, Field(ge=0)] = 0
     flips: list[Literal["horizontal", "vertical"]] = []
+    views: Count | None = None
 
 
 class Training(Section):
@@ -56,6 +63,8 @@ class Training(Section):
     augmentation: Augmentation = Augmentation()
     pretraining: Literal["none", "imagenet"] = "none"
     reported: Literal["last", "best-validation"] = "last"
+    # Of training passes: auto is bfloat16 on CUDA cards that have it and float32 elsewhere; by architecture where named.
+    precision: Precision | dict[Architecture, Precision] = "auto"
 
 
 class Weights(Section):
@@ -66,9 +75,12 @@ class Weights(Section):
 
 
 class Reinforced(Section):
-    """Baseline IV, our adaptation of reinforced multi-teacher selection: reward r1 = -CE, r2 = -CE - KD."""
+    """Baseline IV, our adaptation of reinforced multi-teacher selection (Yuan et al., AAAI 2021).
 
-    reward: Literal["r1", "r2"] = "r2"
+    Rewards of a mixture of teachers, less those of all: r1 = -CE, r2 = -CE - KD, r3 = r2 + quality on validation.
+    """
+
+    reward: Literal["r1", "r2", "r3"] = "r2"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     entropy_bonus: Annotated[float, Field(ge=0)] = 1e-3
     teacher_pool: Literal["full", "subset"] = "full"
@@ -83,15 +95,19 @@ class Distillation(Section):
     alpha: Share = 0.9
     weights: Weights = Weights()
     multilabel: Literal["sigmoid", "softmax"] = "sigmoid"
+    mean_of: Literal["distributions", "logits"] = "distributions"  # Baseline III's mean of its teachers
     averaging_start: Annotated[int, Field(ge=0)] = 10
     refresh_batchnorm: bool = True
     reinforced: Reinforced = Reinforced()
 
 
 class Evaluation(Section):
-    """How logits become decisions on multi-label tasks: the threshold of each label."""
+    """How logits become decisions on multi-label tasks.
 
-    thresholds: Literal["validation", "fixed"] = "validation"
+    micro: one threshold for all labels, with the best micro-F1 on validation; per-label: the best F1 of each; fixed: 0.5.
+    """
+
+    thresholds: Literal["micro", "per-label", "fixed"] = "micro"
 
 
 class Attacks(Section):
@@ -108,15 +124,19 @@ class Attacks(Section):
 
 
 class Landscape(Section):
-    """Section IV-F, Fig. 4: the plane around the trained weights, and the numbers beside its pictures."""
+    """Section IV-F, Fig. 4: the plane around the trained weights, and the numbers beside its pictures.
+
+    Radii are shares of the weights' norm: the table shows the sharpness at one of them, the figure at all.
+    """
 
     span: Annotated[float, Field(gt=0)] = 1.0
     points: Annotated[int, Field(ge=3)] = 21
     examples: Count = 256
-    directions: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2]
+    directions: Annotated[list[Seed], Field(min_length=1)] = [0]  # replicates give the spread
     clamp: Annotated[float, Field(gt=0)] = 8.0
     levels: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.5, 1.0, 2.0]
-    sharpness_radius: Annotated[float, Field(gt=0)] = 0.01
+    sharpness_radius: Annotated[float, Field(gt=0)] = 0.001
+    sharpness_radii: list[Annotated[float, Field(gt=0)]] = [0.0001, 0.0003, 0.001, 0.003, 0.01]
     hessian_iterations: Count = 20
     hessian_samples: Annotated[int, Field(ge=2)] = 10
 
@@ -125,6 +145,16 @@ class Landscape(Section):
         if self.points % 2 == 0:
             raise ValueError(
                 f"landscape.points is {self.points}; it must be odd, so that the trained weights are the centre"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_radius_of_the_table(self) -> "Landscape":
+        radii = self.sharpness_radii
+        if self.sharpness_radius not in radii or len({f"{radius:g}" for radius in radii}) < len(radii):
+            raise ValueError(
+                f"landscape.sharpness_radii is {radii}; it must hold sharpness_radius ({self.sharpness_radius:g}), "
+                "the one of the table, and no radius twice"
             )
         return self
 
@@ -142,11 +172,17 @@ class Sweeps(Section):
 
 
 class Seeds(Section):
-    """Where the randomness starts: split, noise, subsets and views; the teachers; one student per seed."""
+    """Where the randomness starts, and how often everything is repeated.
+
+    Replicate r (from 0) adds r to each seed: it has its own split, noise, subsets, views, teachers and students. With
+    `vary: student` only that of the student moves, for a quick look: all share one split and one set of teachers.
+    """
 
     data: Seed = 0
     teachers: Seed = 0
-    students: Annotated[list[Seed], Field(min_length=1)] = [0]
+    student: Seed = 0
+    replicates: Annotated[int, Field(ge=1, le=1000)] = 1
+    vary: Literal["all", "student"] = "all"
 
 
 class Engine(Section):
@@ -154,14 +190,15 @@ class Engine(Section):
 
     backend: Literal["inline", "loky", "ray"] = "loky"
     workers: Count | Literal["auto"] = "auto"
-    threads: Count = 1  # of a run: more than one computes the weight gradients of a training beside the rest
     device: Literal["auto", "cpu", "cuda"] = "auto"
     address: str | None = None  # of a Ray cluster: null or local for this machine alone, auto for the one it belongs to
     gpus_per_run: Annotated[float, Field(ge=0)] = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
     retries: Annotated[int, Field(ge=0)] = 3  # of a run whose worker or machine Ray has lost
     # An interruption costs so much at most, and the epoch in which it comes.
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
-    shared_store: bool = True  # false: machines share no files; runs travel, and the driver alone writes the store
+    # Of weights: all, or needed: those of the first replicate's full-set teachers and of its students of Table I stay, the others
+    # go when all that is made from them is there.
+    keep_weights: Literal["needed", "all"] = "needed"
     store: str = "runs"
     artefacts: str = "figures"
 
@@ -182,10 +219,13 @@ class Parameters(Section):
     attacks: Attacks = Attacks()
     landscape: Landscape = Landscape()
     sweeps: Sweeps = Sweeps()
+    by_task: dict[str, dict[str, dict[str, Any]]] = {}  # sections laid over all others for the runs of one task
     engine: Engine = Engine()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Parameters":
+        for task in self.by_task.keys() - self.data.sources.keys():
+            raise ValueError(f"by_task names '{task}', but data.sources has only {sorted(self.data.sources)}")
         for task in self.tasks:
             if task not in self.data.sources:
                 raise ValueError(f"tasks names '{task}', but data.sources has only {sorted(self.data.sources)}")
@@ -203,6 +243,13 @@ class Parameters(Section):
             raise ValueError(
                 f"training.augmentation.pad is {self.training.augmentation.pad}, but data.pixels is {self.data.pixels}: "
                 "padding reflects the image and must be smaller than it"
+            )
+        sources = {self.data.sources[task].source for task in self.tasks}
+        if self.data.pixels < SMALLEST_SIDE and sources != {"medmnist"}:
+            raise ValueError(
+                f"data.pixels is {self.data.pixels}, but allowed are {SMALLEST_SIDE} to 1024: up to 32 px most weights of a "
+                "ResNet-18's last stage see nothing but padding (only where all tasks are of the source medmnist are smaller "
+                "images allowed: its 28 px get a frame up to 40)"
             )
         if self.distillation.averaging_start >= self.training.epochs:
             raise ValueError(

@@ -10,7 +10,7 @@ GROUPS = (
         ("fig1", "Fig. 1, drawn from what ran", "Actual index sets, draws of the weights and (filled) averaged epochs."),
     )),
     ("Fig. 2: student architectures", "05_figures", (
-        ("fig2", "Fig. 2, students", "F1 of each student under Baseline III and RoS-KD; bars: one standard deviation over seeds."),
+        ("fig2", "Fig. 2, students", "F1 of each student under Baseline III and RoS-KD; bars: one standard deviation."),
     )),
     ("Fig. 3: overlap of the subsets", "05_figures", (
         ("fig3", "Fig. 3, overlap", "F1 of RoS-KD against the overlap, teachers retrained at each ratio; band: Baseline III."),
@@ -49,6 +49,7 @@ GROUPS = (
     ("Distillation, step by step", "03_distillation", (
         ("soft_targets", "Eq. 3", "One teacher's soft targets for one training image; the paper uses τ = 0.5."),
         ("weights", "Random weights", "The paper says that one teacher at a time matters; how often the draws agree."),
+        ("selection", "Baseline IV, planted teachers", "Whom it selects where one teacher of three is good; lines: 0.2, 0.8."),
         ("averaging", "Eq. 1", "Validation F1 of the student (Baseline V) and of the average of its epochs (RoS-KD)."),
     )),
 )  # fmt: skip

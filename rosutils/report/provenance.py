@@ -37,12 +37,12 @@ def measurements(rows: pd.DataFrame) -> tuple[list[str], list[list[dict]]]:
     varying = [name for name in CONDITIONS if rows[name].nunique(dropna=False) > 1]
     values = sorted(dict.fromkeys(rows["what"]), key=lambda what: list(METRICS).index(what) if what in METRICS else -1)
     lines = []
-    for (_, seed, run), here in rows.groupby([_together(rows, varying), "seed", "run"], sort=False):
+    for (_, replicate, run), here in rows.groupby([_together(rows, varying), "replicate", "run"], sort=False):
         found = here.drop_duplicates("what").set_index("what")["value"]
         conditions = [cell(_plain(here.iloc[0][name])) for name in varying]
         numbers = [cell("" if pd.isna(found.get(name)) else f"{found[name]:.6f}") for name in values]
-        lines.append([*conditions, cell(seed), *numbers, cell(run, run=run)])
-    return [*varying, "seed", *values, "run"], lines
+        lines.append([*conditions, cell(replicate + 1), *numbers, cell(run, run=run)])
+    return [*varying, "replicate", *values, "run"], lines
 
 
 def _together(rows: pd.DataFrame, columns: list[str]) -> pd.Series:
@@ -58,12 +58,12 @@ def _what(rows: pd.DataFrame) -> pd.Series:
 
 def compared(parts: Iterable[dict], better: str, than: str) -> tuple[list[str], list[list[dict]]]:
     """Paired values as a small table, one line per pair: (heads, lines of cells)."""
-    heads, lines = ["comparison", "seed", better, than, "difference", "runs", ""], []
+    heads, lines = ["comparison", "replicate", better, than, "difference", "runs", ""], []
     for part in parts:
-        for seed, pair in part["pairs"].iterrows():
+        for replicate, pair in part["pairs"].iterrows():
             values = [f"{pair['better']:.6f}", f"{pair['than']:.6f}", f"{pair['better'] - pair['than']:+.6f}"]
             runs = [cell(pair[side], run=pair[side]) for side in ("run_better", "run_than")]
-            lines.append([cell(part["label"]), cell(seed), *map(cell, values), *runs])
+            lines.append([cell(part["label"]), cell(replicate + 1), *map(cell, values), *runs])
     return heads, lines
 
 

@@ -9,7 +9,6 @@ from rosutils.results import PRINTED_AVERAGE, SETTINGS, TEACHERS, select
 from rosutils.tables import METRICS
 
 
-RADIUS = 1.28 / 255  # Table II
 LANDSCAPES = ("landscape", "landscape, BatchNorm as copied")
 
 
@@ -36,17 +35,21 @@ def rows_behind(
 
 def _behind_table(table: str, rows: pd.DataFrame, multilabel: bool, student: str) -> pd.DataFrame:
     average = PRINTED_AVERAGE[multilabel]
-    runs = [variant for variant in rows["variant"].unique() if variant.startswith("run ")]
     own = {"variant": "", "attack": "", "class_": "", "average": average, "metric": list(METRICS)}
     which = {
         "table1": own | {"setting": SETTINGS, "student": student},
         "comparisons": own | {"setting": SETTINGS, "student": student, "metric": "f1"},
-        "table2": own | {"attack": ["fgsm", "pgd"], "eps": [0.0, RADIUS], "student": student},
-        "table3": {"variant": runs, "setting": "RoS-KD", "attack": "", "metric": "auroc"},
+        "table2": own | {"attack": ["fgsm", "pgd"], "eps": [0.0, *_radius(rows)], "student": student},
+        "table3": {"variant": "table3", "setting": "RoS-KD", "attack": "", "metric": "auroc"},
         "landscape": {"variant": LANDSCAPES},
         "teachers": own | {"setting": TEACHERS, "metric": "f1"},
     }.get(table)
     return rows[:0] if which is None else select(rows, **which)
+
+
+def _radius(rows: pd.DataFrame) -> list[float]:
+    """The radius of Table II: the one that FGSM was run at."""
+    return [eps for eps in rows.loc[rows["attack"] == "fgsm", "eps"].unique() if eps > 0]
 
 
 def _narrowed(rows: pd.DataFrame, word: str, always: str | None) -> pd.DataFrame:
@@ -76,7 +79,7 @@ def rows_in_figure(name: str, results: pd.DataFrame, tasks: dict[str, dict], *, 
         "noise_f1": f1 | {"variant": noise, "setting": SETTINGS},
         "noise_auroc": f1 | {"variant": noise, "setting": SETTINGS, "metric": "auroc"},
         "agreement": {"variant": noise, "metric": ["agreement_clean", "agreement_given"]},
-        "table2": own | {"attack": ["fgsm", "pgd"], "eps": [0.0, RADIUS], "metric": list(METRICS)},
+        "table2": own | {"attack": ["fgsm", "pgd"], "eps": [0.0, *_radius(results)], "metric": list(METRICS)},
         "eps_curve": own | {"attack": "pgd"},
         "fig4_*": {"variant": LANDSCAPES, "metric": ["loss", "basin_area"]},
         "landscape": {"variant": LANDSCAPES},

@@ -1,69 +1,131 @@
-"""What the paired differences between RoS-KD and the other settings say, seed by seed."""
+"""What the paired differences between RoS-KD and the other settings say (Table I), replicate by replicate."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
-from rosutils.results import PRINTED_AVERAGE
-from rosutils.tables import differences, interval, signed
+from rosutils.report.decisions import ALPHA, Holm, p_in_words
+from rosutils.report.gates import NAMES, Gates, Measure, Side
+from rosutils.results import PRIMARY, PRINTED_AVERAGE, select
+from rosutils.tables import differences, interval, pairs, signed
 
 
-def verdict(results: pd.DataFrame, task: str, multilabel: bool, *, student: str = "resnet18") -> dict:
-    """What the paired differences of one task say (Table I), in words and as rows."""
-    found = differences(results, task, multilabel, student=student)
-    several = found["n"] > 1
-    groups = {
-        "beats": found[several & (found["low"] > 0)], "is worse than": found[several & (found["high"] < 0)],
-        "is not shown to beat": found[several & (found["low"] <= 0) & (found["high"] >= 0)],
-        "is above": found[~several & (found["mean"] > 0)], "is not above": found[~several & (found["mean"] <= 0)],
-    }  # fmt: skip
-    parts = [
-        f"{words} {_and(part['baseline'].str.replace(',', ' with'))}" for words, part in groups.items() if len(part)
-    ]
-    if not parts:
-        text = "Nothing to compare yet: RoS-KD or its baselines have not been run."
-    elif several.any():
-        text = f"Over {_and(sorted(found['n'].unique()))} seeds RoS-KD {'; it '.join(parts)}."
-    else:
-        text = (
-            f"With one seed RoS-KD {'; it '.join(parts)}. One seed: no interval can be given, so this decides nothing."
-        )
-    lines = [_line(row) for row in found.itertuples()]
-    return {"task": task, "average": PRINTED_AVERAGE[multilabel], "text": text, "lines": lines}
+Intervals = Mapping[tuple[str, str], tuple[float, float]]  # (task, baseline) -> low, high
+# How a difference enters the sentence, and what its line says.
+WORDS = {
+    "beats": ("better", "good"), "is worse than": ("worse", "bad"), "is not shown to beat": ("not shown", "open"),
+    "is above": ("one replicate decides nothing", "open"), "is not above": ("one replicate decides nothing", "open"),
+}  # fmt: skip
 
 
-def _line(row) -> dict:
-    several = row.n > 1
-    if not several:
-        said, kind = "one seed decides nothing", "open"
-    elif row.low > 0:
-        said, kind = "better", "good"
-    elif row.high < 0:
-        said, kind = "worse", "bad"
-    else:
-        said, kind = "not shown", "open"
-    return {
-        "baseline": row.baseline, "mean": signed(row.mean), "n": row.n, "paper": signed(row.paper), "said": said, "kind": kind,
-        "interval": interval(row.low, row.high) if several else "one seed: no interval",
-    }  # fmt: skip
+class Difference(NamedTuple):
+    """RoS-KD minus a baseline in one metric, as `tables.differences` has it, and why the two are not to be compared."""
+
+    baseline: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    p: float
+    paper: float
+    metric: str
+    sides: tuple[Side, Side]
+    pairs: pd.DataFrame
+    barred: str = ""
+    corrected: float = math.nan
+
+    def judged(self) -> bool:
+        """Whether it is one that can show anything."""
+        return self.n > 1 and not self.barred
+
+    def said(self) -> str:
+        """What it shows, one of WORDS."""
+        if self.n < 2:
+            return "is above" if self.mean > 0 else "is not above"
+        if not self.corrected < ALPHA:
+            return "is not shown to beat"
+        return "beats" if self.mean > 0 else "is worse than"
 
 
-def over_groups(comparisons: pd.DataFrame | None, task: str) -> dict[str, str]:
-    """The bootstrap intervals over test groups in the table of comparisons, by baseline; none where it has none.
+def verdict(
+    results: pd.DataFrame, task: str, multilabel: bool, *, student: str, intervals: Intervals | None = None
+) -> dict:
+    """What the paired differences of one task say (Table I), in words (`text`) and as `lines`, the deciding metric first.
 
-    They are its columns of the task that are named low and high, of groups or of a bootstrap.
+    A difference is shown where its p-value is below 0.05 after Holm's correction over all lines of the task. Settings at
+    chance, or whose teachers know less than the base rates, are not compared. `intervals` are over test groups, of F1.
     """
-    if comparisons is None or task not in comparisons.columns.get_level_values(0):
-        return {}
-    ends = {
-        end: [column for column in comparisons.columns if column[0] == task and end in str(column[-1]).lower()
-              and any(word in " ".join(map(str, column)).lower() for word in ("group", "bootstrap"))]
-        for end in ("low", "high")
+    measures = list(dict.fromkeys([PRIMARY[multilabel], ("f1", PRINTED_AVERAGE[multilabel])]))
+    gates = Gates(select(results, task=task, variant=""))
+    found = [
+        line for measure in measures for line in _compared(results, Side(task, "RoS-KD", student), multilabel, measure)
+    ]
+    found = [line._replace(barred="; ".join(gates.barred(line.sides, measures, line.pairs.index))) for line in found]
+    holm = Holm(line.p for line in found if line.judged())
+    found = [line._replace(corrected=holm(line.p)) if line.judged() else line for line in found]
+    groups = over_groups(intervals or {}, task)
+    lines = [_line(line, groups) for line in found]
+    return {"task": task, "text": _text(found, len(measures) > 1), "lines": lines, "bootstrapped": bool(groups)}
+
+
+def _compared(results: pd.DataFrame, ours: Side, multilabel: bool, measure: Measure) -> Iterable[Difference]:
+    metric, average = measure
+    which = {"metric": metric, "average": average, "attack": "", "class_": ""}
+    table = differences(results, ours.task, multilabel, student=ours.student, measure=measure)
+    for row in table.itertuples(index=False):
+        sides = (ours, ours._replace(setting=row.baseline))
+        pair = pairs(*(side.rows(results, **which) for side in sides))
+        yield Difference(*row, f"{NAMES[metric]} ({average})", sides, pair)
+
+
+def _text(lines: Sequence[Difference], several_metrics: bool) -> str:
+    """What is shown by each metric, and what is not to be compared and why."""
+    if not lines:
+        return "Nothing to compare yet: RoS-KD or its baselines have not been run."
+    free = [line for line in lines if not line.barred]
+    metrics = dict.fromkeys(line.metric for line in free)
+    found = [
+        f"{f'By {metric}, over' if several_metrics else 'Over'} {_sentence([line for line in free if line.metric == metric])}"
+        for metric in metrics
+    ]
+    for reason in dict.fromkeys(line.barred for line in lines if line.barred):
+        found.append(
+            f"Nothing can be told of {_and(_names(line for line in lines if line.barred == reason))}: {reason}."
+        )
+    return " ".join(found)
+
+
+def _sentence(lines: Sequence[Difference]) -> str:
+    counts = sorted({line.n for line in lines})
+    groups = {words: _names(line for line in lines if line.said() == words) for words in WORDS}
+    said = "; it ".join(f"{words} {_and(names)}" for words, names in groups.items() if names)
+    if counts == [1]:
+        return f"one replicate RoS-KD {said}. One replicate: no interval can be given, so this decides nothing."
+    return f"{_and(counts)} replicates RoS-KD {said}."
+
+
+def _names(lines: Iterable[Difference]) -> list[str]:
+    return list(dict.fromkeys(line.baseline.replace(",", " with") for line in lines))
+
+
+def _line(line: Difference, groups: Mapping[str, str]) -> dict:
+    """One difference as the page shows it."""
+    said, kind = (f"cannot be told: {line.barred}", "open") if line.barred else WORDS[line.said()]
+    return {
+        "baseline": line.baseline, "metric": line.metric, "mean": signed(line.mean), "n": line.n, "said": said, "kind": kind,
+        "interval": interval(line.low, line.high) if line.n > 1 else "one replicate: no interval",
+        "p": p_in_words(line.corrected) if line.judged() else "", "paper": signed(line.paper), "pairs": line.pairs,
+        "bootstrap": groups.get(line.baseline, "") if line.metric.startswith(NAMES["f1"]) else "",
     }  # fmt: skip
-    if not (ends["low"] and ends["high"]):
-        return {}
-    found = comparisons[[ends["low"][0], ends["high"][0]]].dropna()
-    return {str(label): interval(low, high) for label, low, high in found.itertuples(name=None)}
 
 
-def _and(items) -> str:
+def over_groups(intervals: Intervals, task: str) -> dict[str, str]:
+    """The intervals over test groups of one task in words, by baseline; none where it has none."""
+    return {baseline: interval(*ends) for (name, baseline), ends in intervals.items() if name == task}
+
+
+def _and(items: Iterable[object]) -> str:
     items = [str(item) for item in items]
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -4,9 +4,9 @@ from string import ascii_lowercase
 
 import pandas as pd
 
-from rosutils.results import published, select, summary
+from rosutils.results import CHANCE, published, select, summary
 from rosutils.tables.captions import spread_over
-from rosutils.tables.scores import beside
+from rosutils.tables.scores import beside, no_skill
 
 
 OURS = "RoS-KD"
@@ -14,22 +14,24 @@ MEAN = "Mean"
 
 
 def table3(results: pd.DataFrame, *, task: str) -> pd.DataFrame:
-    """Table III: AUROC per class and their mean, ours over the independent runs "run 1", "run 2", ... (n of them).
+    """Table III: AUROC per class and their mean, ours over the replicates of variant "table3" (n of them); no skill's mean.
 
     Columns are (class, one of published, published std, ours, std, n, difference, public); the paper's methods have
     published values, its RoS-KD also ours, and the public networks that we add ("added (a): ...") only public ones. A task
     that is not the paper's has its own row alone; what was not run is blank.
     """
-    runs = [name for name in results["variant"].unique() if name.startswith("run ")]
-    rows = select(results, task=task, setting=OURS, variant=runs, attack="", metric="auroc")
+    rows = select(results, task=task, setting=OURS, variant="table3", attack="", metric="auroc")
     rows = rows[(rows["class"] != "") | (rows["average"] == "macro")]
     ours = summary(rows.assign(**{"class": rows["class"].replace("", MEAN)}), by=["class"]).set_index("class")
     paper, stds, public = _printed(task)
-    index = pd.Index([*paper, *public], name="method")
+    index = pd.Index([*paper, *CHANCE, *public], name="method")
+    chance = no_skill(results, task, "auroc", "macro", variant="table3")
     classes = dict.fromkeys([*paper[OURS].index[:-1], *ours.index.drop(MEAN, errors="ignore"), MEAN])
     blocks = {}
     for name in classes:
         block = beside(_only(ours, name, index), _row(paper, name, index))
+        if name == MEAN:
+            block.update(chance.rename(columns={"mean": "ours"}))
         block.insert(1, "published std", _row({OURS: stds}, name, index))
         blocks[name] = block.assign(public=_row(public, name, index))
     return pd.concat(blocks, axis=1, names=["class", "column"])
@@ -67,8 +69,8 @@ def _added() -> dict[str, dict]:
 
 def table3_caption(frame: pd.DataFrame, *, watermark: str) -> str:
     """What the rows of `table3` are, where the added ones are from, over how many runs, and the profile's watermark."""
-    said = f"Table III, AUROC. Ours: {spread_over(frame, 'independent run')}."
-    said += " A run has teachers and a student of its own; all have one split."
+    said = f"Table III, AUROC. Ours: {spread_over(frame.loc[[OURS]], 'independent run')}."
+    said += " A run has a split, teachers and a student of its own; the scale is that of the sweeps."
     if sources := [f"({label[7]}) {a['source']}, {a['note']}" for label, a in _added().items() if label in frame.index]:
         said += (
             " The paper prints classes to two decimals; its ± is over three runs. Added by us, not in the paper: single networks "

@@ -1,4 +1,4 @@
-"""The sentence under a table: what it is, over how many seeds, in which averaging, at which scale."""
+"""The sentence under a table: what it is, over how many replicates, in which averaging, at which scale."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from rosutils.results import PRINTED_AVERAGE
 
 
 def caption(what: str, frame: pd.DataFrame, *, tasks: dict[str, dict], watermark: str) -> str:
-    """The sentence under a table: what it is, which averaging, how many seeds, and the profile's watermark."""
+    """The sentence under a table: what it is, which averaging, how many replicates, and the profile's watermark."""
     return f"{what}. Ours: {spread_over(frame)}. {averaging(tasks)} {watermark}".strip()
 
 
@@ -19,8 +19,8 @@ def averaging(tasks: dict[str, dict]) -> str:
     )
 
 
-def spread_over(frame: pd.DataFrame, unit: str = "seed") -> str:
-    """ "mean ± standard deviation over 3 seeds", or that one gives no spread, or that none was run."""
+def spread_over(frame: pd.DataFrame, unit: str = "replicate") -> str:
+    """ "mean ± standard deviation over 3 replicates", or that one gives no spread, or that none was run."""
     counts = counted(frame)
     if not counts:
         return "not run yet"
@@ -30,12 +30,12 @@ def spread_over(frame: pd.DataFrame, unit: str = "seed") -> str:
 
 
 def many(counts: list[int], unit: str) -> str:
-    """ "3 seeds", "1 seed" or "2 to 3 seeds"."""
+    """ "3 replicates", "1 replicate" or "2 to 3 replicates"."""
     several = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{several} {unit}" if counts == [1] else f"{several} {unit}s"
 
 
 def counted(frame: pd.DataFrame) -> list[int]:
-    """The numbers of seeds or runs in a table's columns named n, each once; without those of cells never measured."""
+    """The numbers of replicates in a table's columns named n, each once; without those of cells never measured."""
     found = frame.xs("n", axis=1, level=-1).to_numpy(dtype=float, na_value=0)
     return sorted({int(n) for n in found.ravel() if n})

@@ -1,8 +1,9 @@
-"""RoS-KD minus each other setting of Table I, seed by seed, with what chance alone would give."""
+"""RoS-KD minus each other setting of Table I, replicate by replicate, with what chance alone would give."""
 
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from rosutils import InputError
@@ -15,21 +16,29 @@ BASELINES = SETTINGS[:-1]
 
 
 def pairs(better: pd.DataFrame, than: pd.DataFrame) -> pd.DataFrame:
-    """Two selections of results side by side: one row per seed that both have, columns better, than, run_better, run_than.
+    """Two selections of results side by side: a row per replicate that both have; better, than, run_better, run_than.
 
-    Raises InputError where a selection has two values for one seed.
+    Raises InputError where a selection has two values for one replicate.
     """
-    sides = []
-    for rows, name in ((better, "better"), (than, "than")):
-        twice = rows[rows["seed"].duplicated(keep=False)]
-        if len(twice):
-            raise InputError(
-                f"a comparison by seed needs one value of each setting per seed, found {len(twice)} of "
-                f"{twice.iloc[0]['setting']} for {twice.iloc[0]['task']}, seed {twice.iloc[0]['seed']}; they differ in a column "
-                f"that is not selected: keep the results of one profile, or delete results.csv and make it again"
-            )
-        sides.append(rows.set_index("seed")[["value", "run"]].set_axis([name, f"run_{name}"], axis=1))
-    return sides[0].join(sides[1], how="inner").sort_index()
+    sides = _one_each(better), _one_each(than)
+    both = sorted(sides[0].keys() & sides[1].keys())
+    values, runs = ([[side[replicate][part] for replicate in both] for side in sides] for part in (0, 1))
+    better, than = np.array(values, dtype=float)
+    columns = {"better": better, "than": than, "run_better": runs[0], "run_than": runs[1]}
+    return pd.DataFrame(columns, index=pd.Index(both, name="replicate", dtype="int64"))
+
+
+def _one_each(rows: pd.DataFrame) -> dict[int, tuple[float, str]]:
+    """The value and the run of each replicate."""
+    found = dict(zip(rows["replicate"], zip(rows["value"], rows["run"], strict=True), strict=True))
+    if len(found) < len(rows):
+        twice = rows[rows["replicate"].duplicated(keep=False)]
+        raise InputError(
+            f"a comparison by replicate needs one value of each setting per replicate, found {len(twice)} of "
+            f"{twice.iloc[0]['setting']} for {twice.iloc[0]['task']}, replicate {twice.iloc[0]['replicate']}; they differ in a "
+            f"column that is not selected: keep the results of one profile, or delete results.csv and make it again"
+        )
+    return found
 
 
 def f1_rows(results: pd.DataFrame, task: str, multilabel: bool, *, attack: str = "", **which) -> pd.DataFrame:
@@ -39,21 +48,24 @@ def f1_rows(results: pd.DataFrame, task: str, multilabel: bool, *, attack: str =
 
 
 def differences(
-    results: pd.DataFrame, task: str, multilabel: bool, *, student: str | None = "resnet18"
+    results: pd.DataFrame, task: str, multilabel: bool, *, student: str | None, measure: tuple[str, str] | None = None
 ) -> pd.DataFrame:
-    """RoS-KD's F1 minus every other setting's (Table I), paired by seed: baseline, mean, low, high (95 %), n, paper.
+    """RoS-KD minus every other setting (Table I), paired by replicate: baseline, mean, low, high (95 %), n, p, paper.
 
-    `student` None is the only one there is; InputError where there are several.
+    `p` is two-sided, of no difference, for one comparison alone. `measure` is (metric, average), the F1 that the paper
+    prints where it is None. `student` None is the only one there is; InputError where there are several.
     """
-    rows = f1_rows(results, task, multilabel, variant="", **({} if student is None else {"student": student}))
-    found = []
-    for baseline, gain in _printed_gains(task).items():
+    metric, average = measure or ("f1", PRINTED_AVERAGE[multilabel])
+    which = {"variant": "", "attack": "", "class_": ""} | ({} if student is None else {"student": student})
+    rows = select(results, task=task, metric=metric, average=average, **which)
+    gains, found = _printed_gains(task) if metric == "f1" else {}, []
+    for baseline in BASELINES:
         pair = pairs(select(rows, setting="RoS-KD"), select(rows, setting=baseline))
         if len(pair):
-            found.append(
-                {"baseline": baseline, **paired_difference(pair["better"], pair["than"])._asdict(), "paper": gain}
-            )
-    return pd.DataFrame(found, columns=["baseline", "mean", "low", "high", "n", "paper"])
+            paired = paired_difference(pair["better"], pair["than"])
+            p = 2 * min(paired.p_above(0), paired.p_below(0))
+            found.append({"baseline": baseline, **paired._asdict(), "p": p, "paper": gains.get(baseline, math.nan)})
+    return pd.DataFrame(found, columns=["baseline", "mean", "low", "high", "n", "p", "paper"])
 
 
 def _printed_gains(task: str) -> pd.Series:
@@ -68,11 +80,11 @@ def _printed_gains(task: str) -> pd.Series:
 def comparisons(
     results: pd.DataFrame, *, tasks: dict[str, dict], intervals: Mapping[tuple[str, str], tuple[float, float]]
 ) -> pd.DataFrame:
-    """RoS-KD minus each baseline in F1 (Table I), paired by seed, beside the difference of the printed numbers.
+    """RoS-KD minus each baseline in F1 (Table I), paired by replicate, beside the difference of the printed numbers.
 
-    Columns are (task, "RoS-KD minus baseline", published or mean), (task, "95 % over seeds", low, high or n: Student's t,
-    nan for one seed) and (task, "95 % over test groups", low or high: `intervals` by (task, baseline), where given). Rows of
-    baselines that were not run are blank. Raises InputError for results of several students.
+    Columns are (task, "RoS-KD minus baseline", published or mean), (task, "95 % over replicates", low, high or n:
+    Student's t, nan for one replicate) and (task, "95 % over test groups", low or high: `intervals` by (task, baseline),
+    where given). Rows of baselines that were not run are blank. Raises InputError for results of several students.
     """
     blocks = {}
     for task, about in tasks.items():
@@ -81,18 +93,18 @@ def comparisons(
         gains = {"published": _printed_gains(task), "mean": found["mean"]}
         ends = [intervals.get((task, baseline), (math.nan, math.nan)) for baseline in BASELINES]
         blocks[task, "RoS-KD minus baseline"] = pd.DataFrame(gains)
-        blocks[task, "95 % over seeds"] = found[["low", "high", "n"]]
+        blocks[task, "95 % over replicates"] = found[["low", "high", "n"]]
         blocks[task, "95 % over test groups"] = pd.DataFrame(ends, columns=["low", "high"], index=list(BASELINES))
     return pd.concat(blocks, axis=1, names=["task", "interval", "column"]).rename_axis("baseline")
 
 
 def comparisons_caption(frame: pd.DataFrame, *, tasks: dict[str, dict], watermark: str) -> str:
-    """What the columns of `comparisons` are, over how many seeds, and the profile's watermark."""
+    """What the columns of `comparisons` are, over how many replicates, and the profile's watermark."""
     counts = counted(frame)
-    seeds = f"mean over {many(counts, 'seed')}, paired" if counts else "not run yet"
-    one = " One seed (n = 1) gives no interval." if 1 in counts else ""
+    mean = f"mean over {many(counts, 'replicate')}, paired" if counts else "not run yet"
+    one = " One replicate (n = 1) gives no interval." if 1 in counts else ""
     return (
-        f"RoS-KD minus each baseline in F1. Paper: the difference of its printed numbers. Ours: {seeds}. 95 % over seeds: "
-        f"Student's t, how much a student's training varies.{one} 95 % over test groups: bootstrap of whole lesions or "
+        f"RoS-KD minus each baseline in F1. Paper: the difference of its printed numbers. Ours: {mean}. 95 % over replicates: "
+        f"Student's t, how much the method varies from one to the next.{one} 95 % over test groups: bootstrap of whole lesions or "
         f"patients, how much the choice of test images matters. {averaging(tasks)} {watermark}"
     ).strip()

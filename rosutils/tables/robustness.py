@@ -6,7 +6,7 @@ import pandas as pd
 
 from rosutils import InputError
 from rosutils.attacks import NORMS
-from rosutils.results import PRINTED_AVERAGE, published, select, summary
+from rosutils.results import CHANCE, PRINTED_AVERAGE, published, select, summary
 from rosutils.tables.captions import averaging, spread_over
 from rosutils.tables.scores import METRICS, beside
 
@@ -15,6 +15,7 @@ from rosutils.tables.scores import METRICS, beside
 COMPARED = {"Baseline III, subset teachers": "Baseline III", "RoS-KD": "RoS-KD"}
 ATTACKS = {"pgd": "PGD", "fgsm": "FGSM"}
 BEFORE = ("", "before attack")
+NO_SKILL = ("", "no skill")
 KEYS = ["norm", "attack", "setting"]
 
 
@@ -29,7 +30,9 @@ def table2(results: pd.DataFrame, *, tasks: dict[str, dict], norms: Sequence[str
         raise InputError(f"norms hold {', '.join(map(repr, unknown))}; allowed: {', '.join(NORMS)}")
     after = [(norm, attack) for norm in norms for attack in ATTACKS.values()]
     index = pd.MultiIndex.from_tuples(
-        [(*which, setting) for which in (BEFORE, *after) for setting in COMPARED], names=KEYS
+        [(*which, setting) for which in (BEFORE, *after) for setting in COMPARED]
+        + [(*NO_SKILL, setting) for setting in CHANCE],
+        names=KEYS,
     )
     rows = _rows(results, norms, eps)
     blocks = {}
@@ -46,8 +49,10 @@ def _rows(results: pd.DataFrame, norms: Sequence[str], eps: float) -> pd.DataFra
     rows = select(results, setting=list(COMPARED), variant="", attack=list(ATTACKS), class_="")
     before = select(rows, eps=0.0).assign(norm=BEFORE[0], attack=BEFORE[1])
     after = select(rows, eps=eps, norm=list(norms)).replace({"attack": ATTACKS})
-    columns = ["task", "setting", "student", "seed", "average", "metric"]
-    return pd.concat([before.drop_duplicates(columns), after], ignore_index=True)
+    columns = ["task", "setting", "student", "replicate", "average", "metric"]
+    chance = select(results, setting=CHANCE, variant="", attack="attacked sample", class_="")
+    chance = chance.assign(norm=NO_SKILL[0], attack=NO_SKILL[1])
+    return pd.concat([before.drop_duplicates(columns), after, chance], ignore_index=True)
 
 
 def _printed(task: str, metric: str, norms: Sequence[str]) -> pd.Series:
@@ -62,8 +67,8 @@ def _printed(task: str, metric: str, norms: Sequence[str]) -> pd.Series:
     )
 
 
-def table2_caption(frame: pd.DataFrame, *, tasks: dict[str, dict], watermark: str) -> str:
-    """What the rows of `table2` are, over how many seeds, and the profile's watermark."""
+def table2_caption(frame: pd.DataFrame, *, tasks: dict[str, dict], watermark: str, eps: float) -> str:
+    """What the rows of `table2` are, over how many replicates, and the profile's watermark."""
     printed = published()["table2"]
     slip = (
         " Printed for chest, Baseline III before the attack, is Baseline II's row of Table I."
@@ -71,7 +76,8 @@ def table2_caption(frame: pd.DataFrame, *, tasks: dict[str, dict], watermark: st
         else ""
     )
     return (
-        f"Table II, attacks of radius {printed['eps']}, before and after on the same test images. The paper says {printed['norm']} "
-        f"and not in which units, so its numbers stand beside every reading. Baseline III here has RoS-KD's teachers, as the "
-        f"paper's caption says.{slip} Ours: {spread_over(frame)}. {averaging(tasks)} {watermark}"
+        f"Table II, attacks of radius {255 * eps:.4g}/255 (the paper's: {printed['eps']}), before and after on the same test "
+        f"images. The paper says {printed['norm']} and not in which units, so its numbers stand beside every reading. Baseline III "
+        f"here has RoS-KD's teachers, as the paper's caption says.{slip} Films are attacked in their one channel. “No skill”: on "
+        f"the same images. Ours: {spread_over(frame)}. {averaging(tasks)} {watermark}"
     ).strip()

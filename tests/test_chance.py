@@ -1,0 +1,218 @@
+"""What no skill scores: constants in closed form, random scores as scikit-learn measures them, base rates by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+
+from rosutils import InputError
+from rosutils.chance import base_rate_loss, base_rate_margin, chance
+from rosutils.metrics import averagings, best_thresholds, evaluate
+
+
+RATES = torch.tensor([0.45, 0.3, 0.2, 0.05])
+NAMES = list("abcd")
+seeds = st.integers(0, 2**32)
+
+
+def drawn(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def made_up(multilabel, seed=0, sizes=(80, 150)):
+    g = drawn(seed)
+    if multilabel:
+        return [(torch.rand(n, 4, generator=g) < RATES).float() for n in sizes]
+    return [torch.multinomial(RATES, n, replacement=True, generator=g) for n in sizes]
+
+
+def numbers(validation, test, setting, *, draws=40, seed=0, **options):
+    options = {"multilabel": test.ndim == 2, "class_names": NAMES, "generator": drawn(seed)} | options
+    table = chance(validation, test, draws=draws, **options)
+    rows = table[table["setting"] == setting]
+    return {(row["average"], row["metric"]): row["value"] for _, row in rows.iterrows()}
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_it_has_the_rows_of_an_evaluation_for_each_setting(multilabel):
+    validation, test = made_up(multilabel)
+    table = chance(validation, test, multilabel=multilabel, class_names=NAMES, draws=40, generator=drawn())
+    assert list(table.columns) == ["setting", "class", "average", "metric", "value"]
+    assert list(table["setting"].unique()) == ["best constant", "random scores", "random scores, 97.5 %"]
+    scores = torch.randn(len(test), 4)
+    measured = evaluate(scores, test, multilabel=multilabel, class_names=NAMES)
+    expected = set(measured[measured["class"] == ""].set_index(["average", "metric"]).index)
+    for _, rows in table.groupby("setting"):
+        assert set(rows.set_index(["average", "metric"]).index) == expected and len(rows) == len(expected)
+    assert (table["class"] == "").all() and table["value"].between(0, 1).all()
+
+
+def test_always_the_commonest_class_in_closed_form():
+    test = torch.tensor([1] * 12 + [0] * 5 + [2] * 3)
+    found = numbers(test, test, "best constant")
+    p = 12 / 20
+    assert found["", "accuracy"] == found["micro", "f1"] == pytest.approx(p)
+    assert found["macro", "f1"] == pytest.approx(2 * p / (1 + p) / 4)
+    assert found["weighted", "f1"] == pytest.approx(p * 2 * p / (1 + p))
+    assert found["means", "f1"] == pytest.approx(2 * (p / 4) * (1 / 4) / (p / 4 + 1 / 4))
+    assert (found["weighted", "precision"], found["weighted", "recall"]) == pytest.approx((p * p, p))
+    assert found["macro", "auroc"] == 0.5
+    assert found["weighted", "f1"] == pytest.approx(f1_score(test, np.ones(20), average="weighted"))
+    assert found["", "accuracy"] == pytest.approx(accuracy_score(test, np.ones(20)))
+
+
+def test_the_same_labels_for_all_in_closed_form():
+    test = torch.zeros(20, 4)
+    for label, count in enumerate((4, 10, 3, 1)):
+        test[:count, label] = 1
+    found = numbers(test, test, "best constant")
+    # micro-F1 of the m commonest: 2 * 10 / (20 + 18), 2 * 14 / (40 + 18), ...
+    assert found["micro", "f1"] == pytest.approx(20 / 38)
+    assert (found["micro", "precision"], found["micro", "recall"]) == pytest.approx((1 / 2, 10 / 18))
+    assert found["macro", "f1"] == pytest.approx(np.mean([2 * n / (20 + n) for n in (4, 10, 3, 1)]))
+    assert found["macro", "recall"] == 1
+
+
+@settings(max_examples=20)
+@given(seed=seeds, multilabel=st.booleans(), n=st.integers(2, 40))
+def test_the_best_constant_is_the_best_by_scikit_learn(seed, multilabel, n):
+    validation, test = made_up(multilabel, seed, (30, n))
+    found = numbers(validation, test, "best constant", seed=seed)
+    commonest = sorted(range(4), key=lambda label: (-test[:, label].sum().item() if multilabel else 0, label))
+    chosen = [commonest[:m] for m in (1, 2, 3, 4)] if multilabel else [[label] for label in range(4)]
+    for average in averagings(multilabel):
+        if average == "means":
+            continue
+        every = []
+        for labels in chosen:
+            guess = np.isin(np.arange(4), labels).astype(int)[None].repeat(n, 0) if multilabel else labels * n
+            options = {"average": average, "labels": range(4), "zero_division": 0}
+            every.append(precision_recall_fscore_support(test, guess, **options)[:3])
+        best = max(every, key=lambda prf: round(prf[2], 12))
+        assert [found[average, m] for m in ("precision", "recall", "f1")] == pytest.approx(best)
+
+
+def random_scores(validation, test, rule, draws, seed):
+    """The same draws, measured by `evaluate`."""
+    g = drawn(seed)
+    for _ in range(draws):
+        if test.ndim == 2:
+            first, second = (torch.randn(part.shape, generator=g, dtype=torch.float64) for part in (validation, test))
+            thresholds = None if rule == "fixed" else best_thresholds(first, validation, rule=rule)
+            yield evaluate(second, test, multilabel=True, class_names=NAMES, thresholds=thresholds)
+        else:
+            rates = (torch.bincount(validation, minlength=4) + 1) / (len(validation) + 4)
+            noise = torch.empty(len(test), 4, dtype=torch.float64).exponential_(generator=g).log()
+            yield evaluate(rates.double().log() - noise, test, multilabel=False, class_names=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("multilabel", "rule"), [(False, "micro"), (True, "micro"), (True, "per-label"), (True, "fixed")]
+)
+def test_random_scores_are_measured_as_a_setting_is(multilabel, rule):
+    validation, test = made_up(multilabel, 3)
+    every = [
+        table[table["class"] == ""].set_index(["average", "metric"])["value"]
+        for table in random_scores(validation, test, rule, 40, seed=7)
+    ]
+    values = pd.concat(every, axis=1)
+    for setting, expected in (
+        ("random scores", values.mean(axis=1)),
+        ("random scores, 97.5 %", values.quantile(0.975, axis=1)),
+    ):
+        found = numbers(validation, test, setting, rule=rule, seed=7)
+        assert found == pytest.approx(expected.to_dict(), abs=1e-9)
+
+
+def test_a_single_label_is_guessed_as_often_as_it_occurs():
+    validation, test = made_up(False, sizes=(20_000, 4_000))
+    found, rates = numbers(validation, test, "random scores", draws=200), RATES.double()
+    assert found["", "accuracy"] == pytest.approx((rates**2).sum().item(), abs=0.01)
+    assert found["macro", "f1"] == pytest.approx(1 / 4, abs=0.01)
+    assert found["macro", "auroc"] == pytest.approx(0.5, abs=0.005)
+
+
+def test_random_scores_find_the_base_rate_and_their_percentile_lies_above():
+    validation, test = made_up(True, sizes=(1_000, 2_000))
+    mean, high = (numbers(validation, test, s, draws=100) for s in ("random scores", "random scores, 97.5 %"))
+    assert mean["micro", "precision"] == pytest.approx(test.mean().item(), abs=0.01)
+    assert mean["macro", "auroc"] == pytest.approx(0.5, abs=0.01) and 0.51 < high["macro", "auroc"] < 0.56
+    assert all(high[key] >= mean[key] - 1e-12 for key in mean)
+    # the same expectation from other draws and scikit-learn alone, at the threshold that keeps everything
+    assert mean["micro", "f1"] == pytest.approx(f1_score(test, np.ones(test.shape), average="micro"), abs=0.02)
+
+
+def test_classes_without_both_kinds_of_label_are_left_out_of_the_auroc():
+    validation, test = made_up(True)
+    test[:, 0], test[:, 3] = 0, 1
+    assert 0.3 < numbers(validation, test, "random scores")["macro", "auroc"] < 0.7
+    assert math.isnan(numbers(validation, test * 0, "random scores")["macro", "auroc"])
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_the_generator_alone_decides(multilabel):
+    validation, test = made_up(multilabel)
+    state = torch.random.get_rng_state()
+    one, same, other = (numbers(validation, test, "random scores", seed=seed) for seed in (1, 1, 2))
+    assert one == same and one != other and torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"draws": 39}, "draws is 39; .* at least 40"),
+        ({"draws": 50.0}, "draws is 50.0"),
+        ({"rule": "macro"}, "rule is 'macro'; allowed are micro, per-label"),
+        ({"class_names": list("abc")}, r"labels have shape \(80, 4\); need \[N, 3\]"),
+        ({"multilabel": False}, r"labels have shape \(80, 4\); need \[N\]"),
+        ({"validation": torch.zeros(0, 4)}, "at least one image"),
+        ({"test": torch.full((5, 4), 0.5)}, "labels run from 0.5 to 0.5; allowed are the integers 0 to 1"),
+        ({"multilabel": False, "validation": torch.tensor([0, 4])}, "labels run from 0 to 4; .* 0 to 3"),
+    ],
+)
+def test_what_does_not_fit_is_said(changes, says):
+    validation, test = made_up(True)
+    given = {"validation": validation, "test": test, "setting": "random scores"} | changes
+    with pytest.raises(InputError, match=says):
+        numbers(given.pop("validation"), given.pop("test"), given.pop("setting"), **given)
+
+
+def test_the_loss_of_base_rates_by_hand():
+    train, validation = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 2])
+    # (3 + 1) / 7, (1 + 1) / 7, (0 + 1) / 7
+    expected = -np.log([4 / 7, 2 / 7, 1 / 7]).mean()
+    assert base_rate_loss(train, validation, multilabel=False) == pytest.approx(expected)
+    train, validation = torch.tensor([[1.0, 0], [0, 0]]), torch.tensor([[1.0, 0], [1, 1]])
+    expected = -np.log([2 / 4, 3 / 4, 2 / 4, 1 / 4]).mean()
+    assert base_rate_loss(train, validation, multilabel=True) == pytest.approx(expected)
+
+
+def test_no_constant_prediction_has_a_much_lower_loss_than_the_base_rates():
+    train, validation = made_up(True, sizes=(20_000, 20_000))
+    found = base_rate_loss(train, validation, multilabel=True)
+    entropy = -(RATES * RATES.log() + (1 - RATES) * (1 - RATES).log()).mean().item()
+    assert found == pytest.approx(entropy, abs=0.01)
+
+
+def test_the_loss_of_base_rates_refuses_labels_that_are_none():
+    with pytest.raises(InputError, match=r"labels have shape \(0, 4\)"):
+        base_rate_loss(torch.zeros(0, 4), torch.zeros(3, 4), multilabel=True)
+    for one, other in ((0, 3), (3, 0)):
+        with pytest.raises(InputError, match=r"labels have shape \(0,\)"):
+            base_rate_loss(torch.zeros(one).long(), torch.zeros(other).long(), multilabel=False)
+
+
+def test_the_margin_over_the_base_rates_is_none_for_the_base_rates_and_negative_for_worse(small_task):
+    train, validation = (small_task.labels[small_task.split[part]] for part in ("train", "validation"))
+    counts = train.sum(0) if small_task.multilabel else torch.bincount(train, minlength=4)
+    rates = (counts + 1) / (len(train) + (2 if small_task.multilabel else 4))
+    logits = (rates.logit() if small_task.multilabel else rates.log()).expand(len(validation), 4)
+    assert base_rate_margin(small_task, logits) == pytest.approx(0, abs=1e-6)
+    right = validation if small_task.multilabel else torch.nn.functional.one_hot(validation, 4)
+    assert base_rate_margin(small_task, 9.0 * (2 * right - 1)) > 0.4
+    assert base_rate_margin(small_task, -9.0 * (2 * right - 1)) < -5
