@@ -42,12 +42,13 @@ def table1(study) -> list[RunSpec]:
 
 def table2(study) -> list[RunSpec]:
     """Table II: the two settings it attacks, with their self-checks; and F1 against the radius, for every setting of Table I."""
-    attacks = [_probe_of("attack", *which) for which in _which(study, SAME_TEACHERS)]
+    attacks = [probe_of(there, "attack", *case) for there, *case in _which(study, SAME_TEACHERS)]
     checks = [
-        replace(_probe_of("checks", there, task, setting), against=there.student(task, "Baseline I"))
+        replace(probe_of(there, "checks", task, setting), against=there.student(task, "Baseline I"))
         for there, task, setting in _which(study, SAME_TEACHERS) if there.replicate == 0
     ]  # fmt: skip
-    return chances(study) + attacks + checks + [_probe_of("curve", *which) for which in _which(study, SETTINGS)]
+    curves = [probe_of(there, "curve", *case) for there, *case in _which(study, SETTINGS)]
+    return chances(study) + attacks + checks + curves
 
 
 def table3(study) -> list[RunSpec]:
@@ -89,7 +90,7 @@ def noise(study) -> list[RunSpec]:
     found = []
     for there in _variants(study, lambda name: name.startswith(KINDS)):
         found += chances(there) + _students(there, NOISE_SETTINGS)
-        found += [_probe_of("agreement", *which) for which in _which(there, NOISE_SETTINGS)]
+        found += [probe_of(each, "agreement", *case) for each, *case in _which(there, NOISE_SETTINGS)]
     return found
 
 
@@ -147,7 +148,7 @@ def _probe(role: str, spec: RunSpec, state: str, seed: int) -> RunSpec:
     return RunSpec(role, spec.task, spec.architecture, seed, of=spec, state=state, **where)
 
 
-def _probe_of(role: str, study, task: str, setting: str) -> RunSpec:
+def probe_of(study, role: str, task: str, setting: str) -> RunSpec:
     """A probe of a setting's student: of its averaged weights for RoS-KD, of its last ones otherwise."""
     spec = study.student(task, setting)
     return _probe(role, spec, _state(setting), spec.seed)

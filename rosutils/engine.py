@@ -1,7 +1,6 @@
 """Run independent jobs: in this process, in local processes through joblib's loky, or as tasks of a Ray cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import joblib
@@ -37,8 +36,7 @@ def run_jobs(
     queue = [jobs[i] for i in order]
     with tqdm(total=sum(costs), desc=description, disable=not jobs, bar_format=_BAR) as bar:
         if backend == "ray" and jobs:
-            alone = partial(_on_one_thread, function)
-            places = cluster.finished(alone, queue, place=place or Place(), workers=workers)
+            places = cluster.finished(_alone(function), queue, place=place or Place(), workers=workers)
         else:
             places = _here(function, queue, backend, workers)
         for done, number in enumerate(places, 1):
@@ -54,6 +52,13 @@ def _here(function: Callable, jobs: Sequence, backend: str, workers: int) -> Ite
     calls = (joblib.delayed(_numbered)(function, job, number) for number, job in enumerate(jobs))
     options = {"n_jobs": 1} if backend == "inline" else {"n_jobs": min(workers, max(1, len(jobs))), "backend": "loky"}
     return joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **options)(calls)
+
+
+def _alone(function: Callable) -> Callable:
+    def call(job: Any) -> None:  # no partial, which Ray would refuse
+        _on_one_thread(function, job)
+
+    return call
 
 
 def _numbered(function: Callable, job: Any, number: int) -> int:

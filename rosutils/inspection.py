@@ -117,7 +117,9 @@ def _frame(study, name: str) -> pd.DataFrame:
         "comparisons": lambda: tables.comparisons(results, tasks=about, intervals=group_intervals(study)),
         "table2": lambda: tables.table2(results, tasks=about, norms=section.attacks.norms, eps=section.attacks.eps),
         "table3": lambda: tables.table3(results, task=next(task for task in about if about[task]["multilabel"])),
-        "landscape": lambda: tables.landscape_table(results, tasks=about),
+        "landscape": lambda: tables.landscape_table(
+            results, tasks=about, radius=section.landscape.sharpness_radius
+        ),
         "teachers": lambda: tables.teachers_table(results, tasks=about),
         "self_checks": lambda: attack_checks(study),
     }

@@ -72,12 +72,18 @@ def _chance(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame
 
 def _scores(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
     for setting, state in settings:
+        yield _margins(there, spec, state).assign(setting=setting)
+        if spec.role == "teacher" and spec.variant != "":  # of a sweep's teachers it is enough to know that they have skill
+            continue
         logits, labels = logits_of(there, spec, state)["test"], labels_of(there, spec.task, "test")
         options = {"class_names": there.task(spec.task).class_names, "thresholds": thresholds_of(there, spec, state)}
         yield evaluate(logits, labels, multilabel=there.task(spec.task).multilabel, **options).assign(setting=setting)
-        task, logits = there.task(spec.task), logits_of(there, spec, state)["validation"]
-        margins = {"validation_margin": base_rate_margin(task, logits), "validation_skill": skill_margin(task, logits)}
-        yield pd.DataFrame({"metric": list(margins), "value": list(margins.values()), "setting": setting})
+
+
+def _margins(there: Experiment, spec: RunSpec, state: str) -> pd.DataFrame:
+    task, logits = there.task(spec.task), logits_of(there, spec, state)["validation"]
+    margins = {"validation_margin": base_rate_margin(task, logits), "validation_skill": skill_margin(task, logits)}
+    return pd.DataFrame({"metric": list(margins), "value": list(margins.values())})
 
 
 def _attacked(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:

@@ -154,9 +154,9 @@ class Study(Experiment):
         sources = " and ".join(dict.fromkeys(data.sources[name].source for name in p.tasks))
         kind = f"{sources} images" + (f", about {data.examples:,} a task" if data.examples else "")
         text = f"profile {self.label} · {kind} · {data.pixels} px · {p.training.epochs} epochs"
-        return text if self._as_printed() else f"{text} · not comparable with the paper"
+        return text if self.as_printed() else f"{text} · not comparable with the paper"
 
-    def _as_printed(self) -> bool:
+    def as_printed(self) -> bool:
         """Whether these are params/paper.yaml's parameters, laid-over sections included; where it runs does not matter."""
         elsewhere = {"engine": True, "data": {"root"}}
         return self.parameters.model_dump(exclude=elsewhere) == params.load("paper").model_dump(exclude=elsewhere)
@@ -331,8 +331,7 @@ class Study(Experiment):
     def _measured(self) -> list[RunSpec]:
         """The finished runs that results are about: teachers of the profile itself, every student and probe, the
         banks of the noise study for what their teachers say of the labels."""
-        wanted = [spec for spec in self.all_runs() if spec.role != "teacher" or spec.variant == ""]
-        wanted = [spec for spec in wanted if spec.role != "bank" or spec.variant.startswith(LABEL_NOISE)]
+        wanted = [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.startswith(LABEL_NOISE)]
         return [spec for spec in wanted if self.run(spec) is not None]
 
     def _finished(self) -> str:
@@ -367,7 +366,7 @@ class Study(Experiment):
             for setting, state in self._settings_of(spec):
                 seconds = record["epoch_seconds"] - (record["averaging_seconds"] if state == "weights" else 0)
                 rows.append({"task": spec.task, "setting": setting, "student": spec.architecture, "replicate": spec.replicate,
-                             "metric": "epoch_seconds", "value": seconds, "run": run.key})  # fmt: skip
+                             "metric": "seconds", "value": seconds, "run": run.key})  # fmt: skip
         return results.validate(pd.DataFrame(rows).reindex(columns=list(results.COLUMNS))) if rows else pd.DataFrame()
 
     def departures(self) -> list[tuple[str, str, str]]:

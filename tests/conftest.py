@@ -25,7 +25,7 @@ TINY = {
     "teachers": {"architectures": ["resnet18", "mobilenet_v2"]},
     "training": {"batch_size": 8},
     "distillation": {"single_teacher": "mobilenet_v2"},
-    "seeds": {"students": [0]},
+    "seeds": {"replicates": 1},
     "sweeps": {"scale": {"training": {"epochs": 3}}, "runs": 1},
 }
 
@@ -42,7 +42,7 @@ def tiny_sections():
     """Sections that cut the smoke profile down, with every file under `folder`."""
 
     def sections(folder: Path, **changes) -> dict:
-        engine = {"backend": "inline", "store": str(folder / "runs"), "artefacts": str(folder / "figures")}
+        engine = {"backend": "inline", "keep_weights": "all", "store": str(folder / "runs"), "artefacts": str(folder / "figures")}
         return lay_over({**TINY, "engine": engine}, changes)
 
     return sections
@@ -58,7 +58,8 @@ def load_tiny(tiny_sections):
 def probed(load_tiny, tmp_path_factory) -> Study:
     """A tiny study of both tasks whose students are attacked, walked around, and asked about noisy labels."""
     sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
-    study = load_tiny(tmp_path_factory.mktemp("probed"), tasks=["lesion", "chest"], sweeps=sweeps)
+    landscape = {"directions": [0, 1]}
+    study = load_tiny(tmp_path_factory.mktemp("probed"), tasks=["lesion", "chest"], sweeps=sweeps, landscape=landscape)
     noise = [spec for spec in study.runs("noise") if spec.task == "lesion"]
     study.ensure([*study.runs("table2"), *study.runs("fig4"), *noise])
     return study

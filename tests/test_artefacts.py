@@ -2,7 +2,7 @@
 
 import pytest
 
-from rosutils.artefacts import ARTEFACTS, COMPARED, SAME_TEACHERS, probe_of, with_prerequisites
+from rosutils.artefacts import ARTEFACTS, COMPARED, SAME_TEACHERS, with_prerequisites
 from rosutils.experiment import bank_of
 from rosutils.study import Study
 
@@ -17,7 +17,7 @@ def roles(specs):
 
 
 def test_prerequisites_come_first_and_once(demo):
-    probe = probe_of(demo, "attack", "chest", "RoS-KD", 0)
+    probe = next(s for s in demo.runs("table2") if s.role == "attack" and s.of.weighting == "exponential")
     found = with_prerequisites([probe, probe.of, probe])
     k = len(probe.of.teachers)
     assert len(found) == len(set(found)) == 2 * k + 2
@@ -28,18 +28,37 @@ def test_prerequisites_come_first_and_once(demo):
 
 
 def test_a_probe_of_ros_kd_is_of_the_averaged_weights_and_any_other_of_the_last(demo):
+    curves = [s for s in demo.runs("table2") if s.role == "curve" and s.task == "lesion" and s.replicate == 0]
     states = {
-        name: probe_of(demo, "curve", "lesion", name, 0).state for name in ("RoS-KD", "Baseline V", "Baseline II")
+        name: {s.state for s in curves if s.of == demo.student("lesion", name)}
+        for name in ("RoS-KD", "Baseline V", "Baseline II")
     }
-    assert states == {"RoS-KD": "averaged", "Baseline V": "weights", "Baseline II": "weights"}
+    assert states == {"RoS-KD": {"averaged", "weights"}, "Baseline V": {"averaged", "weights"}, "Baseline II": {"weights"}}
+
+
+def test_every_replicate_has_its_own_chance_teachers_and_students(demo):
+    for role in ("chance", "pixels", "teacher", "student"):
+        found = {}
+        for spec in demo.runs("table1"):
+            if spec.role == role:
+                found.setdefault(spec.replicate, set()).add(demo.key(spec))
+        assert set(found) == set(range(demo.parameters.seeds.replicates))
+        assert all(found[a].isdisjoint(found[b]) for a in found for b in found if a < b), role
+
+
+def test_the_line_and_the_checks_are_set_against_the_student_they_need(demo):
+    lines = [spec for spec in demo.runs("fig4") if spec.role == "path"]
+    assert {spec.against == demo.of(spec).student(spec.task, "Baseline III") for spec in lines} == {True}
+    checks = [spec for spec in demo.runs("table2") if spec.role == "checks"]
+    assert {spec.against for spec in checks} == {demo.student(task, "Baseline I") for task in ("lesion", "chest")}
 
 
 def test_table_ii_attacks_two_students_of_exactly_the_same_teachers(demo):
     attacks = [spec for spec in demo.runs("table2") if spec.role == "attack"]
-    assert len(attacks) == len(demo.parameters.tasks) * len(SAME_TEACHERS) * len(demo.parameters.seeds.students)
+    assert len(attacks) == len(demo.parameters.tasks) * len(SAME_TEACHERS) * demo.parameters.seeds.replicates
     by_case = {}
     for spec in attacks:
-        by_case.setdefault((spec.task, spec.seed), set()).add(spec.of.teachers)
+        by_case.setdefault((spec.task, spec.replicate), set()).add(spec.of.teachers)
     assert all(len(teachers) == 1 for teachers in by_case.values())
     assert {spec.of.weighting for spec in attacks} == {"uniform", "exponential"}
 
@@ -51,7 +70,7 @@ def test_fig_4_walks_the_same_directions_around_every_model_of_a_task(demo):
         around.setdefault((spec.task, spec.of, spec.state), []).append(spec.seed)
     assert {tuple(seeds) for seeds in around.values()} == {tuple(demo.parameters.landscape.directions)}
     assert {state for _, _, state in around} == {"weights", "averaged", "averaged, BatchNorm as copied"}
-    assert len(around) == len(demo.parameters.tasks) * (len(COMPARED) + 1)
+    assert len(around) == len(demo.parameters.tasks) * (len(COMPARED) + 1) * demo.parameters.seeds.replicates
 
 
 def test_the_noise_study_trains_and_asks_at_every_rate(demo):

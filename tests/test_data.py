@@ -45,10 +45,11 @@ def test_images_without_any_finding_are_kept_or_dropped_as_asked():
     found = examples(multilabel=True)
     empty = set(np.flatnonzero(found.labels.sum(1) == 0).tolist())
     assert empty
-    in_a_part = [
-        set(torch.cat(list(task(found, keep_unlabelled=keep).split.values())).tolist()) for keep in (True, False)
-    ]
-    assert in_a_part[0] == set(range(600)) and in_a_part[1] == set(range(600)) - empty
+    kept, dropped = (task(found, keep_unlabelled=keep).split for keep in (True, False))
+    assert set(torch.cat(list(kept.values())).tolist()) == set(range(600))
+    assert kept["test"].equal(dropped["test"]), "or readings would be compared on other test images"
+    for part in ("train", "validation"):
+        assert set(dropped[part].tolist()) == set(kept[part].tolist()) - empty
 
 
 # List files

@@ -25,7 +25,7 @@ def keys(study, task="lesion") -> dict[str, tuple[str, ...]]:
         found[f"bank, {name}"] = tuple(study.key(bank_of(teacher)) for teacher in teachers)
     for setting in SETTINGS:
         if setting.name != "Baseline V":
-            found[setting.name] = tuple(study.key(study.student(task, setting.name, seed)) for seed in (0, 1))
+            found[setting.name] = (study.key(study.student(task, setting.name)),)
     return found
 
 
@@ -69,13 +69,21 @@ def test_keys_are_decided_by_the_parameters_and_tell_every_run_apart(load, base)
         ({"subsets": {"overlap": 0.2}}, {"teacher, subset", "bank, subset"} | ON_SUBSETS),
         ({"subsets": {"scheme": "sliding-window"}}, {"teacher, subset", "bank, subset"} | ON_SUBSETS),
         ({"seeds": {"teachers": 1}}, ALL - {"Baseline I"}),
-        ({"seeds": {"students": [0, 1, 2]}}, set()),
+        ({"seeds": {"student": 1}}, STUDENTS),
+        ({"seeds": {"replicates": 3}}, set()),
+        ({"seeds": {"vary": "student"}}, set()),
+        ({"teachers": {"steps": "equal"}}, {"teacher, subset", "bank, subset"} | ON_SUBSETS),
+        ({"training": {"precision": "bfloat16"}}, ALL),
+        ({"training": {"precision": {"resnet18": "bfloat16"}}}, STUDENTS),
+        ({"training": {"precision": {"densenet121": "bfloat16"}}}, set()),
+        ({"training": {"augmentation": {"views": 1}}}, ALL),
+        ({"distillation": {"mean_of": "logits"}}, {"Baseline III", "Baseline III, subset teachers"}),
         ({"seeds": {"data": 1}}, ALL),
         ({"noise": {"rate": 0.1}}, ALL),
         ({"noise": {"kind": "pairflip"}}, ALL),
         ({"noise": {"false_positives": 0.1}}, set()),  # for tasks with several labels per image
         ({"data": {"fractions": [0.6, 0.2, 0.2]}}, ALL),
-        ({"data": {"pixels": 24}}, ALL),
+        ({"data": {"pixels": 40}}, ALL),
         ({"data": {"sources": {"lesion": {"seed": 1}}}}, ALL),
         ({"data": {"sources": {"lesion": {"examples": 88}}}}, ALL),
         ({"data": {"sources": {"chest": {"examples": 88}}}}, set()),
@@ -113,7 +121,7 @@ def test_what_is_for_several_labels_changes_the_keys_of_the_task_that_has_them(l
 
 def test_a_recipe_is_plain_json_and_names_what_a_student_comes_from(load):
     study = load()
-    student = study.student("lesion", "RoS-KD", 0)
+    student = study.student("lesion", "RoS-KD")
     recipe = study.recipe(student)
     assert json.loads(json.dumps(recipe)) == recipe
     assert recipe["teachers"] == [study.key(teacher) for teacher in study.teachers("lesion", "subset")]

@@ -28,7 +28,7 @@ TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
 
 def measured(seeds=(0, 1, 2)):
     rows = [
-        {"task": task, "setting": setting, "student": student, "variant": "", "seed": seed, "overlap": 0.4, "noise": 0.2,
+        {"task": task, "setting": setting, "student": student, "variant": "", "replicate": seed, "overlap": 0.4, "noise": 0.2,
          "attack": "", "eps": np.nan, "norm": "", "class": "", "average": PRINTED_AVERAGE[about["multilabel"]], "metric": "f1",
          "value": 0.3 + place / 20 + seed / 100, "run": "run"}
         for task, about in TASKS.items() for place, setting in enumerate((*SETTINGS, *TEACHERS))
@@ -236,7 +236,7 @@ def test_selection_curves_are_means_over_seeds_beside_each_seed_and_lines_to_rea
     for part in ("color", "marker", "ls"):
         assert len({look[part] for look in PLANTED_STYLES.values()}) == 3
     assert tuple(PLANTED_STYLES) == PLANTED
-    assert figures.selection_curves(planted(seeds=(0,))).legends[0].get_title().get_text() == "one seed"
+    assert figures.selection_curves(planted(seeds=(0,))).legends[0].get_title().get_text() == "one replicate"
 
 
 def test_table1_plot_puts_the_mean_beside_the_printed_value():
@@ -269,8 +269,8 @@ def test_a_task_without_measurements_gets_no_panel_and_none_at_all_is_an_error(m
 
 @pytest.mark.parametrize(
     ("counts", "words"),
-    [([1, 1], "one seed"), ([3, 3], "mean ± std over 3 seeds"), ([2, 5], "mean ± std over 2 to 5 seeds"),
-     ([1, 3], "mean ± std over 1 to 3 seeds (one seed: no bar)")],
+    [([1, 1], "one replicate"), ([3, 3], "mean ± std over 3 replicates"), ([2, 5], "mean ± std over 2 to 5 seeds"),
+     ([1, 3], "mean ± std over 1 to 3 replicates (one: no bar)")],
 )  # fmt: skip
 def test_a_legend_tells_how_many_seeds_a_mean_is_over(counts, words):
     assert over_seeds(counts) == words

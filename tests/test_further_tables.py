@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rosutils import InputError, tables
-from rosutils.results import PRINTED_AVERAGE, SETTINGS, published, validate
+from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, published, validate
 
 
 TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
@@ -24,13 +24,14 @@ STATES = {
     "RoS-KD, BatchNorm as copied": ("RoS-KD", "landscape, BatchNorm as copied"),
 }  # fmt: skip
 CLASSES = published()["table3"]["classes"]
+NO_SKILL = dict(zip(CHANCE, (0.2, 0.1, 0.3), strict=True))
 
 
 def rows(task, setting, centre, *, seeds=SEEDS, step=STEP, **columns):
     blank = {"student": "resnet18", "variant": "", "overlap": 0.4, "noise": 0.2, "attack": "", "eps": math.nan, "norm": "",
              "class": "", "average": PRINTED_AVERAGE[TASKS[task]["multilabel"]], "metric": "f1"}  # fmt: skip
     which = blank | {"task": task, "setting": setting} | columns
-    return [which | {"seed": s, "value": centre + step * (s - 1), "run": f"{setting}-{s}"} for s in seeds]
+    return [which | {"replicate": s, "value": centre + step * (s - 1), "run": f"{setting}-{s}"} for s in seeds]
 
 
 def frame(found):
@@ -63,12 +64,23 @@ def attacks(seeds=SEEDS):
 
 def runs(seeds=SEEDS):
     """AUROC of class number i is 0.7 + i / 100, their mean 0.735."""
-    found, which = [], {"metric": "auroc", "student": "densenet121"}
-    for seed in seeds:
-        run = which | {"variant": f"run {seed + 1}", "seeds": [seed]}
-        for place, name in enumerate(CLASSES):
-            found += rows("chest", "RoS-KD", 0.7 + place / 100, **run, average="", **{"class": name})
-        found += rows("chest", "RoS-KD", 0.735, **run, average="macro")
+    which = {"variant": "table3", "metric": "auroc", "student": "densenet121", "seeds": seeds}
+    found = rows("chest", "RoS-KD", 0.735, **which, average="macro")
+    for place, name in enumerate(CLASSES):
+        found += rows("chest", "RoS-KD", 0.7 + place / 100, **which, average="", **{"class": name})
+    return found
+
+
+def no_skill(seeds=SEEDS):
+    """What it scores on the attacked sample (Table II) and as mean AUROC of Table III; 0.05 more on what is in neither."""
+    found, which = [], {"student": "", "overlap": math.nan, "seeds": seeds}
+    for name, value in NO_SKILL.items():
+        found += rows("chest", name, value, **which, variant="table3", metric="auroc", average="macro")
+        found += rows("chest", name, value + 0.05, **which, metric="auroc", average="macro")
+        for metric in ("precision", "recall", "f1"):
+            for task in TASKS:
+                found += rows(task, name, value, **which, metric=metric, attack="attacked sample")
+                found += rows(task, name, value + 0.05, **which, metric=metric)
     return found
 
 
@@ -96,7 +108,7 @@ def planes(seeds=SEEDS):
 
 def everything(seeds=SEEDS):
     """All of it, and beside it the other variants that a results table holds."""
-    known = scores(seeds) + attacks(seeds) + runs(seeds) + planes(seeds)
+    known = scores(seeds) + attacks(seeds) + runs(seeds) + planes(seeds) + no_skill(seeds)
     others = ("students", "overlap", "symmetric 0.3", "reading: own-shard")
     return frame(
         known + [row | {"variant": name, "value": 0.99} for name in others for row in scores(seeds) + attacks(seeds)]
@@ -116,7 +128,7 @@ def all_tables(results):
     }
     say = {
         "comparisons": tables.comparisons_caption,
-        "table2": tables.table2_caption,
+        "table2": functools.partial(tables.table2_caption, eps=EPS),
         "landscape": tables.landscape_caption,
     }
     captions = {name: caption(found[name], tasks=TASKS, watermark=WATERMARK) for name, caption in say.items()}
@@ -143,7 +155,7 @@ def test_comparisons_are_paired_differences_with_students_interval_by_hand():
 
 
 def test_comparisons_leave_out_a_seed_that_one_side_lacks():
-    results = frame([row for row in scores() if (row["setting"], row["seed"]) != ("Baseline II", 2)])
+    results = frame([row for row in scores() if (row["setting"], row["replicate"]) != ("Baseline II", 2)])
     found = tables.comparisons(results, tasks=TASKS, intervals={})["chest"]
     assert found.loc["Baseline II", ("RoS-KD minus baseline", "mean")] == pytest.approx((0.04 + 0.05) / 2)
     assert found["95 % over replicates", "n"].tolist() == [3, 2, 3, 3, 3, 3]
@@ -184,12 +196,26 @@ def test_table2_is_before_and_after_for_each_reading_beside_the_paper():
     assert lines["l2-scaled", "FGSM", "RoS-KD"][1] == pytest.approx(0.65 - 0.22)
     for norm in NORMS:
         assert [lines[norm, "FGSM", setting][0] for setting in SAME_TEACHERS] == [0.385, 0.447]
-    assert len(table) == 2 + 3 * 2 * 2
+    assert len(table) == 2 + 3 * 2 * 2 + len(CHANCE)
+
+
+def test_table2_ends_with_what_no_skill_scores_on_the_images_attacked():
+    table, caption = made(*SEEDS)["table2"]
+    assert list(table.index[-3:]) == [("", "no skill", name) for name in CHANCE]
+    for task in TASKS:
+        for group in ("Precision", "Recall", "F1"):
+            found = table[task][group].iloc[-3:]
+            assert found["ours"].tolist() == pytest.approx(list(NO_SKILL.values()))
+            assert found["std"].tolist() == pytest.approx([STEP] * 3) and (found["n"] == 3).all()
+            assert found[["published", "difference"]].isna().all(axis=None)
+    assert "“No skill”: on the same images" in caption and "radius 1.28/255 (the paper's: 1.28/255)" in caption
+    doubled = tables.table2_caption(table, tasks=TASKS, watermark="", eps=2 * EPS)
+    assert "radius 2.56/255 (the paper's: 1.28/255)" in doubled
 
 
 def test_table2_takes_the_radius_asked_for_and_one_before_is_enough():
     found = [row for row in attacks() if row["eps"] > 0 or (row["attack"], row["norm"]) == ("pgd", "linf")]
-    wider = [row | {"eps": 2 * EPS, "value": 0.0} for row in found if row["eps"] > 0]
+    wider = [row | {"eps": 2 * EPS, "value": 0.0} for row in found if row["eps"] > 0] + no_skill()
     pd.testing.assert_frame_equal(
         tables.table2(frame(found + wider), tasks=TASKS, norms=NORMS, eps=EPS), made(*SEEDS)["table2"][0]
     )
@@ -219,6 +245,21 @@ def test_table3_is_mean_and_std_over_runs_beside_every_method_of_the_paper():
     assert table["Mass"].drop("RoS-KD")["ours"].isna().all()
 
 
+def test_table3_has_no_skills_mean_under_the_papers_methods_and_nothing_of_it_in_the_classes():
+    table = made(*SEEDS)["table3"][0]
+    found = table.iloc[8 : 8 + len(CHANCE)]
+    assert list(found.index) == list(CHANCE) and found[CLASSES].isna().all(axis=None)
+    assert found["Mean"]["ours"].tolist() == pytest.approx(list(NO_SKILL.values()))
+    assert found["Mean"]["std"].tolist() == pytest.approx([STEP] * 3) and (found["Mean"]["n"] == 3).all()
+    assert found["Mean"][["published", "difference", "public"]].isna().all(axis=None)
+    assert tables.printable(table).loc[CHANCE[0]].tolist() == [*[""] * len(CLASSES), "0.200 ± 0.010"]
+
+
+def test_table3_of_a_study_without_chance_has_its_rows_blank():
+    table = tables.table3(frame(runs()), task="chest")
+    assert table.loc[list(CHANCE)].isna().all(axis=None) and table["Mean"].loc["RoS-KD", "n"] == 3
+
+
 def test_table3_marks_what_we_add_and_on_which_split():
     table, caption = made(*SEEDS)["table3"]
     anchors = published()["table3"]["anchors"]
@@ -229,16 +270,18 @@ def test_table3_marks_what_we_add_and_on_which_split():
         assert anchor["method"] in label and label.endswith("public split") == anchor["same_split"]
         assert row[CLASSES].tolist() == anchor["auroc"] and anchor["source"] in caption
         assert row["Mean"] == pytest.approx(sum(anchor["auroc"]) / 8)
-    assert "not in the paper" in caption and "3 independent runs" in caption
+    assert "not in the paper" in caption and "over 3 independent runs" in caption
 
 
-def test_table3_of_a_task_that_is_not_the_papers_has_our_row_alone():
-    results = frame([row | {"task": "retina", "class": row["class"].upper()} for row in runs()])
+def test_table3_of_a_task_that_is_not_the_papers_has_our_row_and_no_skills_alone():
+    known = [row for row in runs() + no_skill() if row["task"] == "chest"]
+    results = frame([row | {"task": "retina", "class": row["class"].upper()} for row in known])
     table = tables.table3(results, task="retina")
-    assert list(table.index) == ["RoS-KD"] and set(table.columns.get_level_values(0)) == {
+    assert list(table.index) == ["RoS-KD", *CHANCE] and set(table.columns.get_level_values(0)) == {
         *(name.upper() for name in CLASSES),
         "Mean",
     }
+    assert table["Mean"]["ours"].tolist() == pytest.approx([0.735, *NO_SKILL.values()])
     assert table["EFFUSION"].loc["RoS-KD", "ours"] == pytest.approx(0.72) and table["Mean"]["published"].isna().all()
     assert "Added by us" not in tables.table3_caption(table, watermark="")
 

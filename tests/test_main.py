@@ -197,28 +197,19 @@ def test_prepare_takes_the_options_of_a_source_and_leaves_bad_files_out_if_asked
 # What works
 
 
-def test_a_plan_is_told_and_status_compares_with_it(tiny_sections, load_tiny, tmp_path, monkeypatch):
-    from rosutils import planning
-    from rosutils.calibration import Rates
-
-    monkeypatch.setattr(planning, "calibrate", lambda steps, **options: Rates(dict.fromkeys(steps, 0.01), 1.0, 5e8))
+def test_a_plan_is_told_and_so_is_how_far_a_study_is(tiny_sections, load_tiny, tmp_path):
     study = load_tiny(tmp_path)
-    count = len(study.unique(study.all_runs()))
-    text = yaml.safe_dump(tiny_sections(tmp_path))
-    before = run("status", "smoke", "-y", text)
-    assert before.exit_code == 0, before.output
-    lines = before.stdout.splitlines()
-    assert sum(line.startswith("missing ") for line in lines) == count
-    assert "lesion: student resnet18, exponential weights, seed 0  (student-resnet18-" in before.stdout
-    assert lines[-1] == (
-        f"0 of {count} runs of profile smoke are done, {count} missing; "
-        "how long they should take: python -m rosutils plan smoke"
-    )
-    planned = run("plan", "smoke", "-y", text, "--workers", "2")
+    count, text = len(study.unique(study.all_runs())), yaml.safe_dump(tiny_sections(tmp_path))
+    planned = run("plan", "smoke", "-y", text, "--workers", "2", "--speed", "50")
     assert planned.exit_code == 0, planned.output
-    assert f"in all     {count:>6}" in planned.stdout and "on 2 workers" in planned.stdout
-    after = run("status", "smoke", "-y", text)
-    assert f"{count} missing: about " in after.stdout.splitlines()[-1]
+    assert f"in all      {count:>6}" in planned.stdout and "workers: 2, each of 50 images a second" in planned.stdout
+    summary, every = run("status", "smoke", "-y", text), run("status", "smoke", "-y", text, "--all")
+    assert summary.exit_code == every.exit_code == 0, every.output
+    assert "missing " not in summary.stdout and f"in all   0 of {count} runs are done" in summary.stdout
+    lines = every.stdout.splitlines()
+    assert sum(line.startswith("missing ") for line in lines) == count
+    assert "lesion: student resnet18, exponential weights, replicate 1  (student-resnet18-" in every.stdout
+    assert lines[-1] == "how long they take: python -m rosutils plan smoke"
 
 
 def test_a_plan_for_workers_and_gpus_at_once_is_refused(tiny_sections, shared_folder):

@@ -20,7 +20,7 @@ def rows(probed) -> pd.DataFrame:
 @pytest.mark.parametrize("setting", ["Baseline III, subset teachers", "RoS-KD"])
 @pytest.mark.parametrize("name", ["before", "fgsm linf", "pgd l2-scaled"])
 def test_f1_under_attack_is_scikit_learns(probed, rows, task, setting, name):
-    spec, about = probe_of(probed, "attack", task, setting, 0), probed.task(task)
+    spec, about = probe_of(probed, "attack", task, setting), probed.task(task)
     eps = probed.parameters.attacks.eps
     kept = probed.run(spec).tensors("logits")
     logits = kept["before"] if name == "before" else kept[f"{name} {eps!r}"]
@@ -33,14 +33,14 @@ def test_f1_under_attack_is_scikit_learns(probed, rows, task, setting, name):
     attack, norm = ("pgd", "linf") if name == "before" else name.split()
     which = {"attack": attack, "norm": norm, "eps": 0.0 if name == "before" else eps}
     found = select(rows, task=task, setting=setting, metric="f1", average=average, class_="", variant="", **which)
-    assert set(found["run"]) <= {probed.key(spec), probed.key(probe_of(probed, "curve", task, setting, 0))}
+    assert set(found["run"]) <= {probed.key(spec), probed.key(probe_of(probed, "curve", task, setting))}
     assert found["value"].unique().tolist() == [pytest.approx(expected, abs=1e-12)]
 
 
 def test_thresholds_of_an_attacked_student_are_those_chosen_on_clean_validation_images(probed):
-    spec = probe_of(probed, "attack", "chest", "RoS-KD", 0)
+    spec = probe_of(probed, "attack", "chest", "RoS-KD")
     assert thresholds_of(probed, spec.of, "averaged").shape == (8,)
-    assert thresholds_of(probed, probe_of(probed, "attack", "lesion", "RoS-KD", 0).of, "averaged") is None
+    assert thresholds_of(probed, probe_of(probed, "attack", "lesion", "RoS-KD").of, "averaged") is None
 
 
 def test_a_surface_gives_a_basin_for_each_level_and_pair_of_directions(probed, rows):
@@ -60,7 +60,7 @@ def test_agreement_of_students_and_teachers_counts_the_changed_labels(probed, ro
     given, clean = task.labels[train], task.clean_labels[train]
     changed = given != clean
     assert changed.any()
-    student = there.student("lesion", "Baseline I", 0)
+    student = there.student("lesion", "Baseline I")
     probe = next(s for s in probed.runs("noise") if s.role == "agreement" and s.of == student)
     said = there.run(probe).tensors("logits")["train"].argmax(1)
     found = select(

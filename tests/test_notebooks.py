@@ -164,7 +164,7 @@ def test_results_hold_every_setting_for_both_tasks_and_all_seeds(chain):
         rows = results.select(frame, task=task, metric="f1", average="macro")
         assert set(rows["setting"]) == {*results.SETTINGS, *results.TEACHERS}
         students = rows[rows["setting"].isin(results.SETTINGS)]
-        assert (students.groupby("setting")["seed"].nunique() == 2).all()
+        assert (students.groupby("setting")["replicate"].nunique() == 2).all()
 
 
 def test_a_second_run_trains_nothing_and_gives_the_same_bytes(chain):
@@ -199,7 +199,7 @@ def test_papermill_directly_with_a_parameter_file_gives_what_the_command_gives(c
 def test_papermill_with_another_alpha_trains_students_and_no_teacher(chain, tmp_path):
     folder, _ = chain
     before = {path.parent.name for path in (folder / "store").glob("*/run.json")}
-    changes = yaml.safe_dump({"tasks": ["lesion"], "seeds": {"students": [0]}, "distillation": {"alpha": 0.5}})
+    changes = yaml.safe_dump({"tasks": ["lesion"], "seeds": {"replicates": 1}, "distillation": {"alpha": 0.5}})
     done = papermill(
         "04_tables", tmp_path / "out.ipynb", "-p", "profile", "smoke",
         "-y", changes + engine(folder, artefacts=str(tmp_path / "figures"), backend="inline"),

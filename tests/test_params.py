@@ -85,7 +85,7 @@ def test_sections_are_laid_over_key_by_key_and_the_rest_stays():
 
 
 def test_lists_are_replaced_not_joined():
-    assert params.load("smoke", seeds={"students": [7]}).seeds.students == [7]
+    assert params.load("smoke", landscape={"levels": [7.0]}).landscape.levels == [7.0]
 
 
 @pytest.mark.parametrize("empty", [{}, None])
@@ -143,7 +143,10 @@ def test_a_file_anywhere_is_a_profile(tmp_path):
         ({"data": {"sources": {"lesion": {"source": "isic"}}}}, ["sources.lesion.source", "isic", "isic2019", "nih"]),
         ({"data": {"sources": {"lesion": {"examples": None}}}}, ["synthetic", "examples"]),
         ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, ["lists", "train, validation, test"]),
-        ({"seeds": {"students": []}}, ["seeds.students", "at least 1"]),
+        ({"landscape": {"directions": []}}, ["landscape.directions", "at least 1"]),
+        ({"seeds": {"data": 1_790_000_000_000_000_000}}, ["seeds.data", "1000000000"]),
+        ({"seeds": {"replicates": 0}}, ["seeds.replicates", "greater than or equal to 1"]),
+        ({"by_task": {"skin": {}}}, ["by_task", "skin", "lesion"]),
         ({"seeds": {"data": -1}}, ["seeds.data", "-1"]),
         ({"engine": {"workers": 0}}, ["engine.workers", "0", "auto"]),
         ({"engine": {"backend": "dask"}}, ["engine.backend", "dask", "inline", "loky"]),
@@ -216,7 +219,7 @@ def test_departures_are_what_differs_from_section_iv_b_and_nothing_else():
     paper = params.load("paper")
     assert departures(paper, paper) == []
     changed = params.load(
-        "paper", training={"learning_rate": 0.02}, data={"pixels": 64, "root": "elsewhere"}, engine={"threads": 2}
+        "paper", training={"learning_rate": 0.02}, data={"pixels": 64, "root": "elsewhere"}, engine={"workers": 2}
     )
     assert departures(changed, paper) == [("data.pixels", 224, 64), ("training.learning_rate", 0.1, 0.02)]
 
@@ -228,7 +231,8 @@ def test_no_profile_departs_in_what_makes_the_method(profile):
         "subsets.count", "subsets.overlap", "subsets.scheme", "teachers.architectures", "data.fractions",
         "distillation.temperature", "distillation.alpha", "distillation.student", "distillation.weights.normalize",
     )  # fmt: skip
-    assert departing.isdisjoint(method)
+    lighter = {"teachers.architectures"} if profile == "demo" else set()  # minutes on two cores; its report says so
+    assert departing.isdisjoint(set(method) - lighter)
 
 
 @pytest.mark.parametrize(
@@ -259,3 +263,23 @@ def test_one_source_on_its_own_is_checked_as_in_a_file():
     assert not params.source({"source": "folder", "label": "dx"}).multilabel
     with pytest.raises(InputError, match="lable: unknown key .did you mean .*; allowed here: source, "):
         params.source({"source": "folder", "lable": "dx"})
+
+
+def test_a_label_names_what_was_laid_over_and_not_where_it_runs():
+    def label(**sections):
+        return params.label("demo", params.load("demo", **sections))
+
+    assert label() == label(engine={"workers": 1}) == label(data={"root": "x"}) == "demo"
+    assert label(distillation={"alpha": 0.5}) == "demo+alpha0.5"
+    assert label(distillation={"alpha": 0.9}) == "demo", "as in the file"
+    both = label(distillation={"alpha": 0.5}, seeds={"replicates": 2})
+    assert both == "demo+alpha0.5+replicates2"
+    long = label(data={"sources": {"lesion": {"source": "folder", "labels": [f"finding {n}" for n in range(20)]}}})
+    assert len(long) <= params.LONGEST_LABEL and "/" not in long and long.startswith("demo+")
+
+
+def test_sections_in_a_notebook_are_its_dicts_and_lists_and_a_misspelt_one_is_refused():
+    names = {"profile": "smoke", "distillation": {"alpha": 0.5}, "attacks": params, "tasks": ["lesion"], "_": [], "found": []}
+    assert params.sections_in(names) == {"distillation": {"alpha": 0.5}, "tasks": ["lesion"]}
+    with pytest.raises(InputError, match="distilation: unknown key.*did you mean 'distillation'"):
+        params.sections_in({"distilation": {"alpha": 0.5}})

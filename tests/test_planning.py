@@ -171,7 +171,7 @@ def test_a_folder_of_unknown_size_must_be_there():
 
 def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tiny, tmp_path, monkeypatch):
     sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
-    study, seen = load_tiny(tmp_path, sweeps=sweeps), [0]
+    study, seen = load_tiny(tmp_path, sweeps=sweeps, engine={"keep_weights": "needed"}), [0]
 
     def used() -> int:
         return sum(path.stat().st_size for path in study.store.root.rglob("*") if path.is_file())
@@ -188,12 +188,13 @@ def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tin
     monkeypatch.setattr(Store, "put", looked_at(Store.put))
     monkeypatch.setattr(Store, "release", looked_at(Store.release))
     monkeypatch.setattr(planning.tqdm, "format_sizeof", lambda count, suffix: f"{count:.0f}")
-    keys = {study.key(spec) for spec in study.runs("noise")}
+    wanted = [*study.runs("noise"), study.student("lesion", "Baseline I")]  # of these the last alone keeps its weights
+    keys = {study.key(spec) for spec in wanted}
     runs = survey(study)
     text = planning._disk(study, runs[runs["key"].isin(keys)], 1)
     end, most, images = (int(word) for word in text.split() if word.isdigit())
     assert images == study.task("lesion").images.nbytes
-    study.ensure(study.runs("noise"))
+    study.ensure(wanted)
     assert max(seen) <= most < 4 * max(seen)
     assert used() == pytest.approx(end, rel=0.05)
 

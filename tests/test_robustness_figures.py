@@ -24,7 +24,7 @@ STD = 0.03 / 2**0.5
 
 
 def row(task, setting, seed, value, **columns):
-    base = {"task": task, "setting": setting, "student": "resnet18", "variant": "", "seed": seed, "overlap": np.nan, "noise": 0.0,
+    base = {"task": task, "setting": setting, "student": "resnet18", "variant": "", "replicate": seed, "overlap": np.nan, "noise": 0.0,
             "class": "", "average": PRINTED_AVERAGE[TASKS[task]["multilabel"]], "metric": "f1", "run": "r",
             "attack": "", "eps": np.nan, "norm": ""}  # fmt: skip
     return base | {"value": BASE[task] + SPREAD[seed] + value} | columns
@@ -90,7 +90,7 @@ def test_every_panel_is_filled_and_named_and_the_bytes_repeat(make, tmp_path):
 @both
 def test_one_task_with_one_seed_has_no_error_bars_and_says_so(make, tmp_path):
     fig = make(measured(seeds=(0,)), {"chest": TASKS["chest"]})
-    assert any("one seed" in text for text in words(fig))
+    assert any("one replicate" in text for text in words(fig))
     assert not any(ends for ax in fig.axes for setting in SETTINGS for _, ends in drawn(ax, setting))
     figures.write_figure(fig, tmp_path, "figure", WATERMARK)
 
@@ -148,7 +148,7 @@ def test_table2_takes_the_radius_it_is_given():
 
 def test_the_curve_has_every_setting_at_every_radius_in_units_of_1_over_255():
     fig = figures.eps_curve(measured(), tasks=TASKS, norm="linf")
-    assert words(fig) == ["mean ± std over 2 seeds", *SETTINGS, "radius 1.28/255 (Table II)"]
+    assert words(fig) == ["mean ± std over 2 replicates", *SETTINGS, "radius 1.28/255 (Table II)"]
     for ax, base in zip(fig.axes, BASE.values(), strict=True):
         assert "1/255" in ax.get_xlabel() and r"\infty" in ax.get_xlabel()
         assert any(np.allclose(line.get_xdata(), 1.28) for line in ax.lines)

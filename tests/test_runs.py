@@ -1,14 +1,15 @@
 """How a run is made: its loss from its setting, once, and what it records of itself."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
 from torch import nn
 
-from rosutils import distill, runs, training
-from rosutils.averaging import update_average
-from rosutils.experiment import RunSpec
+from rosutils import InputError, distill, runs, training
+from rosutils.averaging import refresh_batchnorm, update_average
+from rosutils.experiment import RunSpec, bank_of
 from rosutils.losses import task_loss
 
 
@@ -17,7 +18,7 @@ def study(load_tiny, tmp_path_factory):
     """Two teachers on subsets with their banks, and Baseline I."""
     study = load_tiny(tmp_path_factory.mktemp("runs"))
     study.ensure(
-        [study.student("lesion", "Baseline III, subset teachers", 0), study.student("lesion", "Baseline I", 0)]
+        [study.student("lesion", "Baseline III, subset teachers"), study.student("lesion", "Baseline I")]
     )
     return study
 
@@ -29,7 +30,7 @@ def batch_of(study, spec):
 
 
 def test_without_teachers_the_loss_is_the_task_loss(study):
-    spec = study.student("lesion", "Baseline I", 0)
+    spec = study.student("lesion", "Baseline I")
     batch, model = batch_of(study, spec), study.model(spec)
     with torch.no_grad():
         expected = task_loss(model(batch.images), batch.labels).mean()
@@ -38,8 +39,8 @@ def test_without_teachers_the_loss_is_the_task_loss(study):
 
 @pytest.mark.parametrize(("weighting", "weights"), [("uniform", [0.5, 0.5]), ("single", [1.0, 0.0])])
 def test_with_fixed_weights_the_loss_is_eq_4_with_the_teachers_run_on_the_very_batch(study, weighting, weights):
-    spec = dataclasses.replace(study.student("lesion", "Baseline III, subset teachers", 0), weighting=weighting)
-    batch, student = batch_of(study, spec), study.model(study.student("lesion", "Baseline I", 0))
+    spec = dataclasses.replace(study.student("lesion", "Baseline III, subset teachers"), weighting=weighting)
+    batch, student = batch_of(study, spec), study.model(study.student("lesion", "Baseline I"))
     options = {"temperature": 0.5, "alpha": 0.9, "multilabel": False}
     with torch.no_grad():
         logits = torch.stack([study.model(teacher)(batch.images) for teacher in spec.teachers])
@@ -51,7 +52,7 @@ def test_with_fixed_weights_the_loss_is_eq_4_with_the_teachers_run_on_the_very_b
 
 
 def test_exponential_weights_follow_the_parameters(study):
-    spec = study.student("lesion", "RoS-KD", 0)
+    spec = study.student("lesion", "RoS-KD")
     per_example = study.parameters.model_copy(
         update={"distillation": study.parameters.distillation.model_copy(
             update={"weights": study.parameters.distillation.weights.model_copy(update={"per": "example"})})}
@@ -64,22 +65,23 @@ def test_exponential_weights_follow_the_parameters(study):
 
 
 def test_a_finished_run_is_not_made_again(study, monkeypatch):
-    spec = study.student("lesion", "Baseline I", 0)
+    spec = study.student("lesion", "Baseline I")
     monkeypatch.setattr(training, "fit", None)
     assert runs.make(study, spec).key == study.key(spec)
 
 
 def test_a_run_says_how_long_it_took_and_on_what(study):
-    record = study.run(study.student("lesion", "Baseline I", 0)).about()["record"]
-    assert record["run"] == "lesion: student resnet18, seed 0" and record["seconds"] > 0
-    assert record["device"].endswith("CPU") and record["threads"] == 1
+    record = study.run(study.student("lesion", "Baseline I")).about()["record"]
+    assert record["run"] == "lesion: student resnet18, replicate 1" and record["seconds"] > 0
+    assert record["device"].endswith("CPU")
+    assert record["epoch_seconds"] > 0 and {"validation_margin", "validation_skill"} <= record.keys()
     assert record.items() >= runs.versions().items()
     assert runs.versions()["torch"] == torch.__version__
 
 
 def test_after_an_epoch_of_warm_up_nothing_is_averaged_and_then_eq_1_is(study):
-    spec = study.student("lesion", "RoS-KD", 0)
-    model = study.model(study.student("lesion", "Baseline I", 0))
+    spec = study.student("lesion", "RoS-KD")
+    model = study.model(study.student("lesion", "Baseline I"))
     watch = runs.AfterEpoch(study, spec, model, distill.supervised_loss)
     start = study.parameters.distillation.averaging_start
     untouched = {name: value.clone() for name, value in watch.average.model.state_dict().items()}
@@ -88,13 +90,13 @@ def test_after_an_epoch_of_warm_up_nothing_is_averaged_and_then_eq_1_is(study):
     assert row["averaged_validation_f1"] != row["averaged_validation_f1"]
     assert all(value.equal(untouched[name]) for name, value in watch.average.model.state_dict().items())
     row = watch(model, start)
-    expected = study.model(study.student("lesion", "Baseline I", 0))
+    expected = study.model(study.student("lesion", "Baseline I"))
     update_average(expected, model, 0)
     assert watch.average.model.head.weight.equal(expected.head.weight) and 0 <= row["averaged_validation_f1"] <= 1
 
 
 def test_validation_never_sees_the_test_part(study, monkeypatch):
-    spec = study.student("lesion", "Baseline I", 0)
+    spec = study.student("lesion", "Baseline I")
     seen = []
     original = training.predict
 
@@ -115,14 +117,86 @@ def test_a_bank_is_a_run_of_its_teacher_over_the_whole_training_part(study):
     assert logits.shape == (epochs, len(train), 8) and isinstance(bank, RunSpec)
 
 
-def test_the_threads_of_a_run_change_no_bit_of_it(study, load_tiny, tmp_path):
-    """Every kind of training: a teacher, the policy passes of Baseline IV, Eq. 1 and its BatchNorm in RoS-KD."""
-    tensors = {}
-    for threads in (1, 2):
-        there = load_tiny(tmp_path / str(threads), engine={"threads": threads})
-        wanted = [there.student("lesion", setting, 0) for setting in ("Baseline IV", "RoS-KD")]
-        there.ensure(wanted)
-        made = [run for spec in there.unique(there.all_runs()) if (run := there.run(spec)) is not None]
-        tensors[threads] = {run.key: run.about()["checksums"] for run in made}
-        assert {run.about()["record"]["threads"] for run in made} == {threads}
-    assert len(tensors[1]) >= 6 and tensors[1] == tensors[2]
+def test_every_finished_network_has_its_batchnorm_estimated_on_its_shuffled_training_images(study):
+    for spec in (study.student("lesion", "Baseline I"), study.teachers("lesion", "subset")[0]):
+        model, index = study.model(spec), study.training_index(spec)
+        kept = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
+        order = torch.randperm(len(index), generator=torch.Generator().manual_seed(spec.seed))
+        refresh_batchnorm(model, study.loader(spec, index[order]))
+        assert len(kept) >= 40
+        for name, value in model.named_buffers():
+            if "running" in name:
+                torch.testing.assert_close(value, kept[name], rtol=1e-4, atol=1e-5)
+
+
+def test_what_eq_1_leaves_of_batchnorm_is_kept_for_the_reading(load_tiny, tmp_path):
+    study = load_tiny(tmp_path)
+    spec = study.student("lesion", "RoS-KD")
+    study.ensure([spec])
+    averaged, copied = (study.model_in_state(spec, state) for state in ("averaged", "averaged, BatchNorm as copied"))
+    running = study.run(spec).tensors("running")
+    assert any(not value.equal(averaged.state_dict()[name]) for name, value in running.items() if "mean" in name)
+    assert all(value.equal(copied.state_dict()[name]) for name, value in running.items())
+    assert all(a.equal(b) for a, b in zip(averaged.parameters(), copied.parameters(), strict=True))
+
+
+def test_teachers_see_views_of_their_own_and_the_bank_those_of_the_student(study):
+    teacher, student = study.teachers("lesion", "subset")[0], study.student("lesion", "RoS-KD")
+    index = study.training_index(teacher)
+    images = torch.from_numpy(study.task("lesion").images[index.numpy()])
+    seen = {name: study.view(spec)(images, index, 1) for name, spec in
+            {"teacher": teacher, "student": student, "bank": bank_of(teacher)}.items()}  # fmt: skip
+    assert seen["bank"].equal(seen["student"]) and not seen["teacher"].equal(seen["student"])
+
+
+def test_a_subsets_teacher_takes_as_many_steps_as_one_of_the_full_set_where_asked(load_tiny, tmp_path):
+    for steps, same in (("own", False), ("equal", True)):
+        study = load_tiny(tmp_path, teachers={"steps": steps})
+        full, subset = (study.teachers("lesion", pool)[0] for pool in ("full", "subset"))
+        batches = [len(list(study.loader(s, study.training_index(s), shuffled=True))) for s in (full, subset)]
+        assert (batches[0] == batches[1]) is same and batches[1] > 0
+
+
+def test_named_precision_is_that_of_training_passes_alone(load_tiny, tmp_path):
+    study = load_tiny(tmp_path, training={"precision": {"resnet18": "bfloat16"}})
+    assert study.precision(study.student("lesion", "Baseline I")) == "bfloat16"
+    assert study.precision(study.teachers("lesion", "full")[1]) == "float32"
+    spec = study.student("lesion", "Baseline I")
+    study.ensure([spec])
+    assert study.run(spec).about()["recipe"]["training"]["precision"] == "bfloat16"
+    assert study.run(spec).tensors("logits")["test"].dtype == torch.float32
+
+
+def test_the_average_of_the_best_epoch_is_reported_where_the_best_epoch_is(load_tiny, tmp_path):
+    study = load_tiny(tmp_path, training={"epochs": 4, "reported": "best-validation"}, distillation={"averaging_start": 1})
+    spec = study.student("lesion", "RoS-KD")
+    study.ensure([spec])
+    history = study.run(spec).table("history")["averaged_validation_f1"]
+    assert history.notna().sum() == 3
+    last = load_tiny(tmp_path, training={"epochs": 4}, distillation={"averaging_start": 1})
+    if history.idxmax() < 3:  # else the best is the last
+        last.ensure([last.student("lesion", "RoS-KD")])
+        first, second = (s.run(s.student("lesion", "RoS-KD")).tensors("averaged_logits")["test"] for s in (study, last))
+        assert not first.equal(second)
+
+
+# Weights go when their last reader is done
+
+
+def test_weights_are_released_and_made_again_with_the_same_bits_when_they_are_needed(load_tiny, tmp_path):
+    engine = {"keep_weights": "needed"}
+    study = load_tiny(tmp_path / "needed", tasks=["lesion"], engine=engine)
+    study.ensure(study.runs("table1"))
+    subset, full = study.teachers("lesion", "subset")[0], study.teachers("lesion", "full")[0]
+    assert study.run(subset).released and not study.run(full).released
+    assert not study.run(study.student("lesion", "RoS-KD")).released, "Table I's students of the first replicate stay"
+    with pytest.raises(InputError, match="was released .*keep_weights: all"):
+        study.model(subset)
+    assert study.store.verify() == [] and study.missing(study.runs("table1")) == []
+    gone = study.run(subset).about()["released"]
+    shutil.rmtree(study.run(bank_of(subset)).path)  # somebody needs the teacher again
+    study.ensure([bank_of(subset)])
+    assert study.run(subset).about().get("released", gone) == gone
+    kept = load_tiny(tmp_path / "all", tasks=["lesion"])
+    kept.ensure([subset])
+    assert kept.run(subset).about()["checksums"]["weights.safetensors"] == gone["weights.safetensors"]

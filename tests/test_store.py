@@ -404,13 +404,3 @@ def test_a_holder_that_is_heard_of_is_waited_for_and_a_silent_one_is_passed_over
         wait(0.3)
     assert order == [0.4, 0.3]
 
-
-def test_a_run_travels_as_files_and_one_changed_bit_is_refused(store, tmp_path):
-    run, other = put(store), Store(tmp_path / "other")
-    assert set(run.files()) == {*FILES, "run.json"}
-    damaged = {**run.files(), FILES[0]: run.files()[FILES[0]][:-1] + b"?"}
-    with pytest.raises(InputError, match=f"copy of run {KEY} .* damaged: .*{FILES[0]}"):
-        other.adopt(KEY, damaged)
-    assert other.keys() == [] and list(other.root.iterdir()) == []
-    adopted = other.adopt(KEY, run.files())
-    assert adopted.files() == run.files() == other.adopt(KEY, damaged).files(), "what is there stays"

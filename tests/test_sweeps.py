@@ -30,7 +30,7 @@ def test_every_variant_changes_one_thing_at_the_sweeps_scale(variants):
     assert small["training"]["epochs"] == 3
     allowed = {
         "overlap": {"subsets.overlap"}, "symmetric": {"noise.kind", "noise.rate"}, "pairflip": {"noise.kind", "noise.rate"},
-        "own-shard": {"subsets.scheme"}, "literal": {"distillation.multilabel"},
+        "own-shard": {"subsets.scheme"}, "literal": {"distillation.multilabel"}, "pairwise": {"subsets.scheme"}, "table3": {"seeds.replicates"},
     }  # fmt: skip
     for name, there in variants.items():
         changed = difference(there.model_dump(), small) - {"noise.false_negatives", "noise.false_positives"}
@@ -55,14 +55,27 @@ def test_the_profiles_own_overlap_is_a_point_of_fig_3():
     assert [name for name in found if name.startswith("overlap")] == ["overlap 0", "overlap 0.25", "overlap 1"]
 
 
-def test_runs_of_table_iii_have_teachers_and_students_of_their_own():
-    own = params.load("smoke", seeds={"students": [0, 1]}, sweeps={"runs": 4})
-    found = [sweeps.variants(own)[f"run {run}"] for run in (1, 2, 3, 4)]
-    assert len({there.seeds.teachers for there in found}) == 4
-    assert [there.seeds.students for there in found] == [[0], [1], [3], [4]]
-    assert all(there.training == own.training and there.data == own.data for there in found), (
-        "at the profile's own scale"
-    )
+def test_runs_of_table_iii_are_replicates_at_the_sweeps_scale():
+    own = params.load("smoke", sweeps={"runs": 4, "scale": {"training": {"epochs": 3}}})
+    there = sweeps.variants(own)["table3"]
+    assert there.seeds.replicates == 4 and there.training.epochs == 3
+
+
+def test_a_replicate_moves_every_seed_or_the_students_alone():
+    every, alone = params.load("smoke"), params.load("smoke", seeds={"vary": "student"})
+    seeds = sweeps.replicate(every, 2).seeds
+    assert (seeds.data, seeds.teachers, seeds.student) == (2, 2, 2)
+    seeds = sweeps.replicate(alone, 2).seeds
+    assert (seeds.data, seeds.teachers, seeds.student) == (0, 0, 2)
+
+
+def test_a_task_may_have_sections_of_its_own():
+    own = params.load("smoke", by_task={"chest": {"training": {"epochs": 5}}})
+    assert sweeps.of_task(own, "chest").training.epochs == 5 and sweeps.of_task(own, "lesion") == own
+    with pytest.raises(InputError, match="by_task.chest holds the section 'data'"):
+        sweeps.of_task(params.load("smoke", by_task={"chest": {"data": {"pixels": 64}}}), "chest")
+    with pytest.raises(InputError, match="by_task names 'skin'"):
+        params.load("smoke", by_task={"skin": {}})
 
 
 def test_noise_variants_replace_the_noise_of_the_profile():
@@ -72,7 +85,7 @@ def test_noise_variants_replace_the_noise_of_the_profile():
 
 def test_labels_and_tasks_of_variants():
     assert sweeps.label("overlap 0.4") == "overlap" and sweeps.label("symmetric 0.3") == "symmetric 0.3"
-    assert sweeps.for_multilabel_only("run 1") and sweeps.for_multilabel_only("reading: threshold 0.5")
+    assert sweeps.for_multilabel_only("table3") and sweeps.for_multilabel_only("reading: threshold 0.5")
     assert sweeps.for_multilabel_only("reading: images without findings dropped")
     assert not sweeps.for_multilabel_only("reading: own-shard") and not sweeps.for_multilabel_only("students")
 

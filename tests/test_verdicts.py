@@ -33,7 +33,7 @@ def measured(offsets, replicates=THREE, spread=0.0003, chance=0.1, margin=0.2):
                     value = 0.6 - offsets.get(setting, 0.0) + (spread * (i - 1) if setting != "RoS-KD" else 0)
                     rows.append(row(task, setting, i, value, **which))
                 rows += [row(task, name, i, chance, student="", **which) for name in CHANCE]
-        which = {"metric": "validation_margin"}
+        which = {"metric": "validation_skill"}
         rows += [row(task, pool, i, margin, student=s, **which) for pool in TEACHERS for i in replicates for s in "ab"]
     return validate(pd.DataFrame(rows))
 
@@ -106,7 +106,17 @@ def test_settings_at_chance_are_not_compared_and_the_reason_is_given():
     first = found["lines"][0]
     assert (first["kind"], first["p"]) == ("open", "") and first["said"].startswith("cannot be told: Baseline I scores")
     chest = verdict(measured(OFFSETS, chance=0.7), "chest")["text"]
-    assert "By" not in chest and "RoS-KD scores 0.600 in mean AUROC" in chest
+    assert (
+        "over" not in chest and "By mean AUROC (macro), nothing can be told of Baseline I: RoS-KD scores 0.600" in chest
+    )
+
+
+def test_f1_at_chance_does_not_bar_mean_auroc():
+    rows = measured(OFFSETS)
+    high = (rows["metric"] == "f1") & rows["setting"].isin(CHANCE)
+    text = verdict(rows.assign(value=rows["value"].mask(high, 0.7)), "chest")["text"]
+    assert text.startswith("By mean AUROC (macro), over 3 replicates RoS-KD beats")
+    assert "By F1 (micro), nothing can be told of Baseline I: RoS-KD scores 0.600 in F1, always" in text
 
 
 def test_ignorant_teachers_and_what_was_not_measured_bar_a_comparison():

@@ -38,7 +38,8 @@ def noise_scores(results: pd.DataFrame, *, tasks: dict[str, dict], metric: str) 
             counts += _methods(ax, here)
             handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
             _measured_ticks(ax, here, "entries" if about["multilabel"] else "labels")
-            if chance := chance_line(ax, results, task, about, variant="students", metric=metric):
+            variants = list(here["variant"].unique())  # test images, and so chance, are the same at every rate
+            if chance := chance_line(ax, results, task, about, variant=variants, metric=metric):
                 handles[NO_SKILL] = chance
             ax.set_title(f"{task}, {KINDS[kind]}")
         line[0].set_ylabel(f"F1 ({average})" if metric == "f1" else "mean AUROC of the classes")

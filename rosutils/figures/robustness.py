@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 from rosutils import InputError
 from rosutils.figures.look import GREY, INK, PALE, SETTING_STYLES, WIDTH, style, subplots
 from rosutils.figures.scores import (
-    CHANCE_LOOK,
     NO_SKILL,
     chance_line,
     draw_means,
@@ -42,14 +41,14 @@ def table2_plot(results: pd.DataFrame, *, tasks: dict[str, dict], eps: float = R
     tasks, norms = measured_tasks(reached, tasks, "Table II"), [n for n in NORMS if n in set(reached["norm"])]
     size = (WIDTH, 0.75 + 1.55 * len(tasks))
     fig, axes = subplots(len(tasks), len(norms), size=size, sharey=True, sharex="row")
-    counts = []
+    counts, chance = [], None
     for line, (task, about) in zip(axes, tasks.items(), strict=True):
         here, label = printed_f1(rows, task, about)
         for ax, norm in zip(line, norms, strict=True):
             for place, attack in enumerate(ATTACKS):
                 counts += _dumbbells(ax, attacked(here, attack, norm), place, eps)
                 _paper(ax, task, attack, place)
-            chance_line(ax, results, task, about, attack="attacked sample", across=True)
+            chance = chance_line(ax, results, task, about, attack="attacked sample", across=True) or chance
             ax.set_title(f"{task}, {NORMS[norm]}")
             ax.set_xlabel(label)
         line[0].set_yticks(range(len(ATTACKS)), ATTACKS.values())
@@ -58,7 +57,7 @@ def table2_plot(results: pd.DataFrame, *, tasks: dict[str, dict], eps: float = R
         ax.axhline(0.5, color=PALE, lw=0.6, zorder=0)
         ax.tick_params(axis="y", length=0)
         ax.locator_params(axis="x", nbins=5)
-    fig.legend(handles=_table2_legend(counts), loc="outside upper center", ncols=3)
+    fig.legend(handles=_table2_legend(counts, chance), loc="outside upper center", ncols=3)
     return fig
 
 
@@ -91,21 +90,21 @@ def _paper(ax, task: str, attack: str, place: int) -> None:
             ax.plot(at, y[0], marker=look["marker"], ms=size, mfc="white", mec=look["color"], mew=0.8, ls="", zorder=2)
 
 
-def _table2_legend(counts: list[int]) -> list[Line2D]:
+def _table2_legend(counts: list[int], chance: Line2D | None) -> list[Line2D]:
     names = ("Baseline III, same teachers", "RoS-KD")
     settings = [
         Line2D([], [], **SETTING_STYLES[setting] | {"ls": ""}, ms=5.5, mew=0, label=name)
         for setting, name in zip(COMPARED, names, strict=True)
     ]
     grey = {"color": GREY, "marker": "o"}
-    return [
+    handles = [
         *settings,
         Line2D([], [], **grey, lw=0.8, ms=5, mew=0, label=f"filled: ours, {over_seeds(counts)}"),
         Line2D([], [], **grey, ls=":", lw=0.6, ms=5, mfc="white", mew=0.8, label="hollow: as printed in the paper"),
         Line2D([], [], **grey, ls="", ms=3, mew=0, label="small: before the attack"),
         Line2D([], [], **grey, ls="", ms=5.5, mew=0, label="large: after the attack"),
-        Line2D([], [], **CHANCE_LOOK, label=NO_SKILL),
     ]
+    return handles + ([chance] if chance else [])
 
 
 @style()

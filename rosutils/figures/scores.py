@@ -1,5 +1,7 @@
 """What comes out: the scores of teachers and students, beside the paper's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -31,8 +33,8 @@ CHANCE_LOOK = {"color": GREY, "ls": (0, (1, 1.5)), "lw": 1.2}
 
 
 def chance_line(
-    ax, results: pd.DataFrame, task: str, about: dict, *, variant: str = "", attack: str = "", metric: str = "f1",
-    across: bool = False,
+    ax, results: pd.DataFrame, task: str, about: dict, *, variant: str | Sequence[str] = "", attack: str = "",
+    metric: str = "f1", across: bool = False,
 ):  # fmt: skip
     """The most that no skill scores on the same test images, as a line of a panel; its handle, or None where not measured."""
     average = PRINTED_AVERAGE[about["multilabel"]] if metric == "f1" else "macro"
@@ -41,7 +43,7 @@ def chance_line(
     if rows.empty:
         return None
     highest = rows.groupby("setting")["value"].mean().max()
-    return (ax.axvline if across else ax.axhline)(highest, zorder=0, **CHANCE_LOOK)
+    return (ax.axvline if across else ax.axhline)(highest, zorder=0, label=NO_SKILL, **CHANCE_LOOK)
 
 
 def over_seeds(counts) -> str:
@@ -88,11 +90,11 @@ def teacher_scores(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
         for setting in TEACHERS:
             name = setting.removeprefix("teacher, ").replace("subset", "own subset")
             ax.plot(table[setting], y, **SETTING_STYLES[setting] | {"ls": "", "ms": 5, "mew": 0}, label=name)
-        if line := chance_line(ax, results, task, about, across=True):
-            line.set_label(NO_SKILL)
+        chance_line(ax, results, task, about, across=True)
         ax.set_yticks(y, [architecture_name(name) for name in order])
         ax.set(title=task, xlabel=label, ylim=(len(order) - 0.5, -0.5))
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    handles = {name: handle for ax in axes[0] for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles, loc="outside upper right", ncols=3)
     return fig
 
 
@@ -103,7 +105,7 @@ def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str) 
     tasks, printed = measured_tasks(rows, tasks, "Table I"), published()["table1"]
     fig, axes = subplots(1, len(tasks), size=(WIDTH, 2.5), sharey=True)
     y = {setting: place for place, setting in enumerate(SETTINGS)}
-    counts = []
+    counts, chance = [], None
     for ax, (task, about) in zip(axes[0], tasks.items(), strict=True):
         here, label = printed_f1(rows, task, about)
         paper = printed.get(task, {})
@@ -115,20 +117,20 @@ def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str) 
                 dots = {"color": SETTING_STYLES[setting]["color"], "alpha": 0.5, "ms": 2.5, "mew": 0}
                 ax.plot(values, np.full(len(values), y[setting] + 0.27), "o", **dots)
             counts += ours["n"].tolist()
-        chance_line(ax, results, task, about, across=True)
+        chance = chance_line(ax, results, task, about, across=True) or chance
         ax.set(title=task, xlabel=label, ylim=(len(y) - 0.5, -0.5))
         ax.set_yticks(list(y.values()), list(y))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", color=PALE, lw=0.4)
-    fig.legend(handles=_table1_legend(counts), loc="outside upper right", ncols=4)
+    fig.legend(handles=_table1_legend(counts, chance), loc="outside upper right", ncols=4)
     return fig
 
 
-def _table1_legend(counts: list[int]) -> list[Line2D]:
+def _table1_legend(counts: list[int], chance: Line2D | None) -> list[Line2D]:
     handles = [
         Line2D([], [], marker="D", mfc="none", mec=INK, ms=5, ls="", label="paper"),
         Line2D([], [], marker="o", color=GREY, ms=2.5, mew=0, ls="", label="ours, each replicate"),
         Line2D([], [], marker="o", color=GREY, ms=4.5, mew=0, lw=0.8, label=f"ours, {over_seeds(counts)}"),
     ]
-    handles.append(Line2D([], [], **CHANCE_LOOK, label=NO_SKILL))
-    return handles if max(counts) > 1 else [handles[0], *handles[2:]]
+    handles = handles if max(counts) > 1 else [handles[0], handles[2]]
+    return handles + ([chance] if chance else [])

@@ -9,7 +9,6 @@ from matplotlib.patches import Patch
 from rosutils import InputError
 from rosutils.figures.look import BLUE, GREY, INK, PALE, SETTING_STYLES, WIDTH, architecture_name, style, subplots
 from rosutils.figures.scores import (
-    CHANCE_LOOK,
     NO_SKILL,
     chance_line,
     draw_means,
@@ -34,17 +33,17 @@ def fig2_students(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
     order = known_first(rows["student"], published()["section_4b"]["teachers"])
     y = {student: place for place, student in enumerate(order)}
     fig, axes = subplots(1, len(tasks), size=(WIDTH, 0.95 + 0.36 * len(order)), sharey=True)
-    counts = []
+    counts, chance = [], None
     for ax, (task, about) in zip(axes[0], tasks.items(), strict=True):
         here, label = printed_f1(rows, task, about)
         counts += _students(ax, here, y)
-        chance_line(ax, results, task, about, variant="students", across=True)
+        chance = chance_line(ax, results, task, about, variant="students", across=True) or chance
         ax.set_yticks(list(y.values()), [architecture_name(student) for student in order])
         ax.set(title=task, xlabel=label, ylim=(len(order) - 0.5, -0.5))
         ax.tick_params(axis="y", length=0)
         for between in np.arange(len(order) - 1) + 0.5:
             ax.axhline(between, color=PALE, lw=0.4, zorder=0)
-    legend_above(fig, _students_legend(counts), over_seeds(counts))
+    legend_above(fig, _students_legend(counts, chance), over_seeds(counts))
     return fig
 
 
@@ -62,11 +61,12 @@ def _students(ax, rows: pd.DataFrame, y: dict[str, int]) -> list[int]:
     return counts
 
 
-def _students_legend(counts: list[int]) -> dict[str, Line2D]:
+def _students_legend(counts: list[int], chance: Line2D | None) -> dict[str, Line2D]:
     look = {"ls": "-", "lw": 0.8, "ms": 4.5}
     handles = {setting: Line2D([], [], **SETTING_STYLES[setting] | look) for setting in ("Baseline III", "RoS-KD")}
     several = {"each replicate": Line2D([], [], marker="o", color=GREY, ls="", ms=2.2, mew=0)}
-    return handles | (several if max(counts) > 1 else {}) | {NO_SKILL: Line2D([], [], **CHANCE_LOOK)}
+    handles |= several if max(counts) > 1 else {}
+    return handles | ({NO_SKILL: chance} if chance else {})
 
 
 @style()

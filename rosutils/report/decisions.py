@@ -72,7 +72,8 @@ class Holm:
     def __call__(self, p: float) -> float:
         """The corrected p-value of something said about one of the comparisons."""
         before = bisect_left(self._levels, p)
-        return max(self._corrected[before], min(1.0, (self.count - before) * p))
+        left = max(1, self.count - before)  # also where p is larger than any level, since what it says is not so
+        return max(self._corrected[before], min(1.0, left * p))
 
 
 def decide(corrected: Mapping[str, float]) -> str:

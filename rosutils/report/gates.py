@@ -20,7 +20,7 @@ SAYS = dict(
     zip(CHANCE, ("always saying the same scores", "random scores have", "2.5 % of random scores reach"), strict=True)
 )
 NAMES = {"f1": "F1", "auroc": "mean AUROC"}
-MARGIN = "validation_margin"
+MARGIN = "validation_skill"  # see chance.skill_margin: overconfidence is no lack of skill
 NAN = float("nan")
 
 Measure = tuple[str, str]  # metric, average

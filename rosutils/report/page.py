@@ -3,7 +3,7 @@
 import base64
 import functools
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +14,9 @@ from rosutils.report.claims import VERDICTS, judge
 from rosutils.report.gallery import grouped, notebook_of
 from rosutils.report.provenance import anchor, compared, measurements, runs_and_recipes
 from rosutils.report.traces import rows_behind, rows_in_figure
-from rosutils.report.verdicts import over_groups, verdict
-from rosutils.results import published, select
-from rosutils.tables import f1_rows, pairs, signed, text
+from rosutils.report.verdicts import verdict
+from rosutils.results import published
+from rosutils.tables import signed, text
 
 
 NOTEBOOKS = {
@@ -34,6 +34,8 @@ def write_report(
     watermark: str,
     results: pd.DataFrame,
     tasks: dict[str, dict],
+    eps: float,
+    intervals: Mapping[tuple[str, str], tuple[float, float]] | None = None,
     tables: Sequence[dict] = (),
     figures: Sequence[tuple[str | Path, str, str]] = (),
     departures: Sequence[tuple[str, str, str]] = (),
@@ -45,21 +47,22 @@ def write_report(
     """Write `folder`/report.html from plain data and return its path; the same input gives the same bytes.
 
     `tasks` maps names to {"multilabel": bool}; `tables` are {"name", "title", "frame", "caption", "notebook"} in the shapes of
-    `rosutils.tables`; `figures` are (png path, title, caption); `departures` from Section IV-B are (what, paper, here);
+    `rosutils.tables`; `eps` is the attacks' radius, `intervals` are over test groups by (task, baseline);
+    `figures` are (png path, title, caption); `departures` from Section IV-B are (what, paper, here);
     `readings` are (open point, reading chosen, alternatives); `provenance` may hold "runs" ({key: record}), "recipes"
     ({key: recipe}) and "versions". Only the profile "paper" is called comparable with the paper.
     """
     facts = provenance or {}
     shown = [_table(table, results, tasks, student) for table in tables]
-    resampled = next((table["frame"] for table in tables if table["name"] == "comparisons"), None)
-    verdicts = [_verdict(results, task, about, student, over_groups(resampled, task)) for task, about in tasks.items()]
-    claims = [_claim(claim, results, tasks) for claim in published()["claims"]]
+    comparable = profile == "paper" and "not comparable" not in watermark
+    verdicts = [_verdict(results, task, about, student, intervals) for task, about in tasks.items()]
+    claims = [_claim(found) for found in judge(results, tasks, eps=eps, as_printed=comparable)]
     pictures = [_figure(figure, results, tasks, student) for figure in figures]
     behind = {"tables": shown, "differences": verdicts, "claims": claims, "figures": pictures}
     shared, runs = runs_and_recipes(results, facts)
     page = _template().render(
         profile=profile, watermark=watermark, student=student, paper=published(), facts=_sections(facts),
-        comparable=profile == "paper" and "not comparable" not in watermark, tally=_tally(claims),
+        comparable=comparable, tally=_tally(claims),
         tables=shown, verdicts=verdicts, claims=claims, groups=grouped(pictures), departures=departures, readings=readings,
         behind={name: [entry for item in items for entry in item["entries"]] for name, items in behind.items()},
         shared=shared, runs=runs, command=command,
@@ -113,33 +116,29 @@ def _table(table: dict, results: pd.DataFrame, tasks: dict[str, dict], student: 
     }  # fmt: skip
 
 
-def _verdict(results: pd.DataFrame, task: str, about: dict, student: str, resampled: dict[str, str]) -> dict:
-    said = verdict(results, task, about["multilabel"], student=student)
-    rows, entries = f1_rows(results, task, about["multilabel"], variant="", student=student), []
+def _verdict(results: pd.DataFrame, task: str, about: dict, student: str, intervals: Mapping | None) -> dict:
+    said, entries = verdict(results, task, about["multilabel"], student=student, intervals=intervals), []
     for line in said["lines"]:
-        pair = pairs(*(select(rows, setting=setting) for setting in ("RoS-KD", line["baseline"])))
-        title = f"{task}: RoS-KD minus {line['baseline']}, F1"
-        heads, lines = compared([{"label": task, "pairs": pair}], "RoS-KD", line["baseline"])
-        entries.append(
-            _entry(("difference", task, line["baseline"]), title, anchor("verdict", task), "04_tables", heads, lines)
-        )
-        line |= {"href": entries[-1]["id"], "bootstrap": resampled.get(line["baseline"], "")}
-    return said | {"entries": entries, "bootstrapped": bool(resampled)}
+        title = f"{task}: RoS-KD minus {line['baseline']}, {line['metric']}"
+        parts = ("difference", task, line["metric"], line["baseline"])
+        behind = compared([{"label": task, "pairs": line["pairs"]}], "RoS-KD", line["baseline"])
+        entries.append(_entry(parts, title, anchor("verdict", task), "04_tables", *behind))
+        line |= {"href": entries[-1]["id"]}
+    return said | {"entries": entries}
 
 
-def _claim(claim: dict, results: pd.DataFrame, tasks: dict[str, dict]) -> dict:
-    found = judge(claim, results, tasks)
-    home, compare, parts = anchor("claim", claim["id"]), claim["comparison"], found["parts"]
-    what = claim["task"] if isinstance(claim["task"], str) else " and ".join(claim["task"])
+def _claim(found: dict) -> dict:
+    home, compare, parts = anchor("claim", found["id"]), found["comparison"], found["parts"]
+    what = found["task"] if isinstance(found["task"], str) else " and ".join(found["task"])
     title = f"{what}: {compare['better']} over {compare['than']}"
-    title += f", {claim['attack'].upper()}" if "attack" in claim else ""
-    title += f", student {claim['student']}" if "Fig. 2" in claim["where"] and claim["student"] != "all" else ""
-    notebook = next((book for item, book in NOTEBOOKS.items() if item in claim["where"]), "04_tables")
+    title += f", {found['attack'].upper()}" if "attack" in found else ""
+    title += f", student {found['student']}" if "Fig. 2" in found["where"] and found["student"] != "all" else ""
+    title += ", run time" if found["metric"] == "seconds" else ""
+    notebook = next((book for item, book in NOTEBOOKS.items() if item in found["where"]), "04_tables")
     entries = []
     if any(part["n"] for part in parts):
-        than = "Baseline III, subset teachers" if "attack" in claim else compare["than"]  # as in `claims`
-        behind = compared(parts, compare["better"], than)
-        entries.append(_entry((home,), f"{title} ({claim['where']})", home, notebook, *behind))
+        behind = compared(parts, compare["better"], compare["than"])
+        entries.append(_entry((home,), f"{title} ({found['where']})", home, notebook, *behind))
     return found | {
         "home": home, "title": title, "entries": entries, "kind": KINDS[found["verdict"]],
         "deciding": [part for part in parts if part["decides"]], "beside": [part for part in parts if not part["decides"]],

@@ -31,9 +31,8 @@ class Difference(NamedTuple):
     p: float
     paper: float
     metric: str
-    sides: tuple[Side, Side]
     pairs: pd.DataFrame
-    barred: str = ""
+    barred: str
     corrected: float = math.nan
 
     def judged(self) -> bool:
@@ -58,11 +57,8 @@ def verdict(
     chance, or whose teachers know less than the base rates, are not compared. `intervals` are over test groups, of F1.
     """
     measures = list(dict.fromkeys([PRIMARY[multilabel], ("f1", PRINTED_AVERAGE[multilabel])]))
-    gates = Gates(select(results, task=task, variant=""))
-    found = [
-        line for measure in measures for line in _compared(results, Side(task, "RoS-KD", student), multilabel, measure)
-    ]
-    found = [line._replace(barred="; ".join(gates.barred(line.sides, measures, line.pairs.index))) for line in found]
+    gates, ours = Gates(select(results, task=task, variant="")), Side(task, "RoS-KD", student)
+    found = [line for measure in measures for line in _compared(results, gates, ours, multilabel, measure)]
     holm = Holm(line.p for line in found if line.judged())
     found = [line._replace(corrected=holm(line.p)) if line.judged() else line for line in found]
     groups = over_groups(intervals or {}, task)
@@ -70,14 +66,18 @@ def verdict(
     return {"task": task, "text": _text(found, len(measures) > 1), "lines": lines, "bootstrapped": bool(groups)}
 
 
-def _compared(results: pd.DataFrame, ours: Side, multilabel: bool, measure: Measure) -> Iterable[Difference]:
+def _compared(
+    results: pd.DataFrame, gates: Gates, ours: Side, multilabel: bool, measure: Measure
+) -> Iterable[Difference]:
     metric, average = measure
     which = {"metric": metric, "average": average, "attack": "", "class_": ""}
+    passed = list(dict.fromkeys([PRIMARY[multilabel], measure]))  # what has to be above chance
     table = differences(results, ours.task, multilabel, student=ours.student, measure=measure)
     for row in table.itertuples(index=False):
         sides = (ours, ours._replace(setting=row.baseline))
         pair = pairs(*(side.rows(results, **which) for side in sides))
-        yield Difference(*row, f"{NAMES[metric]} ({average})", sides, pair)
+        barred = "; ".join(gates.barred(sides, passed, pair.index))
+        yield Difference(*row, f"{NAMES[metric]} ({average})", pair, barred)
 
 
 def _text(lines: Sequence[Difference], several_metrics: bool) -> str:
@@ -90,10 +90,8 @@ def _text(lines: Sequence[Difference], several_metrics: bool) -> str:
         f"{f'By {metric}, over' if several_metrics else 'Over'} {_sentence([line for line in free if line.metric == metric])}"
         for metric in metrics
     ]
-    for reason in dict.fromkeys(line.barred for line in lines if line.barred):
-        found.append(
-            f"Nothing can be told of {_and(_names(line for line in lines if line.barred == reason))}: {reason}."
-        )
+    reasons = dict.fromkeys(line.barred for line in lines if line.barred)
+    found += [_barred([line for line in lines if line.barred == reason], several_metrics) for reason in reasons]
     return " ".join(found)
 
 
@@ -104,6 +102,11 @@ def _sentence(lines: Sequence[Difference]) -> str:
     if counts == [1]:
         return f"one replicate RoS-KD {said}. One replicate: no interval can be given, so this decides nothing."
     return f"{_and(counts)} replicates RoS-KD {said}."
+
+
+def _barred(lines: Sequence[Difference], several_metrics: bool) -> str:
+    by = f"By {_and(dict.fromkeys(line.metric for line in lines))}, nothing" if several_metrics else "Nothing"
+    return f"{by} can be told of {_and(_names(lines))}: {lines[0].barred}."
 
 
 def _names(lines: Iterable[Difference]) -> list[str]:
@@ -123,7 +126,8 @@ def _line(line: Difference, groups: Mapping[str, str]) -> dict:
 
 def over_groups(intervals: Intervals, task: str) -> dict[str, str]:
     """The intervals over test groups of one task in words, by baseline; none where it has none."""
-    return {baseline: interval(*ends) for (name, baseline), ends in intervals.items() if name == task}
+    found = {baseline: ends for (name, baseline), ends in intervals.items() if name == task}
+    return {baseline: interval(*ends) for baseline, ends in found.items() if not math.isnan(ends[0])}
 
 
 def _and(items: Iterable[object]) -> str:

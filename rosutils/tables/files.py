@@ -62,6 +62,7 @@ def _md_row(cells: list[str]) -> str:
 
 def _latex(frame: pd.DataFrame, name: str, caption: str) -> str:
     rows = pd.concat({task: _tex_cells(printable(part)) for task, part in by_task(frame).items()})
+    rows = rows.fillna("")  # not every task has every group
     rows.index.names = [None, None]
     named = frame.columns.nlevels > 2
     rows = rows.rename(index=_tex, level=0) if named else rows.droplevel(0)

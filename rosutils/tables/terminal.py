@@ -3,11 +3,26 @@
 import pandas as pd
 
 from rosutils.tables.cells import by_task, printable, text
+from rosutils.tables.scores import METRICS
+
+
+WIDTH = 100
+PARTS = [METRICS["precision"], METRICS["recall"]]  # F1 is made of them
 
 
 def side_by_side(frame: pd.DataFrame) -> str:
-    """The table as plain text for a terminal, at most 100 columns wide, one block per task, the paper first."""
-    return "\n\n".join(_block(task, printable(part)) for task, part in by_task(frame).items())
+    """The table as plain text for a terminal, at most 100 columns wide, one block per task, the paper first.
+
+    A task whose block would be wider (Table I with a mean AUROC) is shown without precision and recall.
+    """
+    return "\n\n".join(_fitting(task, printable(part)) for task, part in by_task(frame).items())
+
+
+def _fitting(task: str, cells: pd.DataFrame) -> str:
+    block = _block(task, cells)
+    if max(map(len, block.splitlines())) <= WIDTH:
+        return block
+    return _block(task, cells.drop(columns=PARTS, level=0, errors="ignore"))
 
 
 def _block(task: str, cells: pd.DataFrame) -> str:
