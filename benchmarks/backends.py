@@ -1,4 +1,4 @@
-"""Runs side by side: two loky workers against one process (its threads, torch's, one), Ray against loky, a node that is lost."""
+"""Runs side by side: two loky workers against one process, Ray against loky, a node that is lost."""
 
 import os
 import signal
@@ -8,27 +8,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from timing import Row
 
-from rosutils import InputError, cluster, runs
-from rosutils.experiment import RunSpec
+from rosutils import InputError, cluster
 from rosutils.study import Study
 
 
 ENGINES = {
-    "loky": {"backend": "loky", "workers": 2, "threads": 1},
-    "threads": {"backend": "inline", "threads": 2},
-    "torch": {"backend": "inline", "threads": 1},
-    "one": {"backend": "inline", "threads": 1},
-    "ray": {"backend": "ray", "workers": 2, "threads": 1},
+    "loky": {"backend": "loky", "workers": 2},
+    "one": {"backend": "inline"},
+    "ray": {"backend": "ray", "workers": 2},
 }
-NAMES = {
-    "loky": "two loky workers", "ray": "two Ray workers", "one": "one process with one thread",
-    "threads": "one process with two threads",
-    # what the kit does not offer: sums are split among threads, and end in other last bits
-    "torch": "one process, two threads inside each of torch's operations",
-}  # fmt: skip
+NAMES = {"loky": "two loky workers", "ray": "two Ray workers", "one": "one process"}
 ROUNDS = 3
 
 
@@ -38,39 +29,25 @@ def rows(folder: Path, *, profile: str = "demo") -> Iterator[Row]:
     made: dict[str, dict[str, str]] = {}
     for number in range(ROUNDS):
         for name in sorted(ENGINES, reverse=bool(number % 2)):
-            seconds, made[name] = _teachers(profile, folder / f"{name}{number}", ENGINES[name], inside=name == "torch")
+            seconds, made[name] = _teachers(profile, folder / f"{name}{number}", ENGINES[name])
             taken[name].append(seconds)
     best = {name: min(found) for name, found in taken.items()}
-    for ours, theirs in (("loky", "threads"), ("loky", "torch"), ("loky", "one"), ("ray", "loky")):
+    for ours, theirs in (("loky", "one"), ("ray", "loky")):
         what = f"ten teachers: {NAMES[ours]} against {NAMES[theirs]}{_alike(made[ours], made[theirs])}"
         yield Row(what, best[ours], best[theirs], best[theirs] / best[ours])
     yield _node_lost(folder)
 
 
-def _teachers(profile: str, folder: Path, engine: dict, *, inside: bool) -> tuple[float, dict[str, str]]:
-    """Seconds for both pools of teachers of the first task, and the checksum of every run's weights.
-
-    `inside` is torch's own way to use two threads, past the engine, which has one in each operation.
-    """
-    study = Study.load(profile, engine={**engine, "store": str(folder)})
+def _teachers(profile: str, folder: Path, engine: dict) -> tuple[float, dict[str, str]]:
+    """Seconds for both pools of teachers of the first task, and the checksum of every run's weights."""
+    study = Study.load(profile, engine={"keep_weights": "all", **engine, "store": str(folder)})
     task = study.parameters.tasks[0]
     specs = [*study.teachers(task, "subset"), *study.teachers(task, "full")]
     study.missing(specs)  # opens the task
     begun = time.perf_counter()
-    if inside:
-        _on_two_threads(study, specs)
-    else:
-        study.ensure(specs)
+    study.ensure(specs)
     seconds = time.perf_counter() - begun
     return seconds, {study.key(spec): study.run(spec).about()["checksums"]["weights.safetensors"] for spec in specs}
-
-
-def _on_two_threads(study: Study, specs: list[RunSpec]) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    for spec in specs:
-        runs.make(study.of(spec), spec)
-    torch.set_num_threads(before)
 
 
 def _alike(ours: dict[str, str], theirs: dict[str, str]) -> str:

@@ -16,12 +16,11 @@ from rosutils.study import Study
 )
 @click.option("--rates", multiple=True, type=float, default=(0.1, 0.05, 0.02, 0.01), show_default=True)
 def main(profile: str, data: str | None, rates: tuple[float, ...]) -> None:
-    """Train Baseline I (first seed) at each rate and print its validation loss and F1 after the last epoch."""
+    """Train Baseline I (first replicate) at each rate and print its validation loss and F1 after the last epoch."""
     rows = []
     for rate in rates:
         study = Study.load(profile, data={"root": data} if data else {}, training={"learning_rate": rate})
-        seed = study.parameters.seeds.students[0]
-        runs = [study.student(task, "Baseline I", seed) for task in study.parameters.tasks]
+        runs = [study.student(task, "Baseline I") for task in study.parameters.tasks]
         study.ensure(runs)
         for spec in runs:
             last = study.run(spec).table("history").iloc[-1]

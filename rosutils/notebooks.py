@@ -1,6 +1,7 @@
 """The notebooks executed through papermill: independent ones side by side, the report after all others."""
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -92,6 +93,7 @@ def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
     from nbclient.exceptions import DeadKernelError
 
     where = f"(see {folder / notebook.name})"
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # a notebook takes any section, declared or not
     try:
         papermill.execute_notebook(
             notebook, folder / notebook.name, parameters=parameters, cwd=notebook.parent, kernel_name="python3",

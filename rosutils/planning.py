@@ -47,7 +47,7 @@ class Unopened(Study):
             data, noise, source = self.parameters.data, self.parameters.noise, self.parameters.data.sources[name]
             noisy = noise.model_dump() if noise.rate or noise.false_negatives or noise.false_positives else None
             images = source.model_dump(), data.model_dump(exclude={"sources", "root"})
-            groups = torch.arange(STAND_IN // 2).repeat_interleave(torch.tensor([1, 2, 3]).repeat(STAND_IN // 6))
+            groups = torch.from_numpy(np.repeat(np.arange(STAND_IN // 2), np.tile([1, 2, 3], STAND_IN // 6)))
             labels = torch.zeros(STAND_IN, 8) if source.multilabel else torch.zeros(STAND_IN, dtype=torch.long)
             edges = [round(STAND_IN * share) for share in (data.fractions[0], 1 - data.fractions[2])]
             parts = zip(("train", "validation", "test"), torch.arange(STAND_IN).tensor_split(edges), strict=True)
@@ -169,7 +169,10 @@ def plan(study: Study, workers: int, *, gpus: bool = False, speed: float | None 
 
 def _speed(study: Study, runs: pd.DataFrame, workers: int, gpus: bool) -> tuple[float | None, str]:
     if gpus and study.device.type != "cuda":
-        return None, "but how many images a GPU makes a second is not known, for there is none here; give it by --speed"
+        return (
+            None,
+            "but how many images a GPU trains on in a second is not known, for there is none here; give it by --speed",
+        )
     found = speed_of(runs)
     return (found, "by what finished runs took") if found else (measured_speed(study, workers), "measured now")
 

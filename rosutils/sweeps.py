@@ -91,10 +91,14 @@ _DROPPED = "images without findings dropped"
 
 
 def _readings(small: Parameters) -> dict[str, Parameters]:
+    wanted = small.sweeps.readings
+    labels = [*(label for label, _, _ in READINGS), _DROPPED]
+    if unknown := sorted(set(wanted or ()) - set(labels)):
+        raise InputError(f"sweeps.readings holds '{unknown[0]}'; allowed are {', '.join(labels)}")
     found = {label: changed(small, sections) for label, sections, _ in READINGS}
     without = {name: {"keep_unlabelled": False} for name in small.data.sources}
     found[_DROPPED] = changed(small, {"data": {"sources": without}})
-    return {label: there for label, there in found.items() if there != small}
+    return {label: there for label, there in found.items() if there != small and label in (wanted or labels)}
 
 
 def _noise(kind: str, rate: float) -> dict:

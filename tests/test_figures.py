@@ -15,8 +15,8 @@ from rosutils.distill import PLANTED
 from rosutils.figures.learning import PLANTED_STYLES
 from rosutils.figures.look import SETTING_STYLES, colours
 from rosutils.figures.schematic import membership
-from rosutils.figures.scores import over_seeds
-from rosutils.results import PRINTED_AVERAGE, SETTINGS, TEACHERS, validate
+from rosutils.figures.scores import NO_SKILL, over_seeds
+from rosutils.results import CHANCE, PLAIN, PRINTED_AVERAGE, SETTINGS, TEACHERS, validate
 from rosutils.subsets import overlapping_subsets
 
 
@@ -24,9 +24,11 @@ WATERMARK = "profile demo · synthetic images · not comparable with the paper"
 CLASSES = ["MEL", "NV", "BCC"]
 ARCHITECTURES = ["resnet18", "resnet34", "mobilenet_v2"]
 TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
+CHANCE_AT = {"lesion": 0.25, "chest": 0.2}  # of random scores' percentile; the others are below it
 
 
 def measured(seeds=(0, 1, 2)):
+    """F1 of setting number i is 0.3 + i / 20, and 0.01 more with each replicate, that of no skill too."""
     rows = [
         {"task": task, "setting": setting, "student": student, "variant": "", "replicate": seed, "overlap": 0.4, "noise": 0.2,
          "attack": "", "eps": np.nan, "norm": "", "class": "", "average": PRINTED_AVERAGE[about["multilabel"]], "metric": "f1",
@@ -34,6 +36,12 @@ def measured(seeds=(0, 1, 2)):
         for task, about in TASKS.items() for place, setting in enumerate((*SETTINGS, *TEACHERS))
         for student in (ARCHITECTURES if setting in TEACHERS else ["resnet18"])
         for seed in (seeds if setting in SETTINGS else (0,))
+    ]  # fmt: skip
+    rows += [
+        rows[0] | {"task": task, "setting": setting, "student": "", "replicate": seed, "overlap": np.nan,
+                   "average": PRINTED_AVERAGE[about["multilabel"]], "value": CHANCE_AT[task] - below + seed / 100}
+        for task, about in TASKS.items() for setting, below in zip((PLAIN, *CHANCE), (-0.5, 0.02, 0.1, 0), strict=True)
+        for seed in seeds
     ]  # fmt: skip
     rows = pd.DataFrame(rows)
     # what the same settings scored elsewhere must stay out of Table I
@@ -71,6 +79,10 @@ def schematic(**changes):
     return figures.fig1_schematic(options.pop("subsets"), ARCHITECTURES, options.pop("weights"), **options)
 
 
+def table1_plot(results, tasks=TASKS):
+    return figures.table1_plot(results, tasks=tasks, student="resnet18")
+
+
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 2])
 MANY = np.eye(3)[LABELS]
 MAKERS = {
@@ -91,8 +103,8 @@ MAKERS = {
     "averaging_path": lambda: figures.averaging_path(history(runs=["x"])),
     "selection_curves": lambda: figures.selection_curves(planted()),
     "selection_curves, every reward": lambda: figures.selection_curves(planted(("r1", "r2", "r3"), seeds=(0,))),
-    "table1_plot": lambda: figures.table1_plot(measured(), tasks=TASKS),
-    "table1_plot, one seed": lambda: figures.table1_plot(measured((0,)), tasks=TASKS),
+    "table1_plot": lambda: table1_plot(measured()),
+    "table1_plot, one replicate": lambda: table1_plot(measured((0,))),
     "fig1_schematic": schematic,
 }
 
@@ -236,11 +248,11 @@ def test_selection_curves_are_means_over_seeds_beside_each_seed_and_lines_to_rea
     for part in ("color", "marker", "ls"):
         assert len({look[part] for look in PLANTED_STYLES.values()}) == 3
     assert tuple(PLANTED_STYLES) == PLANTED
-    assert figures.selection_curves(planted(seeds=(0,))).legends[0].get_title().get_text() == "one replicate"
+    assert figures.selection_curves(planted(seeds=(0,))).legends[0].get_title().get_text() == "one seed"
 
 
 def test_table1_plot_puts_the_mean_beside_the_printed_value():
-    ax = figures.table1_plot(measured(), tasks=TASKS).axes[0]
+    ax = table1_plot(measured()).axes[0]
     assert ax.lines[0].get_xdata()[-1] == 0.716 and len(ax.lines[0].get_xdata()) == 6
     drawn = {bars.lines[0].get_color(): bars for bars in ax.containers}
     dots = {line.get_color(): line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 3}
@@ -253,13 +265,56 @@ def test_table1_plot_puts_the_mean_beside_the_printed_value():
         )
 
 
-def test_one_seed_has_no_error_bar_and_the_legend_says_so():
-    drawn = figures.table1_plot(measured((0,)), tasks=TASKS)
+def test_table1_plot_has_the_student_asked_for_and_no_other():
+    rows = measured()
+    other = rows[rows["setting"].isin(SETTINGS)].assign(student="resnet34", value=0.99)
+    ax = table1_plot(pd.concat([rows, other])).axes[0]
+    means = [bars.lines[0].get_xdata()[0] for bars in ax.containers]
+    assert sorted(means) == pytest.approx([0.31 + place / 20 for place in range(len(SETTINGS))])
+    with pytest.raises(TypeError, match="student"):
+        figures.table1_plot(rows, tasks=TASKS)
+
+
+def test_one_replicate_has_no_error_bar_and_the_legend_says_so():
+    drawn = table1_plot(measured((0,)))
     assert all(not bars.has_xerr for ax in drawn.axes for bars in ax.containers)
-    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["paper", "ours, one seed"]
+    assert words(drawn) == ["paper", "ours, one replicate", NO_SKILL]
 
 
-@pytest.mark.parametrize("make", [figures.table1_plot, figures.teacher_scores])
+def words(drawn):
+    return [text.get_text() for text in drawn.legends[0].get_texts()]
+
+
+def chance_in(ax):
+    """Where the panel's dotted lines of no skill stand."""
+    return [line.get_xdata()[0] for line in ax.lines if line.get_label() == NO_SKILL and len(set(line.get_xdata())) == 1]
+
+
+with_chance = pytest.mark.parametrize("make", [table1_plot, figures.teacher_scores])
+
+
+@with_chance
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_the_highest_that_no_skill_scores_is_a_line_of_every_panel_and_named(make, seeds):
+    """A mean over replicates, of the profile's own test part; logistic regression is no chance."""
+    drawn = make(measured(seeds), tasks=TASKS)
+    for ax in drawn.axes:
+        [place] = chance_in(ax)
+        assert place == pytest.approx(CHANCE_AT[ax.get_title(loc="left")] + 0.01 * (len(seeds) > 1))
+        assert ax.get_xlim()[0] < place < ax.get_xlim()[1]
+    assert words(drawn).count(NO_SKILL) == 1 and words(drawn)[-1] == NO_SKILL
+
+
+@with_chance
+def test_where_chance_was_not_measured_there_is_no_line_and_the_legend_does_not_speak_of_it(make):
+    rows = measured()
+    drawn = make(rows[~rows["setting"].isin(CHANCE) | (rows["variant"] != "")], tasks=TASKS)
+    assert not any(map(chance_in, drawn.axes)) and NO_SKILL not in words(drawn)
+    one = make(rows[~rows["setting"].isin(CHANCE) | (rows["task"] == "chest")], tasks=TASKS)
+    assert list(map(len, map(chance_in, one.axes))) == [0, 1] and NO_SKILL in words(one)
+
+
+@pytest.mark.parametrize("make", [table1_plot, figures.teacher_scores])
 def test_a_task_without_measurements_gets_no_panel_and_none_at_all_is_an_error(make):
     chest = measured().query("task == 'chest'")
     assert [ax.get_title(loc="left") for ax in make(chest, tasks=TASKS).axes] == ["chest"]
@@ -269,10 +324,10 @@ def test_a_task_without_measurements_gets_no_panel_and_none_at_all_is_an_error(m
 
 @pytest.mark.parametrize(
     ("counts", "words"),
-    [([1, 1], "one replicate"), ([3, 3], "mean ± std over 3 replicates"), ([2, 5], "mean ± std over 2 to 5 seeds"),
+    [([1, 1], "one replicate"), ([3, 3], "mean ± std over 3 replicates"), ([2, 5], "mean ± std over 2 to 5 replicates"),
      ([1, 3], "mean ± std over 1 to 3 replicates (one: no bar)")],
 )  # fmt: skip
-def test_a_legend_tells_how_many_seeds_a_mean_is_over(counts, words):
+def test_a_legend_tells_how_many_replicates_a_mean_is_over(counts, words):
     assert over_seeds(counts) == words
 
 

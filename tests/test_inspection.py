@@ -1,12 +1,12 @@
 """What notebooks and report show: tables under their names, surfaces, paths, checks, intervals over test groups."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from rosutils import InputError, inspection, tables
 from rosutils.losses import task_loss
+from rosutils.probes import PATH_STEPS
 from rosutils.probes import test_batch as batch_of
 from rosutils.results import SETTINGS, select
 
@@ -24,14 +24,14 @@ def test_surfaces_are_those_of_both_settings_in_every_direction(probed, task):
 
 @TASKS
 def test_a_path_begins_at_baseline_iii_and_ends_at_ros_kd(probed, task):
-    found = inspection.paths(probed, task, steps=3)
-    assert set(found) == {"seed 0"} and len(found["seed 0"]) == 3
+    found = inspection.paths(probed, task)
+    assert set(found) == {"replicate 1"} and len(found["replicate 1"]) == PATH_STEPS
     batch = batch_of(probed, task, probed.parameters.landscape.examples)
     for place, setting in ((0, "Baseline III"), (-1, "RoS-KD")):
-        model = probed.model(probed.student(task, setting, 0), averaged=setting == "RoS-KD")
+        model = probed.model(probed.student(task, setting), averaged=setting == "RoS-KD")
         with torch.no_grad():
             loss = task_loss(model(batch.images), batch.labels, multilabel=task == "chest").mean()
-        assert found["seed 0"][place] == pytest.approx(float(loss), rel=1e-5)
+        assert found["replicate 1"][place] == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_the_checks_are_made_for_each_task_setting_and_norm(probed):
@@ -40,16 +40,6 @@ def test_the_checks_are_made_for_each_task_setting_and_norm(probed):
     assert len(cases) == 2 * 2 * 3 and set(cases) == {9}
     assert found.loc[found["check"] == "eps 0 is the identity", "passed"].all()
     assert found.loc[found["check"] == "measured norms never exceed eps", "passed"].all()
-
-
-def test_checks_are_kept_and_made_again_for_other_images(probed, monkeypatch):
-    before, made = inspection.attack_checks(probed), []
-    monkeypatch.setattr(inspection, "_check_attacks", lambda study: made.append(1) or before)
-    pd.testing.assert_frame_equal(inspection.attack_checks(probed), before)
-    assert made == [] and before["passed"].dtype == bool
-    monkeypatch.setattr(inspection, "CHECKED_IMAGES", inspection.CHECKED_IMAGES - 1)
-    inspection.attack_checks(probed)
-    assert made == [1]
 
 
 def test_intervals_over_groups_hold_the_difference_they_are_about(probed):
@@ -66,19 +56,10 @@ def test_intervals_over_groups_hold_the_difference_they_are_about(probed):
 
 def test_every_table_whose_runs_are_there_is_shown_and_the_others_are_not(probed):
     found = {exhibit.name: exhibit for exhibit in inspection.finished_tables(probed)}
-    assert set(found) == {"table1", "comparisons", "table2", "landscape", "teachers"}, "no Table III, no checks yet"
+    assert set(found) == {"table1", "comparisons", "table2", "landscape", "teachers", "self_checks"}, "no Table III"
     for exhibit in found.values():
         assert probed.watermark() in exhibit.caption and not exhibit.frame.empty
         assert tables.printable(exhibit.frame).map(str).to_numpy().size
-
-
-def test_the_checks_file_is_shown_once_a_notebook_has_written_it(probed):
-    path = probed.figures / "self_checks.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("check,passed,detail\neps 0 is the identity,True,change 0\n")
-    found = [exhibit for exhibit in inspection.finished_tables(probed) if exhibit.name == "self_checks"]
-    path.unlink()
-    assert found[0].frame["check"].tolist() == ["eps 0 is the identity"]
 
 
 def test_an_unknown_table_is_refused(probed):

@@ -39,7 +39,10 @@ def test_every_stated_value_is_a_parameter_of_the_profiles(paper):
         ({"distillation": {"weights": {"normalize": False}}}, "teacher weights (III-B)", "not normalised"),
         ({"distillation": {"weights": {"per": "example"}}}, "teacher weights (III-B)", "one draw per example"),
         ({"distillation": {"multilabel": "softmax"}}, "soft targets for several labels per image", "literal softmax"),
-        ({"distillation": {"refresh_batchnorm": False}}, "BatchNorm after averaging", "left as copied"),
+        ({"distillation": {"refresh_batchnorm": False}}, "BatchNorm of any finished network", "left as copied"),
+        ({"distillation": {"mean_of": "logits"}}, "Baseline III's mean of its teachers", "logits"),
+        ({"subsets": {"scheme": "pairwise"}}, "overlap ratio (III-A)", "pairwise, 0.4"),
+        ({"evaluation": {"thresholds": "per-label"}}, "threshold for several labels per image", "per label"),
         ({"evaluation": {"thresholds": "fixed"}}, "threshold for several labels per image", "0.5"),
         ({"training": {"reported": "best-validation"}}, "which epoch is reported", "best on validation"),
         ({"training": {"pretraining": "none"}}, "pre-training", "none"),
@@ -57,4 +60,4 @@ def test_a_choice_is_told_and_no_other_changes(paper, sections, point, words):
 def test_dropped_images_are_told(paper):
     sources = {"chest": {"keep_unlabelled": False}}
     assert told(paper)["images without any finding"] == "kept"
-    assert told(changed(paper, {"data": {"sources": sources}}))["images without any finding"] == "dropped"
+    assert told(changed(paper, {"data": {"sources": sources}}))["images without any finding"].startswith("dropped")

@@ -6,7 +6,8 @@ import pytest
 
 from rosutils import InputError, figures
 from rosutils.figures.look import SETTING_STYLES
-from rosutils.results import PRINTED_AVERAGE, SETTINGS, published, validate
+from rosutils.figures.scores import NO_SKILL
+from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, published, validate
 
 
 WATERMARK = "profile demo · synthetic images · not comparable with the paper"
@@ -21,6 +22,7 @@ LOSS = {"l2": 0.1, "linf": 0.2, "l2-scaled": 0.3}  # what the attack at EPS take
 BASE = {"lesion": 0.7, "chest": 0.4}
 SPREAD = {0: 0.0, 1: 0.03}
 STD = 0.03 / 2**0.5
+CHANCE_AT = -0.25  # of the best constant, from the task's base; the others are below it
 
 
 def row(task, setting, seed, value, **columns):
@@ -31,10 +33,16 @@ def row(task, setting, seed, value, **columns):
 
 
 def measured(seeds=(0, 1), before=("pgd", "linf")):
-    """Before (of one attack and norm only: it is the same for all), at EPS by all, and a curve in linf for every setting."""
+    """Before (of one attack and norm only: it is the same for all), at EPS by all, and a curve in linf for every setting; and
+    no skill on the sample that is attacked, and elsewhere.
+    """
     found = []
     for task in TASKS:
         for seed in seeds:
+            for place, setting in enumerate(CHANCE):
+                nobody = row(task, setting, seed, CHANCE_AT - 0.02 * place, student="")
+                found += [nobody, nobody | {"attack": "attacked sample", "variant": "students"}]
+                found.append(nobody | {"attack": "attacked sample", "value": nobody["value"] + 0.1})
             for setting in SETTINGS:
                 gain = 0.05 if setting == "RoS-KD" else 0.0
                 found.append(row(task, setting, seed, 0.2))  # of the whole test part: not part of any curve
@@ -88,11 +96,42 @@ def test_every_panel_is_filled_and_named_and_the_bytes_repeat(make, tmp_path):
 
 
 @both
-def test_one_task_with_one_seed_has_no_error_bars_and_says_so(make, tmp_path):
+def test_one_task_with_one_replicate_has_no_error_bars_and_says_so(make, tmp_path):
     fig = make(measured(seeds=(0,)), {"chest": TASKS["chest"]})
     assert any("one replicate" in text for text in words(fig))
     assert not any(ends for ax in fig.axes for setting in SETTINGS for _, ends in drawn(ax, setting))
     figures.write_figure(fig, tmp_path, "figure", WATERMARK)
+
+
+def chance_in(ax):
+    """The ends of the panel's dotted lines of no skill."""
+    return [line.get_xydata() for line in ax.lines if line.get_label() == NO_SKILL]
+
+
+@both
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_the_highest_that_no_skill_scores_on_the_images_attacked_is_a_line_of_every_panel_and_named(make, seeds):
+    """Across Table II's panels, whose F1 is below, and along those of the curve."""
+    fig = make(measured(seeds=seeds))
+    for ax in fig.axes:
+        [ends] = chance_in(ax)
+        axis = int("F1" in ax.get_ylabel())
+        task = ax.get_title(loc="left").split(",")[0]
+        mean = BASE[task] + CHANCE_AT + 0.1 + 0.015 * (len(seeds) > 1)
+        assert ends[:, axis] == pytest.approx([mean, mean])
+        low, high = ax.get_ylim() if axis else ax.get_xlim()
+        assert low < mean < high
+    assert words(fig).count(NO_SKILL) == 1
+
+
+@both
+def test_where_chance_was_not_measured_there_is_no_line_and_the_legend_does_not_speak_of_it(make):
+    results = measured()
+    fig = make(results[~results["setting"].isin(CHANCE) | (results["attack"] == "")])
+    assert not any(chance_in(ax) for ax in fig.axes) and NO_SKILL not in words(fig)
+    one = make(results[~results["setting"].isin(CHANCE) | (results["task"] == "chest")])
+    lines = [len(chance_in(ax)) for ax in one.axes]
+    assert lines == [int(ax.get_title(loc="left").startswith("chest")) for ax in one.axes] and NO_SKILL in words(one)
 
 
 @both
@@ -148,7 +187,7 @@ def test_table2_takes_the_radius_it_is_given():
 
 def test_the_curve_has_every_setting_at_every_radius_in_units_of_1_over_255():
     fig = figures.eps_curve(measured(), tasks=TASKS, norm="linf")
-    assert words(fig) == ["mean ± std over 2 replicates", *SETTINGS, "radius 1.28/255 (Table II)"]
+    assert words(fig) == ["mean ± std over 2 replicates", *SETTINGS, NO_SKILL, "radius 1.28/255 (Table II)"]
     for ax, base in zip(fig.axes, BASE.values(), strict=True):
         assert "1/255" in ax.get_xlabel() and r"\infty" in ax.get_xlabel()
         assert any(np.allclose(line.get_xdata(), 1.28) for line in ax.lines)
@@ -161,7 +200,7 @@ def test_the_curve_has_every_setting_at_every_radius_in_units_of_1_over_255():
 
 def test_a_curve_in_another_norm_has_the_settings_that_were_measured_in_it():
     fig = figures.eps_curve(measured(), tasks=TASKS, norm="l2-scaled")
-    assert words(fig)[1:-1] == list(COMPARED)
+    assert words(fig)[1:-2] == list(COMPARED)
     assert drawn(fig.axes[0], "RoS-KD")[0][0][:, 0] == pytest.approx([0, 1.28])
     with pytest.raises(InputError, match="'l1'.*'linf'"):
         figures.eps_curve(measured(), tasks=TASKS, norm="l1")

@@ -277,13 +277,13 @@ def test_the_tornado_pairs_by_replicate_and_refuses_readings_without_a_common_on
 
 
 def test_a_reading_about_baseline_iii_is_set_against_baseline_iii_as_chosen():
-    about = rows("reading: full-set teachers", settings=("Baseline III",), add=-0.03)
+    about = rows("reading: Baseline III's mean of logits", settings=("Baseline III",), add=-0.03)
     chosen = rows("reading: as chosen", settings=("Baseline III",))
     averages = [row | {"average": "macro", "value": 0.1} for row in chosen]  # of RoS-KD alone the averagings are told
     results = table(about, chosen, averages, readings().to_dict("records"))
     ax, below = (figures.readings_tornado(results, tasks=TASKS).axes[place] for place in (0, 2))
     labels = [tick.get_text() for tick in ax.get_yticklabels()]
-    assert labels == ["literal softmax", "full-set teachers", "own-shard"]
+    assert labels == ["literal softmax", "Baseline III's mean of logits", "own-shard"]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([-0.04, -0.03, 0.02])
     assert below.patches[0].get_width() == pytest.approx(-0.1)
     assert ax.get_title(loc="left") == f"lesion, F1 (weighted)\nas chosen: 0.680 ± {STD:.3f}"

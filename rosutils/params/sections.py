@@ -168,6 +168,7 @@ class Sweeps(Section):
         "symmetric": [0.0, 0.2, 0.4, 0.6],
         "pairflip": [0.0, 0.2, 0.4, 0.6],
     }
+    readings: list[str] | None = None  # of `rosutils.sweeps.READINGS`, by their labels; all without it
     runs: Count = 3
 
 
