@@ -62,7 +62,10 @@ def _looking(p, spec: RunSpec, size: Sizes) -> float:
     """Passes of a bank or a probe, in images of its own architecture in training."""
     attacked = min(p.attacks.examples or size.test, size.test)
     seen, norms, points = min(p.landscape.examples, size.test), len(p.attacks.norms), len(p.attacks.curve_multiples)
-    ascents, products = ASCENT * len(p.landscape.sharpness_radii), p.landscape.hessian_iterations + p.landscape.hessian_samples
+    ascents, products = (
+        ASCENT * len(p.landscape.sharpness_radii),
+        p.landscape.hessian_iterations + p.landscape.hessian_samples,
+    )
     views = min(p.training.epochs, p.training.augmentation.views or p.training.epochs)
     return {
         "bank": FORWARD * size.train * views,

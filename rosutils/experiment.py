@@ -199,7 +199,12 @@ class Experiment:
         recipe["format"] = PROBE_FORMAT if spec.of or spec.role in ("chance", "pixels") else FORMAT
         if spec.role == "chance":
             sample = self.parameters.attacks.examples
-            return recipe | {"draws": DRAWS, "rule": self.parameters.evaluation.thresholds, "sample": sample, "seed": spec.seed}
+            return recipe | {
+                "draws": DRAWS,
+                "rule": self.parameters.evaluation.thresholds,
+                "sample": sample,
+                "seed": spec.seed,
+            }
         recipe |= {"architecture": spec.architecture, "seed": spec.seed, "device": self.device.type}
         recipe |= {"examples": fingerprint(self.training_index(spec)), "pixels": self.parameters.data.pixels}
         if spec.of is not None:

@@ -40,9 +40,7 @@ TABLES = {
 def surfaces(study, task: str) -> list[dict]:
     """Fig. 4's surfaces of a task, first replicate: {"setting", "seed" of the directions, "grid" [G], "loss" [G, G]} for each."""
     settings = {study.student(task, name): name for name in COMPARED}
-    specs = [
-        s for s in fig4(study) if s.role == "surface" and s.of in settings and s.state in ("weights", "averaged")
-    ]
+    specs = [s for s in fig4(study) if s.role == "surface" and s.of in settings and s.state in ("weights", "averaged")]
     found = [(spec, study.run(spec).tensors("surface")) for spec in specs]
     return [
         {
@@ -78,7 +76,9 @@ def group_intervals(study, *, resamples: int = 1000) -> dict[tuple[str, str], tu
         ours = _scores(study, name, "RoS-KD")
         for baseline in SETTINGS[:-1]:
             generator = torch.Generator().manual_seed(study.parameters.seeds.data)
-            interval = bootstrap.difference_interval(ours, _scores(study, name, baseline), generator=generator, **options)
+            interval = bootstrap.difference_interval(
+                ours, _scores(study, name, baseline), generator=generator, **options
+            )
             found[name, baseline] = (interval.low, interval.high)
     return found
 
@@ -89,7 +89,9 @@ def _scores(study, task: str, setting: str) -> list[bootstrap.Scored]:
     for there in study.replicates:
         spec, index = there.student(task, setting), there.task(task).split["test"]
         logits, thresholds = logits_of(there, spec, state)["test"], thresholds_of(there, spec, state)
-        found.append(bootstrap.Scored(logits, there.task(task).labels[index], there.task(task).groups[index], thresholds))
+        found.append(
+            bootstrap.Scored(logits, there.task(task).labels[index], there.task(task).groups[index], thresholds)
+        )
     return found
 
 
@@ -117,9 +119,7 @@ def _frame(study, name: str) -> pd.DataFrame:
         "comparisons": lambda: tables.comparisons(results, tasks=about, intervals=group_intervals(study)),
         "table2": lambda: tables.table2(results, tasks=about, norms=section.attacks.norms, eps=section.attacks.eps),
         "table3": lambda: tables.table3(results, task=next(task for task in about if about[task]["multilabel"])),
-        "landscape": lambda: tables.landscape_table(
-            results, tasks=about, radius=section.landscape.sharpness_radius
-        ),
+        "landscape": lambda: tables.landscape_table(results, tasks=about, radius=section.landscape.sharpness_radius),
         "teachers": lambda: tables.teachers_table(results, tasks=about),
         "self_checks": lambda: attack_checks(study),
     }

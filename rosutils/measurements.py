@@ -73,7 +73,9 @@ def _chance(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame
 def _scores(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
     for setting, state in settings:
         yield _margins(there, spec, state).assign(setting=setting)
-        if spec.role == "teacher" and spec.variant != "":  # of a sweep's teachers it is enough to know that they have skill
+        if (
+            spec.role == "teacher" and spec.variant != ""
+        ):  # of a sweep's teachers it is enough to know that they have skill
             continue
         logits, labels = logits_of(there, spec, state)["test"], labels_of(there, spec.task, "test")
         options = {"class_names": there.task(spec.task).class_names, "thresholds": thresholds_of(there, spec, state)}

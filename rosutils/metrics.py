@@ -253,7 +253,9 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     """
     a, b = _array(a), _array(b)
     if a.shape != b.shape:
-        raise InputError(f"paired values must be equally many, found {a.size} and {b.size}; give one of each per replicate")
+        raise InputError(
+            f"paired values must be equally many, found {a.size} and {b.size}; give one of each per replicate"
+        )
     mean, std, n = mean_and_std(a - b)
     half = float(special.stdtrit(n - 1, 0.975)) * std / n**0.5 if n > 1 else float("nan")
     return PairedDifference(mean, mean - half, mean + half, n)

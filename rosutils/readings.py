@@ -101,7 +101,9 @@ def _of_the_evaluation(p: Parameters) -> list[tuple[str, str, str]]:
         ),
         (
             "images without any finding",
-            "kept" if all(p.data.sources[name].keep_unlabelled for name in p.tasks) else "dropped from training and validation",
+            "kept"
+            if all(p.data.sources[name].keep_unlabelled for name in p.tasks)
+            else "dropped from training and validation",
             "data.sources.<task>.keep_unlabelled: true or false",
         ),
         (

@@ -137,6 +137,8 @@ def summary(frame: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
             name for name in KEYS if name not in by and name != "replicate" and repeated[name].nunique(dropna=False) > 1
         ]
         found = "; ".join(f"{name}: {', '.join(map(str, sorted(repeated[name].unique())))}" for name in varying)
-        raise InputError(f"a summary over replicates would mix measurements that differ in {found}; select one value first")
+        raise InputError(
+            f"a summary over replicates would mix measurements that differ in {found}; select one value first"
+        )
     values = frame.groupby(by, dropna=False, sort=False)["value"]
     return values.agg(mean="mean", std="std", n="count").reset_index()

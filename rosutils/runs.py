@@ -86,7 +86,10 @@ def _chance(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:
     """What no skill scores on the test part, and on the sample of it that is attacked."""
     task, rule = experiment.task(spec.task), experiment.parameters.evaluation.thresholds
     rule = None if rule == "fixed" else rule
-    parts = {"": task.split["test"], "attacked sample": experiment.sample(spec.task, experiment.parameters.attacks.examples)}
+    parts = {
+        "": task.split["test"],
+        "attacked sample": experiment.sample(spec.task, experiment.parameters.attacks.examples),
+    }
     tables = [
         chance.chance(
             task.labels[task.split["validation"]], task.labels[index], multilabel=task.multilabel,
@@ -100,7 +103,9 @@ def _chance(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:
 def _pixels(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:
     """Logistic regression on the pixels, as a row of ours beside Table I."""
     task = experiment.task(spec.task)
-    train, validation, test = (index.numpy() for index in (task.split[part] for part in ("train", "validation", "test")))
+    train, validation, test = (
+        index.numpy() for index in (task.split[part] for part in ("train", "validation", "test"))
+    )
     logits = pixels.logistic_regression(
         task.images[train], task.labels[train], task.images[validation], task.labels[validation], task.images[test],
         multilabel=task.multilabel, seed=spec.seed,

@@ -42,7 +42,12 @@ def tiny_sections():
     """Sections that cut the smoke profile down, with every file under `folder`."""
 
     def sections(folder: Path, **changes) -> dict:
-        engine = {"backend": "inline", "keep_weights": "all", "store": str(folder / "runs"), "artefacts": str(folder / "figures")}
+        engine = {
+            "backend": "inline",
+            "keep_weights": "all",
+            "store": str(folder / "runs"),
+            "artefacts": str(folder / "figures"),
+        }
         return lay_over({**TINY, "engine": engine}, changes)
 
     return sections

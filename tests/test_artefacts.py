@@ -33,7 +33,11 @@ def test_a_probe_of_ros_kd_is_of_the_averaged_weights_and_any_other_of_the_last(
         name: {s.state for s in curves if s.of == demo.student("lesion", name)}
         for name in ("RoS-KD", "Baseline V", "Baseline II")
     }
-    assert states == {"RoS-KD": {"averaged", "weights"}, "Baseline V": {"averaged", "weights"}, "Baseline II": {"weights"}}
+    assert states == {
+        "RoS-KD": {"averaged", "weights"},
+        "Baseline V": {"averaged", "weights"},
+        "Baseline II": {"weights"},
+    }
 
 
 def test_every_replicate_has_its_own_chance_teachers_and_students(demo):

@@ -67,9 +67,7 @@ def test_backends_are_compared_by_their_bits_as_well(benchmarks, monkeypatch, tm
         "one": (8.0, {"a": "1", "b": "3"}),
         "ray": (4.4, {"a": "1", "b": "2"}),
     }
-    monkeypatch.setattr(
-        backends, "_teachers", lambda profile, folder, engine: found[folder.name.rstrip("0123456789")]
-    )
+    monkeypatch.setattr(backends, "_teachers", lambda profile, folder, engine: found[folder.name.rstrip("0123456789")])
     monkeypatch.setattr(backends, "_node_lost", lambda folder: backends.Row("lost", 2.0, 1.0, 0.5))
     one, ray, lost = backends.rows(tmp_path)
     assert one.what.endswith("(same bits in 1 of 2 runs)") and one.ratio == 2.0

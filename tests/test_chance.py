@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from rosutils import InputError
-from rosutils.chance import base_rate_loss, base_rate_margin, chance
+from rosutils.chance import base_rate_loss, base_rate_margin, chance, skill_margin
 from rosutils.metrics import averagings, best_thresholds, evaluate
 
 
@@ -216,3 +216,14 @@ def test_the_margin_over_the_base_rates_is_none_for_the_base_rates_and_negative_
     right = validation if small_task.multilabel else torch.nn.functional.one_hot(validation, 4)
     assert base_rate_margin(small_task, 9.0 * (2 * right - 1)) > 0.4
     assert base_rate_margin(small_task, -9.0 * (2 * right - 1)) < -5
+
+
+def test_a_network_that_is_too_sure_of_itself_has_skill_all_the_same_and_noise_has_none(small_task):
+    labels = small_task.labels[small_task.split["validation"]]
+    right = labels if small_task.multilabel else torch.nn.functional.one_hot(labels, 4)
+    g = drawn(1)
+    sure = 40.0 * (2 * right - 1) * torch.where(torch.rand(right.shape, generator=g) < 0.2, -1.0, 1.0)
+    assert base_rate_margin(small_task, sure) < 0 < skill_margin(small_task, sure)
+    noise = [skill_margin(small_task, 40 * torch.randn(right.shape, generator=g)) for _ in range(40)]
+    assert sum(margin > 0 for margin in noise) <= 6
+    assert skill_margin(small_task, -sure) < 0

@@ -287,7 +287,9 @@ def words(drawn):
 
 def chance_in(ax):
     """Where the panel's dotted lines of no skill stand."""
-    return [line.get_xdata()[0] for line in ax.lines if line.get_label() == NO_SKILL and len(set(line.get_xdata())) == 1]
+    return [
+        line.get_xdata()[0] for line in ax.lines if line.get_label() == NO_SKILL and len(set(line.get_xdata())) == 1
+    ]
 
 
 with_chance = pytest.mark.parametrize("make", [table1_plot, figures.teacher_scores])

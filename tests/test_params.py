@@ -279,7 +279,14 @@ def test_a_label_names_what_was_laid_over_and_not_where_it_runs():
 
 
 def test_sections_in_a_notebook_are_its_dicts_and_lists_and_a_misspelt_one_is_refused():
-    names = {"profile": "smoke", "distillation": {"alpha": 0.5}, "attacks": params, "tasks": ["lesion"], "_": [], "found": []}
+    names = {
+        "profile": "smoke",
+        "distillation": {"alpha": 0.5},
+        "attacks": params,
+        "tasks": ["lesion"],
+        "_": [],
+        "found": [],
+    }
     assert params.sections_in(names) == {"distillation": {"alpha": 0.5}, "tasks": ["lesion"]}
     with pytest.raises(InputError, match="distilation: unknown key.*did you mean 'distillation'"):
         params.sections_in({"distilation": {"alpha": 0.5}})

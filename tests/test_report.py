@@ -161,7 +161,10 @@ def test_one_click_leads_from_a_number_to_its_seeds_runs_and_notebook_and_one_mo
 
 def test_the_measurements_behind_a_cell_are_those_it_is_the_mean_of(tmp_path):
     results = measured(OFFSETS, spread=0.01)
-    text, frame = read(write(tmp_path, results=results, tables=[table_one(results)])), table1(results, student="resnet18", tasks=TASKS)
+    text, frame = (
+        read(write(tmp_path, results=results, tables=[table_one(results)])),
+        table1(results, student="resnet18", tasks=TASKS),
+    )
     for task in TASKS:
         for setting in SETTINGS:
             place = section(text, f"from-table1-{task}-{report.provenance.anchor(setting)}")

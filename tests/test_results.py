@@ -27,7 +27,9 @@ def frame(*rows):
 
 
 def test_what_is_written_is_read_back_to_the_last_bit(tmp_path):
-    table = frame(row(value=1 / 3), row(replicate=1, value=math.nan), row(replicate=2, attack="pgd", eps=1.28 / 255, norm="l2"))
+    table = frame(
+        row(value=1 / 3), row(replicate=1, value=math.nan), row(replicate=2, attack="pgd", eps=1.28 / 255, norm="l2")
+    )
     back = results.read(results.write(table, tmp_path / "deep" / "results.csv"))
     assert list(back) == list(COLUMNS)
     assert back["value"].tolist()[0] == 1 / 3 and math.isnan(back["value"][1]) and back["eps"][2] == 1.28 / 255

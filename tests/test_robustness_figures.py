@@ -26,7 +26,8 @@ CHANCE_AT = -0.25  # of the best constant, from the task's base; the others are 
 
 
 def row(task, setting, seed, value, **columns):
-    base = {"task": task, "setting": setting, "student": "resnet18", "variant": "", "replicate": seed, "overlap": np.nan, "noise": 0.0,
+    base = {"task": task, "setting": setting, "student": "resnet18", "variant": "", "replicate": seed,
+            "overlap": np.nan, "noise": 0.0,
             "class": "", "average": PRINTED_AVERAGE[TASKS[task]["multilabel"]], "metric": "f1", "run": "r",
             "attack": "", "eps": np.nan, "norm": ""}  # fmt: skip
     return base | {"value": BASE[task] + SPREAD[seed] + value} | columns

@@ -17,9 +17,7 @@ from rosutils.losses import task_loss
 def study(load_tiny, tmp_path_factory):
     """Two teachers on subsets with their banks, and Baseline I."""
     study = load_tiny(tmp_path_factory.mktemp("runs"))
-    study.ensure(
-        [study.student("lesion", "Baseline III, subset teachers"), study.student("lesion", "Baseline I")]
-    )
+    study.ensure([study.student("lesion", "Baseline III, subset teachers"), study.student("lesion", "Baseline I")])
     return study
 
 
@@ -168,7 +166,9 @@ def test_named_precision_is_that_of_training_passes_alone(load_tiny, tmp_path):
 
 
 def test_the_average_of_the_best_epoch_is_reported_where_the_best_epoch_is(load_tiny, tmp_path):
-    study = load_tiny(tmp_path, training={"epochs": 4, "reported": "best-validation"}, distillation={"averaging_start": 1})
+    study = load_tiny(
+        tmp_path, training={"epochs": 4, "reported": "best-validation"}, distillation={"averaging_start": 1}
+    )
     spec = study.student("lesion", "RoS-KD")
     study.ensure([spec])
     history = study.run(spec).table("history")["averaged_validation_f1"]

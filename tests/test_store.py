@@ -403,4 +403,3 @@ def test_a_holder_that_is_heard_of_is_waited_for_and_a_silent_one_is_passed_over
     with held:
         wait(0.3)
     assert order == [0.4, 0.3]
-

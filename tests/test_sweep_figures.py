@@ -29,7 +29,8 @@ CHANCE_AT = -0.2 + 0.02  # the highest of their means, from the task's base
 
 def rows(variant, *, settings=("RoS-KD",), seeds=SEEDS, add=0.0, **columns):
     return [
-        {"task": task, "setting": setting, "student": "resnet18", "variant": variant, "replicate": seed, "overlap": np.nan, "noise": 0.0,
+        {"task": task, "setting": setting, "student": "resnet18", "variant": variant, "replicate": seed,
+         "overlap": np.nan, "noise": 0.0,
          "attack": "", "eps": np.nan, "norm": "", "class": "", "average": PRINTED_AVERAGE[about["multilabel"]], "metric": "f1",
          "value": BASE[task] + GAIN[setting] + SPREAD[seed] + add, "run": "r"} | columns
         for task, about in TASKS.items() for setting in settings for seed in seeds

@@ -30,7 +30,8 @@ def test_every_variant_changes_one_thing_at_the_sweeps_scale(variants):
     assert small["training"]["epochs"] == 3
     allowed = {
         "overlap": {"subsets.overlap"}, "symmetric": {"noise.kind", "noise.rate"}, "pairflip": {"noise.kind", "noise.rate"},
-        "own-shard": {"subsets.scheme"}, "literal": {"distillation.multilabel"}, "pairwise": {"subsets.scheme"}, "table3": {"seeds.replicates"},
+        "own-shard": {"subsets.scheme"}, "literal": {"distillation.multilabel"},
+        "pairwise": {"subsets.scheme"}, "table3": {"seeds.replicates"},
     }  # fmt: skip
     for name, there in variants.items():
         changed = difference(there.model_dump(), small) - {"noise.false_negatives", "noise.false_positives"}

@@ -14,7 +14,12 @@ from rosutils.results import CHANCE, PLAIN, SETTINGS, TEACHERS, published, valid
 
 TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
 AVERAGE = {"lesion": "weighted", "chest": "micro"}  # as printed
-BESIDE = {PLAIN: 0.45, CHANCE[0]: 0.2, CHANCE[1]: 0.1, CHANCE[2]: 0.3}  # what is no setting of the paper, and what it scores
+BESIDE = {
+    PLAIN: 0.45,
+    CHANCE[0]: 0.2,
+    CHANCE[1]: 0.1,
+    CHANCE[2]: 0.3,
+}  # what is no setting of the paper, and what it scores
 WATERMARK = "profile demo · synthetic images · 32 px · 8 epochs · 50 % & not comparable with the paper"
 
 
@@ -123,7 +128,9 @@ def test_attacks_other_students_and_classes_stay_out(table):
         measured("RoS-KD", 0.1, attack="pgd", eps=0.005, norm="l2"), measured("RoS-KD", 0.1, student="resnet34"),
         measured("RoS-KD", 0.1, **{"class": "MEL"}, average=""),
     ])  # fmt: skip
-    pd.testing.assert_frame_equal(tables.table1(validate(pd.concat([made_up(), others])), student="resnet18", tasks=TASKS), table)
+    pd.testing.assert_frame_equal(
+        tables.table1(validate(pd.concat([made_up(), others])), student="resnet18", tasks=TASKS), table
+    )
 
 
 def test_only_the_profiles_own_variant_enters_table1_and_the_teachers(table):

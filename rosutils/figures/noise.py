@@ -43,7 +43,8 @@ def noise_scores(results: pd.DataFrame, *, tasks: dict[str, dict], metric: str) 
                 handles[NO_SKILL] = chance
             ax.set_title(f"{task}, {KINDS[kind]}")
         line[0].set_ylabel(f"F1 ({average})" if metric == "f1" else "mean AUROC of the classes")
-    legend_above(fig, {name: handles[name] for name in (*METHODS, NO_SKILL) if name in handles}, over_seeds(counts))
+    handles = {name: handles[name] for name in (*METHODS, NO_SKILL) if name in handles}
+    legend_above(fig, handles, over_seeds(counts), ncols=5)
     return fig
 
 

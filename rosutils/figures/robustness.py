@@ -39,7 +39,7 @@ def table2_plot(results: pd.DataFrame, *, tasks: dict[str, dict], eps: float = R
     rows = rows[rows["eps"].notna()]
     reached = select(rows, eps=eps)
     tasks, norms = measured_tasks(reached, tasks, "Table II"), [n for n in NORMS if n in set(reached["norm"])]
-    size = (WIDTH, 0.75 + 1.55 * len(tasks))
+    size = (WIDTH, 0.9 + 1.55 * len(tasks))
     fig, axes = subplots(len(tasks), len(norms), size=size, sharey=True, sharex="row")
     counts, chance = [], None
     for line, (task, about) in zip(axes, tasks.items(), strict=True):
@@ -57,7 +57,8 @@ def table2_plot(results: pd.DataFrame, *, tasks: dict[str, dict], eps: float = R
         ax.axhline(0.5, color=PALE, lw=0.6, zorder=0)
         ax.tick_params(axis="y", length=0)
         ax.locator_params(axis="x", nbins=5)
-    fig.legend(handles=_table2_legend(counts, chance), loc="outside upper center", ncols=3)
+    look = {"title": f"ours: {over_seeds(counts)}", "title_fontsize": 7, "alignment": "left", "ncols": 3}
+    fig.legend(handles=_table2_legend(chance), loc="outside upper center", **look)
     return fig
 
 
@@ -90,7 +91,7 @@ def _paper(ax, task: str, attack: str, place: int) -> None:
             ax.plot(at, y[0], marker=look["marker"], ms=size, mfc="white", mec=look["color"], mew=0.8, ls="", zorder=2)
 
 
-def _table2_legend(counts: list[int], chance: Line2D | None) -> list[Line2D]:
+def _table2_legend(chance: Line2D | None) -> list[Line2D]:
     names = ("Baseline III, same teachers", "RoS-KD")
     settings = [
         Line2D([], [], **SETTING_STYLES[setting] | {"ls": ""}, ms=5.5, mew=0, label=name)
@@ -99,7 +100,7 @@ def _table2_legend(counts: list[int], chance: Line2D | None) -> list[Line2D]:
     grey = {"color": GREY, "marker": "o"}
     handles = [
         *settings,
-        Line2D([], [], **grey, lw=0.8, ms=5, mew=0, label=f"filled: ours, {over_seeds(counts)}"),
+        Line2D([], [], **grey, lw=0.8, ms=5, mew=0, label="filled: ours"),
         Line2D([], [], **grey, ls=":", lw=0.6, ms=5, mfc="white", mew=0.8, label="hollow: as printed in the paper"),
         Line2D([], [], **grey, ls="", ms=3, mew=0, label="small: before the attack"),
         Line2D([], [], **grey, ls="", ms=5.5, mew=0, label="large: after the attack"),
@@ -132,7 +133,9 @@ def eps_curve(results: pd.DataFrame, *, tasks: dict[str, dict], norm: str, eps: 
             handles[NO_SKILL] = line
         ax.set(title=task, xlabel=f"radius ε of PGD in {NORMS[norm]} (1/255)", ylabel=label)
     names = [name for name in (*SETTINGS, NO_SKILL, "radius of Table II") if name in handles]
-    labels = [name.replace("of Table II", f"{255 * eps:g}/255 (Table II)") for name in names]
+    labels = [
+        name.replace("of Table II", f"{255 * eps:g}/255 (Table II)").replace(" (best", "\n(best") for name in names
+    ]
     title = over_seeds(counts)
     fig.legend(
         [handles[n] for n in names], labels, loc="outside right upper", title=title, alignment="left", borderaxespad=0

@@ -29,7 +29,7 @@ def printed_f1(rows: pd.DataFrame, task: str, about: dict) -> tuple[pd.DataFrame
 
 
 NO_SKILL = "no skill (best constant, random 97.5 %)"
-CHANCE_LOOK = {"color": GREY, "ls": (0, (1, 1.5)), "lw": 1.2}
+CHANCE_LOOK = {"color": INK, "ls": (0, (5, 1.5, 1, 1.5, 1, 1.5)), "lw": 0.9}  # grey and dotted is Baseline I
 
 
 def chance_line(
@@ -63,9 +63,9 @@ def draw_means(ax, x, y, ours: pd.DataFrame, setting: str, *, across: bool = Fal
     ax.errorbar(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **bars, **(look | options))
 
 
-def legend_above(fig: Figure, handles: dict, heading: str) -> None:
+def legend_above(fig: Figure, handles: dict, heading: str, *, ncols: int = 4) -> None:
     """The legend (label -> handle) over the panels, headed by what points and bars are."""
-    look = {"title": heading, "title_fontsize": 7, "alignment": "right", "ncols": 4}
+    look = {"title": heading, "title_fontsize": 7, "alignment": "right", "ncols": ncols}
     fig.legend(handles.values(), handles, loc="outside upper right", **look)
 
 
@@ -100,10 +100,10 @@ def teacher_scores(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
 
 @style()
 def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str) -> Figure:
-    """Table I as dots: our F1 (each replicate, and mean ± std) beside the printed F1 (hollow diamonds) and no skill's (dotted)."""
+    """Table I as dots: our F1 (each replicate, and mean ± std) beside the printed F1 (hollow diamonds) and no skill's (line)."""
     rows = select(results, setting=SETTINGS, student=student, variant="", attack="", class_="", metric="f1")
     tasks, printed = measured_tasks(rows, tasks, "Table I"), published()["table1"]
-    fig, axes = subplots(1, len(tasks), size=(WIDTH, 2.5), sharey=True)
+    fig, axes = subplots(1, len(tasks), size=(WIDTH, 2.65), sharey=True)
     y = {setting: place for place, setting in enumerate(SETTINGS)}
     counts, chance = [], None
     for ax, (task, about) in zip(axes[0], tasks.items(), strict=True):
@@ -122,15 +122,13 @@ def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str) 
         ax.set_yticks(list(y.values()), list(y))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", color=PALE, lw=0.4)
-    fig.legend(handles=_table1_legend(counts, chance), loc="outside upper right", ncols=4)
+    legend_above(fig, _table1_legend(counts, chance), f"ours: {over_seeds(counts)}")
     return fig
 
 
-def _table1_legend(counts: list[int], chance: Line2D | None) -> list[Line2D]:
-    handles = [
-        Line2D([], [], marker="D", mfc="none", mec=INK, ms=5, ls="", label="paper"),
-        Line2D([], [], marker="o", color=GREY, ms=2.5, mew=0, ls="", label="ours, each replicate"),
-        Line2D([], [], marker="o", color=GREY, ms=4.5, mew=0, lw=0.8, label=f"ours, {over_seeds(counts)}"),
-    ]
-    handles = handles if max(counts) > 1 else [handles[0], handles[2]]
-    return handles + ([chance] if chance else [])
+def _table1_legend(counts: list[int], chance: Line2D | None) -> dict[str, Line2D]:
+    grey = {"color": GREY, "marker": "o", "mew": 0}
+    handles = {"paper": Line2D([], [], marker="D", mfc="none", mec=INK, ms=5, ls="")}
+    handles |= {"ours, each replicate": Line2D([], [], **grey, ms=2.5, ls="")} if max(counts) > 1 else {}
+    handles["ours"] = Line2D([], [], **grey, ms=4.5, lw=0.8)
+    return handles | ({NO_SKILL: chance} if chance else {})

@@ -49,7 +49,9 @@ def sections_in(names: Mapping[str, Any]) -> dict[str, Any]:
     Papermill binds whatever it is given, also what nobody reads. Sections are dicts or lists, so modules of the same name
     do not count.
     """
-    given = {name: value for name, value in names.items() if isinstance(value, (dict, list)) and not name.startswith("_")}
+    given = {
+        name: value for name, value in names.items() if isinstance(value, (dict, list)) and not name.startswith("_")
+    }
     for name in given.keys() - set(SECTIONS):
         if difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.8):
             raise InputError(unknown(name, SECTIONS))

@@ -36,7 +36,9 @@ def table1(
             paper = {setting: row[metric] for setting, row in printed.get(task, {}).items()}
             blocks[task, title] = beside(ours.reindex(index), pd.Series(paper, dtype=float).reindex(index))
         if about["multilabel"]:
-            ours = summary(select(rows, task=task, average="macro", metric="auroc"), by=["setting"]).set_index("setting")
+            ours = summary(select(rows, task=task, average="macro", metric="auroc"), by=["setting"]).set_index(
+                "setting"
+            )
             blocks[task, AUROC] = beside(ours.reindex(index), pd.Series(dtype=float).reindex(index))
     table = pd.concat(blocks, axis=1, names=["task", "metric", "column"])
     return table.rename_axis("setting")
