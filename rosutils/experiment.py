@@ -153,6 +153,14 @@ class Experiment:
         )
         return [train[index] for index in chosen]
 
+    def name_of(self, spec: RunSpec) -> str:
+        """A network's architecture, and which of several of its pool it is: "mobilenet_v2 (2)" for the second."""
+        pool, number = self.parameters.teachers.architectures, spec.seed % 1000
+        if spec.role != "teacher" or number >= len(pool):
+            return spec.architecture
+        before = pool[:number].count(spec.architecture)
+        return f"{spec.architecture} ({before + 1})" if before else spec.architecture
+
     def training_index(self, spec: RunSpec) -> Tensor:
         """The example numbers a run is trained on."""
         return self.task(spec.task).split["train"] if spec.subset is None else self.subsets(spec.task)[spec.subset]

@@ -55,7 +55,7 @@ def _complete(there: Experiment, spec: RunSpec, rows: pd.DataFrame) -> pd.DataFr
     trained = spec.of or (spec.teachers[0] if spec.role == "bank" else spec)
     on_subsets = trained.subset is not None or any(teacher.subset is not None for teacher in trained.teachers)
     known = {
-        "task": spec.task, "student": spec.architecture, "variant": label(spec.variant), "replicate": spec.replicate,
+        "task": spec.task, "student": there.name_of(trained), "variant": label(spec.variant), "replicate": spec.replicate,
         "noise": there.task(spec.task).noise_rate, "overlap": there.parameters.subsets.overlap if on_subsets else NAN,
         "attack": "", "eps": NAN, "norm": "", "class": "", "average": "", "run": there.key(spec),
     }  # fmt: skip
@@ -67,7 +67,9 @@ def _nothing(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFram
 
 
 def _chance(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
-    yield there.run(spec).table("chance").fillna({"class": "", "average": "", "attack": ""}).assign(student="")
+    table = there.run(spec).table("chance")
+    texts = {name: table[name].astype(object).where(table[name].notna(), "") for name in ("class", "average", "attack")}
+    yield table.assign(student="", **texts)
 
 
 def _scores(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:

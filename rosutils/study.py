@@ -302,7 +302,7 @@ class Study(Experiment):
     def history(self, runs: Iterable[RunSpec]) -> pd.DataFrame:
         """The training histories of finished runs, one row per run and epoch."""
         tables = [
-            self.run(spec).table("history").assign(run=self.key(spec), task=spec.task, architecture=spec.architecture,
+            self.run(spec).table("history").assign(run=self.key(spec), task=spec.task, architecture=self.of(spec).name_of(spec),
                                                    trained_on="full set" if spec.subset is None else "subset",
                                                    replicate=spec.replicate)
             for spec in runs

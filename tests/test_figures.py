@@ -278,15 +278,16 @@ def test_table1_plot_has_the_student_asked_for_and_no_other():
 def test_one_replicate_has_no_error_bar_and_the_legend_says_so():
     drawn = table1_plot(measured((0,)))
     assert all(not bars.has_xerr for ax in drawn.axes for bars in ax.containers)
-    assert words(drawn) == ["paper", "ours, one replicate", NO_SKILL]
+    assert words(drawn) == ["ours: one replicate", "paper", "ours", NO_SKILL]
 
 
 def words(drawn):
-    return [text.get_text() for text in drawn.legends[0].get_texts()]
+    legend = drawn.legends[0]
+    return [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
 
 
 def chance_in(ax):
-    """Where the panel's dotted lines of no skill stand."""
+    """Where the panel's lines of no skill stand."""
     return [
         line.get_xdata()[0] for line in ax.lines if line.get_label() == NO_SKILL and len(set(line.get_xdata())) == 1
     ]
@@ -305,6 +306,17 @@ def test_the_highest_that_no_skill_scores_is_a_line_of_every_panel_and_named(mak
         assert place == pytest.approx(CHANCE_AT[ax.get_title(loc="left")] + 0.01 * (len(seeds) > 1))
         assert ax.get_xlim()[0] < place < ax.get_xlim()[1]
     assert words(drawn).count(NO_SKILL) == 1 and words(drawn)[-1] == NO_SKILL
+
+
+@pytest.mark.parametrize("replicates", [3, 1])
+def test_table1_plots_legend_is_on_the_page_also_where_settings_have_different_numbers_of_replicates(replicates):
+    rows = measured()
+    drawn = table1_plot(rows[(rows["setting"] != "Baseline III") | (rows["replicate"] < replicates)])
+    drawn.draw_without_rendering()
+    legend = drawn.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= drawn.bbox.x1 and legend.y1 <= drawn.bbox.y1
+    over = "mean ± std over 3 replicates" if replicates == 3 else "mean ± std over 1 to 3 replicates (one: no bar)"
+    assert words(drawn) == [f"ours: {over}", "paper", "ours, each replicate", "ours", NO_SKILL]
 
 
 @with_chance

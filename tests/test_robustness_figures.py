@@ -82,7 +82,8 @@ def drawn(ax, setting):
 
 def words(fig):
     legend = fig.legends[0]
-    return [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
+    found = [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
+    return [text.replace("\n", " ") for text in found]
 
 
 @both
@@ -105,7 +106,7 @@ def test_one_task_with_one_replicate_has_no_error_bars_and_says_so(make, tmp_pat
 
 
 def chance_in(ax):
-    """The ends of the panel's dotted lines of no skill."""
+    """The ends of the panel's lines of no skill."""
     return [line.get_xydata() for line in ax.lines if line.get_label() == NO_SKILL]
 
 
@@ -123,6 +124,17 @@ def test_the_highest_that_no_skill_scores_on_the_images_attacked_is_a_line_of_ev
         low, high = ax.get_ylim() if axis else ax.get_xlim()
         assert low < mean < high
     assert words(fig).count(NO_SKILL) == 1
+
+
+@both
+@pytest.mark.parametrize("replicates", [2, 1])
+def test_the_legend_is_on_the_page_also_where_settings_have_different_numbers_of_replicates(make, replicates):
+    results = measured()
+    fig = make(results[(results["setting"] != COMPARED[0]) | (results["replicate"] < replicates)])
+    fig.draw_without_rendering()
+    legend = fig.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= fig.bbox.x1 and legend.y1 <= fig.bbox.y1
+    assert any("(one: no bar)" in text for text in words(fig)) == (replicates == 1)
 
 
 @both

@@ -171,7 +171,7 @@ with_chance = pytest.mark.parametrize(("data", "make", "options"), WITH_CHANCE.v
 
 
 def chance_in(ax, across):
-    """Where the panel's dotted lines of no skill are: their x (across) or y."""
+    """Where the panel's lines of no skill are: their x (across) or y."""
     lines = [line.get_xdata() if across else line.get_ydata() for line in ax.lines if line.get_label() == NO_SKILL]
     assert all(len(set(line)) == 1 for line in lines)
     return [line[0] for line in lines]
@@ -190,6 +190,20 @@ def test_the_highest_that_no_skill_scores_is_a_line_of_every_panel_and_named(dat
         low, high = ax.get_xlim() if across else ax.get_ylim()
         assert low < place < high
     assert said(fig).count(NO_SKILL) == 1 and said(fig)[-1] == NO_SKILL
+
+
+@with_chance
+@pytest.mark.parametrize("replicates", [3, 1])
+def test_the_legend_is_on_the_page_also_where_settings_have_different_numbers_of_replicates(
+    data, make, options, replicates
+):
+    results = data()
+    fewer = results[(results["setting"] != "Baseline III") | (results["replicate"] < replicates)]
+    fig = make(fewer, tasks=TASKS, **options)
+    fig.draw_without_rendering()
+    legend = fig.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= fig.bbox.x1 and legend.y1 <= fig.bbox.y1
+    assert said(fig)[0].endswith("(one: no bar)") == (replicates == 1)
 
 
 @with_chance

@@ -56,7 +56,8 @@ def colours(n: int) -> list:
 
 def architecture_name(architecture: str) -> str:
     """The name as the paper prints it."""
-    return _NAMES.get(architecture, architecture)
+    base, bracket, number = architecture.partition(" (")  # of several in a pool
+    return _NAMES.get(base, base) + bracket + number
 
 
 def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:

@@ -133,10 +133,8 @@ def eps_curve(results: pd.DataFrame, *, tasks: dict[str, dict], norm: str, eps: 
             handles[NO_SKILL] = line
         ax.set(title=task, xlabel=f"radius ε of PGD in {NORMS[norm]} (1/255)", ylabel=label)
     names = [name for name in (*SETTINGS, NO_SKILL, "radius of Table II") if name in handles]
-    labels = [
-        name.replace("of Table II", f"{255 * eps:g}/255 (Table II)").replace(" (best", "\n(best") for name in names
-    ]
-    title = over_seeds(counts)
+    labels = [name.replace("of Table II", f"{255 * eps:g}/255 (Table II)") for name in names]
+    title, *labels = (words.replace(" (", "\n(") for words in (over_seeds(counts), *labels))  # else a third of the page
     fig.legend(
         [handles[n] for n in names], labels, loc="outside right upper", title=title, alignment="left", borderaxespad=0
     )
