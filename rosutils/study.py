@@ -276,7 +276,8 @@ class Study(Experiment):
                 readers[self.key(spec)]  # a student that nobody looks into may go at once
             for other in weights_needed(spec):
                 readers[self.key(other)].add(self.key(spec))
-        return {key: keys for key, keys in readers.items() if key not in self._kept()}
+        kept = self._kept()
+        return {key: keys for key, keys in readers.items() if key not in kept}
 
     def _kept(self) -> set[str]:
         """The keys of the runs whose weights stay: the first replicate's full-set teachers and students of Table I."""

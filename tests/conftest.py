@@ -66,7 +66,7 @@ def probed(load_tiny, tmp_path_factory) -> Study:
     landscape = {"directions": [0, 1]}
     study = load_tiny(tmp_path_factory.mktemp("probed"), tasks=["lesion", "chest"], sweeps=sweeps, landscape=landscape)
     noise = [spec for spec in study.runs("noise") if spec.task == "lesion"]
-    study.ensure([*study.runs("table2"), *study.runs("fig4"), *noise])
+    study.ensure([*study.runs("table1"), *study.runs("table2"), *study.runs("fig4"), *noise])
     return study
 
 

@@ -67,7 +67,7 @@ def test_keys_are_decided_by_the_parameters_and_tell_every_run_apart(load, base)
         ({"distillation": {"student": "mobilenet_v2"}}, STUDENTS),
         ({"distillation": {"multilabel": "softmax"}}, set()),  # the lesion task has one label per image
         ({"subsets": {"overlap": 0.2}}, {"teacher, subset", "bank, subset"} | ON_SUBSETS),
-        ({"subsets": {"scheme": "sliding-window"}}, {"teacher, subset", "bank, subset"} | ON_SUBSETS),
+        ({"subsets": {"scheme": "own-shard"}}, {"teacher, subset", "bank, subset"} | ON_SUBSETS),
         ({"seeds": {"teachers": 1}}, ALL - {"Baseline I"}),
         ({"seeds": {"student": 1}}, STUDENTS),
         ({"seeds": {"replicates": 3}}, set()),

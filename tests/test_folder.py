@@ -214,7 +214,7 @@ def own_study(tmp_path, tiny_sections, several):
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     source = {"labels": ["bright", "dark"]} if several else {}
     small = tiny_sections(tmp_path, **{
-        "tasks": ["mine"], "data": {"pixels": 32, "root": str(root), "sources": {"mine": source}},
+        "tasks": ["mine"], "data": {"pixels": 36, "root": str(root), "sources": {"mine": source}},
         "training": {"epochs": 2, "milestones": [1]}, "distillation": {"averaging_start": 1},
     })  # fmt: skip
     small["data"]["sources"] = {"mine": source}

@@ -16,7 +16,7 @@ from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, published, valid
 
 TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
 WATERMARK = "profile demo · synthetic images · 50 % & not comparable with the paper"
-SEEDS = (0, 1, 2)  # what is measured is centre + STEP * (seed - 1): mean centre, standard deviation STEP
+SEEDS = (0, 1, 2)  # what is measured is centre + STEP * (replicate - 1): mean centre, standard deviation STEP
 STEP, EPS, NORMS = 0.01, 1.28 / 255, ("l2", "linf", "l2-scaled")
 SAME_TEACHERS = ("Baseline III, subset teachers", "RoS-KD")
 STATES = {
@@ -39,7 +39,7 @@ def frame(found):
 
 
 def scores(seeds=SEEDS):
-    """Table I: F1 of setting number i is 0.5 + i / 100 and the same with every seed, but RoS-KD's moves by STEP."""
+    """Table I: F1 of setting number i is 0.5 + i / 100 and the same in every replicate, but RoS-KD's moves by STEP."""
     found = []
     for task in TASKS:
         for place, setting in enumerate(SETTINGS):
@@ -138,7 +138,7 @@ def all_tables(results):
 
 @functools.cache
 def made(*seeds):
-    """All tables of these seeds; of an empty results table where there are none."""
+    """All tables of these replicates; of an empty results table where there are none."""
     return all_tables(everything(seeds) if seeds else everything()[:0])
 
 
@@ -154,7 +154,7 @@ def test_comparisons_are_paired_differences_with_students_interval_by_hand():
     assert found["RoS-KD minus baseline", "published"] == 0.058  # 0.716 - 0.658 as printed
 
 
-def test_comparisons_leave_out_a_seed_that_one_side_lacks():
+def test_comparisons_leave_out_a_replicate_that_one_side_lacks():
     results = frame([row for row in scores() if (row["setting"], row["replicate"]) != ("Baseline II", 2)])
     found = tables.comparisons(results, tasks=TASKS, intervals={})["chest"]
     assert found.loc["Baseline II", ("RoS-KD minus baseline", "mean")] == pytest.approx((0.04 + 0.05) / 2)
@@ -167,7 +167,7 @@ def test_comparisons_have_the_bootstrap_where_it_is_given():
     assert table["lesion"]["95 % over test groups"].drop("Baseline I").isna().all(axis=None)
 
 
-def test_one_seed_has_no_interval_and_says_so():
+def test_one_replicate_has_no_interval_and_says_so():
     table, caption = made(0)["comparisons"]
     text = tables.printable(table)["lesion"].loc["Baseline I"]
     assert text.tolist() == ["+0.058", "+0.050", "", "1", "−0.012 to +0.023"] and "One replicate (n = 1)" in caption
@@ -333,7 +333,7 @@ def test_many_groups_are_columns_and_what_is_said_of_them_lines():
 
 
 @each
-def test_one_seed_has_no_spread_of_ours(name):
+def test_one_replicate_has_no_spread_of_ours(name):
     table, caption = made(0)[name]
     ours = table.drop(columns="published std", level=-1, errors="ignore")
     assert not tables.printable(ours).map(lambda cell: "±" in cell).any(axis=None)

@@ -326,7 +326,7 @@ def test_a_basin_that_is_no_number_leaves_a_gap():
 
 
 def test_a_path_runs_from_one_student_to_the_other():
-    paths = {"seed 0": np.array([1.0, 3.0, 2.0]), "seed 1": np.array([1.5, 2.5, 4.0])}
+    paths = {"replicate 1": np.array([1.0, 3.0, 2.0]), "replicate 2": np.array([1.5, 2.5, 4.0])}
     [ax] = figures.path_plot(paths, task="lesion").axes
     lines = {line.get_label(): line for line in ax.lines if len(line.get_xdata()) > 1}
     assert {name: line.get_xydata().tolist() for name, line in lines.items()} == {
@@ -355,7 +355,7 @@ def test_the_same_figure_gives_the_same_bytes(name, tmp_path):
     draw = {
         **{maker: lambda make=make: make(found()) for maker, make in MAKERS.items()},
         "basin": lambda: figures.basin_plot(numbers(), tasks=TASKS),
-        "path": lambda: figures.path_plot({"seed 0": np.array([1.0, 2.0])}, task="chest"),
+        "path": lambda: figures.path_plot({"replicate 1": np.array([1.0, 2.0])}, task="chest"),
     }[name]
     made = [figures.write_figure(draw(), tmp_path / folder, name, WATERMARK) for folder in ("a", "b")]
     assert [path.read_bytes() for path in made[0]] == [path.read_bytes() for path in made[1]]

@@ -119,7 +119,7 @@ def test_a_profile_file_with_a_misspelt_key_is_refused(tmp_path):
 
 
 def real(folder: Path, *arguments, **changes):
-    data = {"allow_missing": False, "pixels": 16, **changes.pop("data", {})}
+    data = {"allow_missing": False, "pixels": 33, **changes.pop("data", {})}
     return run(*arguments, "-y", sections(folder / "runs", tasks=["lesion"], data=data, **changes))
 
 

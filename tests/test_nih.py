@@ -182,7 +182,7 @@ def with_lists(root, folder, **lists):
 
 
 def task(root, **options):
-    data = {"root": str(root), "pixels": 16, "sources": {"chest": options}}
+    data = {"root": str(root), "pixels": 33, "sources": {"chest": options}}
     study = Study.load("real", tasks=["chest"], data=data, engine={"store": str(root / "runs")})
     return study.task("chest")
 

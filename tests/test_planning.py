@@ -297,9 +297,8 @@ def test_the_paper_is_walked_with_what_it_needs_and_what_is_not_there(tmp_path):
 
 def test_what_would_only_fail_late_is_told(tmp_path):
     lists = {part: str(tmp_path / f"{part}.txt") for part in ("train", "validation", "test")}
-    text = walked(
-        "smoke", data={"sources": {"chest": {"lists": lists}}}, training={"batch_size": 64, "milestones": [1, 9]}
-    )
+    sources = {"lesion": {"examples": 120}, "chest": {"lists": lists}}
+    text = walked("smoke", data={"sources": sources}, training={"batch_size": 64, "milestones": [1, 9]})
     assert "training.milestones has [9], but training ends after 2 epochs" in text
     assert "distillation.averaging_start is 1 of 2 epochs: the average is of one epoch alone" in text
     assert "lesion: a teacher's subset has about 44 images, fewer than training.batch_size 64" in text

@@ -10,9 +10,10 @@ import pytest
 from test_claims import EPS, everything
 from test_further_tables import SEEDS, made
 from test_further_tables import everything as everything_in_tables
+from test_tables import BESIDE, made_up
 
 from rosutils import figures, report
-from rosutils.results import PRINTED_AVERAGE, SETTINGS, published, validate
+from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, published, validate
 from rosutils.tables import table1
 
 
@@ -21,7 +22,7 @@ VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 def measured(offsets, seeds=(0, 1, 2), spread=0.001):
-    """RoS-KD at 0.5; each other setting below it by its offset, give or take `spread` with the seed."""
+    """RoS-KD at 0.5; each other setting below it by its offset, give or take `spread` with the replicate."""
     rows = [
         {"task": task, "setting": setting, "student": "resnet18", "replicate": seed, "overlap": 0.4, "noise": 0.2,
          "variant": "", "attack": "", "eps": math.nan, "norm": "", "class": "",
@@ -147,12 +148,12 @@ def section(text, name):
     return re.search(rf'id="{name}">(.*?)(?=<div class="entry"|<p class="run"|<h3|<h2)', text, flags=re.DOTALL).group(1)
 
 
-def test_one_click_leads_from_a_number_to_its_seeds_runs_and_notebook_and_one_more_to_the_recipe(tmp_path):
+def test_one_click_leads_from_a_number_to_its_replicates_runs_and_notebook_and_one_more_to_the_recipe(tmp_path):
     text = read(write(tmp_path))
     number = r'RoS-KD</th><td class="first">0.713</td><td class="ours"><a href="#([^"]+)">0.500 ± 0.000'
     [link] = re.findall(number, text)
     place = section(text, link)
-    assert "<code>04_tables</code>" in place and place.count("0.500000") == 9  # three metrics, three seeds
+    assert "<code>04_tables</code>" in place and place.count("0.500000") == 9  # three metrics, three replicates
     assert re.findall(r'href="#(run-[^"]+)"', place) == [f"run-student-ros-kd-{seed}" for seed in (0, 1, 2)]
     run = section(text, "run-student-ros-kd-0")
     assert "role: &#34;student&#34;" in run and "1.5 s" in run
@@ -170,6 +171,32 @@ def test_the_measurements_behind_a_cell_are_those_it_is_the_mean_of(tmp_path):
             place = section(text, f"from-table1-{task}-{report.provenance.anchor(setting)}")
             f1 = [float(line[-1]) for line in re.findall(r"<td>(0\.\d+)</td><td>(0\.\d+)</td><td>(0\.\d+)</td>", place)]
             assert len(f1) == 3 and sum(f1) / 3 == pytest.approx(frame.loc[setting, (task, "F1", "ours")], abs=1e-6)
+
+
+def test_what_no_skill_scores_leads_to_its_own_measurements_and_to_no_settings(tmp_path):
+    results = made_up()
+    text = read(write(tmp_path, results=results, tables=[table_one(results)]))
+    for task, more in (("lesion", []), ("chest", [0.05])):  # where images have several labels, its mean AUROC as well
+        for name, value in BESIDE.items():
+            place = section(text, f"from-table1-{task}-{report.provenance.anchor(name)}")
+            found = [float(number) for number in re.findall(r"<td>(0\.\d+)</td>", place)]
+            rows = [[value + seed / 100 + aside for aside in (*more, 0, 0, 0)] for seed in range(3)]
+            assert found == pytest.approx([number for row in rows for number in row])
+            assert f'href="#from-table1-{task}-{report.provenance.anchor(name)}"' in text
+
+
+def test_a_figure_with_a_line_of_no_skill_leads_to_that_too():
+    shown = {
+        name: report.traces.rows_in_figure(name, made_up(), TASKS, student="resnet18") for name in ("table1", "fig2")
+    }
+    assert set(shown["table1"]["setting"]) == {*SETTINGS, *CHANCE} and shown["fig2"].empty
+    assert set(shown["table1"]["metric"]) == {"f1"} and set(shown["table1"]["student"]) == {"resnet18", ""}
+    attacked = everything_in_tables()
+    for name in ("table2", "eps_curve"):
+        rows = report.traces.rows_in_figure(name, attacked, TASKS, student="resnet18")
+        nobody = rows[rows["setting"].isin(CHANCE)]
+        assert set(nobody["setting"]) == set(CHANCE) and set(nobody["attack"]) == {"attacked sample"}
+        assert set(rows["setting"]) > set(CHANCE)
 
 
 def test_parts_that_recipes_share_are_printed_once(tmp_path):
@@ -195,7 +222,7 @@ def test_a_cell_is_within_or_outside_the_tolerance_only_beside_a_printed_number(
     assert published()["tolerances"]["table1"] == 0.015
 
 
-def test_the_bootstrap_over_test_groups_stands_beside_the_interval_over_seeds(tmp_path):
+def test_the_bootstrap_over_test_groups_stands_beside_the_interval_over_replicates(tmp_path):
     text = read(write(tmp_path, intervals={("lesion", "Baseline I"): (-0.0123, 0.0234)}))
     lesion = text.split('id="verdict-lesion"')[1].split("</table>")[0]
     assert "<td>−0.012 to +0.023</td>" in lesion and "over test groups" in lesion
@@ -230,6 +257,9 @@ def test_the_tables_of_the_kit_are_shown_each_number_with_what_it_is_made_of(tmp
     assert [re.findall(r"<td>(0\.\d+)</td>", part)[::3] for part in (before, after)] == [
         ["0.640000", "0.650000", "0.660000"], ["0.340000", "0.350000", "0.360000"],
     ]  # fmt: skip
+    for place in ("from-table2-lesion-no-skill-best-constant", "from-table3-chest-best-constant"):
+        numbers = re.findall(r"<td>(0\.\d+)</td>", section(text, place))
+        assert sorted(set(numbers)) == ["0.190000", "0.200000", "0.210000"]
     table3 = text.split('id="table3-chest"')[1].split("</table>")[0]
     assert "RoS-KD, paper</th><td>0.830 ± 0.000" in table3 and "public split</th><td>0.829</td>" in table3
     assert "from-table3-chest-ros-kd" in page.ids and not [
@@ -252,7 +282,7 @@ def test_self_checks_pass_or_fail_in_words(tmp_path):
     assert '<td class="verdict good">pass</td>' in table and '<td class="verdict bad">fail</td>' in table
 
 
-def test_one_seed_is_marked_and_given_no_spread(tmp_path):
+def test_one_replicate_is_marked_and_given_no_spread(tmp_path):
     results = measured(OFFSETS, seeds=[0])
     text = read(write(tmp_path, results=results, tables=[table_one(results)]))
     table = text.split('id="table1-lesion"')[1].split("</table>")[0]

@@ -133,7 +133,7 @@ def test_the_legend_is_on_the_page_also_where_settings_have_different_numbers_of
     fig = make(results[(results["setting"] != COMPARED[0]) | (results["replicate"] < replicates)])
     fig.draw_without_rendering()
     legend = fig.legends[0].get_window_extent()
-    assert legend.x0 >= 0 and legend.x1 <= fig.bbox.x1 and legend.y1 <= fig.bbox.y1
+    assert legend.x0 >= -1e-6 and legend.x1 <= fig.bbox.x1 + 1e-6 and legend.y1 <= fig.bbox.y1 + 1e-6
     assert any("(one: no bar)" in text for text in words(fig)) == (replicates == 1)
 
 

@@ -6,7 +6,7 @@ from rosutils import InputError, params, sweeps
 
 
 def load(**sections):
-    return params.load("smoke", sweeps={"scale": {"training": {"epochs": 3}}, **sections})
+    return params.load("smoke", sweeps={"scale": {"training": {"epochs": 3}}, "readings": None, **sections})
 
 
 def difference(a, b, prefix=""):
@@ -47,7 +47,9 @@ def test_what_a_profile_chose_is_no_alternative(variants):
     offered = {name.removeprefix("reading: ") for name in variants if name.startswith("reading: ")}
     assert {"shared core", "weights normalised", "last epoch", "sigmoid per label"} <= labels - offered
     assert {"own-shard", "weights not normalised", "best epoch on validation", "literal softmax"} <= offered
-    other = sweeps.variants(params.load("smoke", sweeps={"scale": {"subsets": {"scheme": "own-shard"}}}))
+    other = sweeps.variants(
+        params.load("smoke", sweeps={"scale": {"subsets": {"scheme": "own-shard"}}, "readings": None})
+    )
     assert "reading: shared core" in other and "reading: own-shard" not in other
 
 
@@ -102,3 +104,10 @@ def test_labels_and_tasks_of_variants():
 def test_a_scale_that_does_not_fit_is_named(scale, word):
     with pytest.raises(InputError, match=word):
         sweeps.variants(params.load("smoke", sweeps={"scale": scale}))
+
+
+def test_a_reading_that_nobody_knows_is_named():
+    with pytest.raises(InputError, match="sweeps.readings holds 'plain'; allowed are shared core"):
+        sweeps.variants(params.load("smoke", sweeps={"readings": ["plain"]}))
+    found = sweeps.variants(params.load("smoke", sweeps={"readings": ["own-shard"]}))
+    assert [name for name in found if name.startswith("reading")] == [sweeps.AS_CHOSEN, "reading: own-shard"]

@@ -33,8 +33,8 @@ def measured(setting, value, seed=0, **changes):
 
 
 def made_up(seeds=(0, 1, 2)):
-    """Every setting, task, metric and averaging; the wanted averaging has value base + seed / 100, the others -1; the mean AUROC
-    0.05 more. Logistic regression and no skill as well, of no student and on no subsets.
+    """Every setting, task, metric and averaging; the wanted averaging has value base + replicate / 100, the others -1; the mean
+    AUROC 0.05 more. Logistic regression and no skill as well, of no student and on no subsets.
     """
     rows, bases = [], {setting: 0.5 + place / 10 for place, setting in enumerate(SETTINGS)} | BESIDE
     for task in TASKS:
@@ -66,7 +66,7 @@ def test_table1_has_the_papers_order_and_its_numbers(table):
 
 def test_table1_is_mean_std_and_difference_by_hand(table):
     cell = table["lesion"]["F1"].loc["Baseline II"]
-    # seeds 0, 1, 2: 0.60, 0.61, 0.62
+    # replicates 0, 1, 2: 0.60, 0.61, 0.62
     assert cell["ours"] == pytest.approx(0.61) and cell["std"] == pytest.approx(0.01) and cell["n"] == 3
     assert cell["difference"] == pytest.approx(0.61 - 0.684)
     assert table.loc["Baseline II", ("chest", "F1", "difference")] == pytest.approx(0.61 - 0.329)
@@ -111,7 +111,7 @@ def test_a_setting_that_was_not_run_is_blank():
     assert tables.printable(found)["lesion"]["F1"].loc["Baseline IV"].tolist() == ["0.677", "", ""]
 
 
-def test_one_seed_has_no_spread():
+def test_one_replicate_has_no_spread():
     text = tables.printable(tables.table1(made_up(seeds=[0]), student="resnet18", tasks=TASKS))
     assert text["lesion"]["F1"].loc["Baseline I"].tolist() == ["0.658", "0.500", "−0.158"]
 
@@ -152,7 +152,7 @@ def test_several_overlaps_need_a_choice(table):
     pd.testing.assert_frame_equal(tables.table1(more, student="resnet18", tasks=TASKS, overlap=0.4), table)
 
 
-def test_the_caption_tells_profile_seeds_and_averaging(table):
+def test_the_caption_tells_profile_replicates_and_averaging(table):
     text = tables.caption("Table I", table, tasks=TASKS, watermark=WATERMARK)
     assert "3 replicates" in text and "lesion weighted, chest micro" in text and text.endswith(WATERMARK)
     one = tables.table1(made_up(seeds=[0]), student="resnet18", tasks=TASKS)

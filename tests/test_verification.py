@@ -31,7 +31,7 @@ def test_equal_tables_have_no_differences():
 def test_a_changed_number_is_named_with_its_run(row):
     [problem] = differences(table(**{row: {"value": 0.75}}), table())
     assert "0.75" in problem and "run-a" in problem and "RoS-KD" in problem
-    assert ("seed 1" in problem) == (row == "row1") and ("MEL" in problem) == (row == "row2")
+    assert ("replicate 1" in problem) == (row == "row1") and ("MEL" in problem) == (row == "row2")
 
 
 def test_the_last_bit_counts():

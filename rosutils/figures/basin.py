@@ -60,12 +60,12 @@ def basin_plot(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
 
 @style()
 def path_plot(paths: dict[str, np.ndarray], *, task: str) -> Figure:
-    """The loss on the straight line from Baseline III (0) to RoS-KD (1); `paths` holds [steps] for each student seed.
+    """The loss on the straight line from Baseline III (0) to RoS-KD (1); `paths` holds [steps] for each replicate.
 
     Raises InputError where there is none.
     """
     if not paths:
-        raise InputError("there is no path to draw; train Baseline III and RoS-KD for one seed at least")
+        raise InputError("there is no path to draw; train Baseline III and RoS-KD for one replicate at least")
     fig, [[ax]] = subplots(size=(WIDTH / 2, 2.3))
     for place, ((label, losses), colour) in enumerate(zip(paths.items(), colours(len(paths)), strict=True)):
         look = {"color": colour, "ls": ("-", "--", ":", "-.")[place % 4]}

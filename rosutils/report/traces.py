@@ -5,11 +5,12 @@ from fnmatch import fnmatchcase
 
 import pandas as pd
 
-from rosutils.results import PRINTED_AVERAGE, SETTINGS, TEACHERS, select
+from rosutils.results import CHANCE, PLAIN, PRINTED_AVERAGE, SETTINGS, TEACHERS, select
 from rosutils.tables import METRICS
 
 
 LANDSCAPES = ("landscape", "landscape, BatchNorm as copied")
+AUROC = {"metric": "auroc", "average": "macro"}
 
 
 def rows_behind(
@@ -23,10 +24,9 @@ def rows_behind(
     words = label if isinstance(label, tuple) else (label,)
     if table == "landscape":
         rows = select(rows, variant=LANDSCAPES["copied" in " ".join(map(str, words))])
-    if table == "table2":  # before the attack is the same whichever it is
-        before = "before attack" in words
-        rows = select(rows, eps=0.0, attack="pgd", norm=rows["norm"].min()) if before else rows[rows["eps"] > 0]
-    if table == "table3" and "RoS-KD" not in words:  # other people's methods
+    if table == "table2":
+        rows = _of_the_moment(rows, words)
+    if table == "table3" and not {"RoS-KD", *CHANCE} & set(words):  # other people's methods
         return rows[:0]
     for word in words:
         rows = _narrowed(rows, str(word), "RoS-KD" if table == "comparisons" else None)
@@ -34,17 +34,30 @@ def rows_behind(
 
 
 def _behind_table(table: str, rows: pd.DataFrame, multilabel: bool, student: str) -> pd.DataFrame:
-    average = PRINTED_AVERAGE[multilabel]
-    own = {"variant": "", "attack": "", "class_": "", "average": average, "metric": list(METRICS)}
-    which = {
-        "table1": own | {"setting": SETTINGS, "student": student},
-        "comparisons": own | {"setting": SETTINGS, "student": student, "metric": "f1"},
-        "table2": own | {"attack": ["fgsm", "pgd"], "eps": [0.0, *_radius(rows)], "student": student},
-        "table3": {"variant": "table3", "setting": "RoS-KD", "attack": "", "metric": "auroc"},
-        "landscape": {"variant": LANDSCAPES},
-        "teachers": own | {"setting": TEACHERS, "metric": "f1"},
+    own = {"variant": "", "attack": "", "class_": ""}
+    printed = {"average": PRINTED_AVERAGE[multilabel], "metric": list(METRICS)}
+    settings, f1 = {"setting": SETTINGS, "student": student}, printed | {"metric": "f1"}
+    attacked = {"attack": ["fgsm", "pgd"], "eps": [0.0, *_radius(rows)], "student": student}
+    beside = {"setting": [PLAIN, *CHANCE]}
+    several = {"variant": "table3", "attack": "", "metric": "auroc"}
+    wanted = {
+        "table1": [own | who | what for who in (settings, beside) for what in (printed, AUROC)[: 1 + multilabel]],
+        "comparisons": [own | settings | f1],
+        "table2": [own | printed | attacked, own | printed | {"setting": CHANCE, "attack": "attacked sample"}],
+        "table3": [several | {"setting": "RoS-KD"}, several | {"setting": CHANCE} | AUROC],
+        "landscape": [{"variant": LANDSCAPES}],
+        "teachers": [own | f1 | {"setting": [*TEACHERS, *CHANCE]}],
     }.get(table)
-    return rows[:0] if which is None else select(rows, **which)
+    return rows[:0] if wanted is None else pd.concat([select(rows, **which) for which in wanted], ignore_index=True)
+
+
+def _of_the_moment(rows: pd.DataFrame, words: tuple) -> pd.DataFrame:
+    """The rows of Table II before an attack, which are the same whichever it is, after one, or of no skill."""
+    if "no skill" in words:
+        return select(rows, setting=CHANCE)
+    rows = rows[~rows["setting"].isin(CHANCE)]
+    before = "before attack" in words
+    return select(rows, eps=0.0, attack="pgd", norm=rows["norm"].min()) if before else rows[rows["eps"] > 0]
 
 
 def _radius(rows: pd.DataFrame) -> list[float]:
@@ -54,7 +67,8 @@ def _radius(rows: pd.DataFrame) -> list[float]:
 
 def _narrowed(rows: pd.DataFrame, word: str, always: str | None) -> pd.DataFrame:
     """The rows that a word of a table's label names; all of them where it names nothing in the results."""
-    pattern = "|".join(sorted(map(re.escape, SETTINGS), key=len, reverse=True))  # "Baseline III" before "Baseline I"
+    names = (*SETTINGS, PLAIN, *CHANCE)
+    pattern = "|".join(sorted(map(re.escape, names), key=len, reverse=True))  # "Baseline III" before "Baseline I"
     if named := re.findall(pattern, word):
         rows = select(rows, setting=[*named, *([always] if always else [])])
     for column in ("student", "variant", "attack", "norm", "class"):
@@ -70,24 +84,26 @@ def rows_in_figure(name: str, results: pd.DataFrame, tasks: dict[str, dict], *, 
     noise = [v for v in variants if v.startswith(("symmetric ", "pairflip "))]
     own = {"variant": "", "attack": "", "class_": "", "student": student, "metric": "f1"}
     f1 = {"attack": "", "class_": "", "metric": "f1"}
+    nobody, sample = f1 | {"setting": CHANCE}, {"attack": "attacked sample", "variant": ""}
+    of_noise = f1 | {"variant": noise, "setting": [*SETTINGS, *CHANCE]}
     shown = {
-        "table1": own | {"setting": SETTINGS},
-        "teachers": f1 | {"variant": "", "setting": TEACHERS},
-        "fig2": f1 | {"variant": "students", "setting": ["Baseline III", "RoS-KD"]},
-        "fig3": f1 | {"variant": "overlap", "setting": ["Baseline III", "RoS-KD"]},
-        "readings": f1 | {"variant": [v for v in variants if v.startswith("reading: ")], "setting": "RoS-KD"},
-        "noise_f1": f1 | {"variant": noise, "setting": SETTINGS},
-        "noise_auroc": f1 | {"variant": noise, "setting": SETTINGS, "metric": "auroc"},
-        "agreement": {"variant": noise, "metric": ["agreement_clean", "agreement_given"]},
-        "table2": own | {"attack": ["fgsm", "pgd"], "eps": [0.0, *_radius(results)], "metric": list(METRICS)},
-        "eps_curve": own | {"attack": "pgd"},
-        "fig4_*": {"variant": LANDSCAPES, "metric": ["loss", "basin_area"]},
-        "landscape": {"variant": LANDSCAPES},
+        "table1": [own | {"setting": SETTINGS}, nobody | {"variant": ""}],
+        "teachers": [f1 | {"variant": "", "setting": [*TEACHERS, *CHANCE]}],
+        "fig2": [f1 | {"variant": "students", "setting": ["Baseline III", "RoS-KD", *CHANCE]}],
+        "fig3": [f1 | {"variant": "overlap", "setting": ["Baseline III", "Baseline V", "RoS-KD", *CHANCE]}],
+        "readings": [f1 | {"variant": [v for v in variants if v.startswith("reading: ")], "setting": ["RoS-KD", "Baseline III"]}],
+        "noise_f1": [of_noise],
+        "noise_auroc": [of_noise | AUROC],
+        "agreement": [{"variant": noise, "metric": ["agreement_clean", "agreement_given"]}],
+        "table2": [own | {"attack": ["fgsm", "pgd"], "eps": [0.0, *_radius(results)], "metric": list(METRICS)}, nobody | sample],
+        "eps_curve": [own | {"attack": "pgd"}, nobody | sample],
+        "fig4_*": [{"variant": LANDSCAPES, "metric": ["loss", "basin_area"]}],
+        "landscape": [{"variant": LANDSCAPES}],
     }  # fmt: skip
-    which = next((which for pattern, which in shown.items() if fnmatchcase(name, pattern)), None)
-    if which is None:
+    wanted = next((wanted for pattern, wanted in shown.items() if fnmatchcase(name, pattern)), None)
+    if wanted is None:
         return results[:0]
-    rows = select(results, **which)
+    rows = pd.concat([select(results, **which) for which in wanted], ignore_index=True)
     if "_" in name and name.split("_")[-1] in tasks:
         rows = select(rows, task=name.split("_")[-1])
     printed = rows["task"].map({task: PRINTED_AVERAGE[about["multilabel"]] for task, about in tasks.items()})
