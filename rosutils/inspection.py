@@ -15,6 +15,10 @@ from rosutils.probes import CHECKED_IMAGES
 from rosutils.results import PRINTED_AVERAGE, SETTINGS
 
 
+_CHANCE = "The last rows have no skill: the best constant answer on the same test images, random scores, what 2.5 % of these reach"
+NO_SKILL = {"table1": f"Logistic regression reads the pixels without a network. {_CHANCE}", "teachers": _CHANCE}
+
+
 class Exhibit(NamedTuple):
     """A table as it is shown: its file name, title, the notebook that makes it, the frame and the sentence under it."""
 
@@ -138,4 +142,5 @@ def _caption(study, name: str, title: str, frame: pd.DataFrame) -> str:
         return tables.table3_caption(frame, watermark=mark)
     if name == "self_checks":
         return f"On {CHECKED_IMAGES} test images at most, first replicate. {mark}"
-    return tables.caption(title, frame, tasks=about, watermark=mark)
+    what = f"{title}. {NO_SKILL[name]}" if name in NO_SKILL else title
+    return tables.caption(what, frame, tasks=about, watermark=mark)

@@ -85,7 +85,6 @@ def _bank(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:
 def _chance(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:
     """What no skill scores on the test part, and on the sample of it that is attacked."""
     task, rule = experiment.task(spec.task), experiment.parameters.evaluation.thresholds
-    rule = None if rule == "fixed" else rule
     parts = {
         "": task.split["test"],
         "attacked sample": experiment.sample(spec.task, experiment.parameters.attacks.examples),

@@ -200,3 +200,13 @@ def test_weights_are_released_and_made_again_with_the_same_bits_when_they_are_ne
     kept = load_tiny(tmp_path / "all", tasks=["lesion"])
     kept.ensure([subset])
     assert kept.run(subset).about()["checksums"]["weights.safetensors"] == gone["weights.safetensors"]
+
+
+def test_chance_is_measured_under_every_rule_for_thresholds(load_tiny, tmp_path):
+    found = {}
+    for rule in ("micro", "per-label", "fixed"):
+        study = load_tiny(tmp_path, tasks=["chest"], evaluation={"thresholds": rule})
+        study.ensure([study.chance("chest")])
+        found[rule] = study.run(study.chance("chest")).table("chance")
+    tables = list(found.values())
+    assert all(len(table) == len(tables[0]) for table in tables) and not tables[0].equals(tables[2])
