@@ -81,7 +81,7 @@ def test_sections_are_laid_over_key_by_key_and_the_rest_stays():
     assert changed == base
     deep = params.load("smoke", data={"sources": {"lesion": {"examples": 7}}}).data
     assert deep.sources["lesion"].examples == 7 and deep.sources["lesion"].modality == "dermoscopy"
-    assert deep.sources["chest"].examples == 120 and deep.pixels == 36
+    assert deep.sources["chest"].examples == 96 and deep.pixels == 36
 
 
 def test_lists_are_replaced_not_joined():
@@ -171,7 +171,7 @@ def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(sections, nam
         ({"distillation": {"averaging_start": 2}}, ["averaging_start is 2", "epochs is 2", "smaller"]),
         ({"data": {"pixels": 32}}, ["data.pixels is 32", "33 to 1024", "padding", "medmnist"]),
         ({"data": {"pixels": 16}}, ["data.pixels is 16", "33 to 1024"]),
-        ({"landscape": {"sharpness_radius": 0.002}}, ["sharpness_radii is [0.0001,", "sharpness_radius (0.002)"]),
+        ({"landscape": {"sharpness_radius": 0.002}}, ["sharpness_radii is [0.001,", "sharpness_radius (0.002)"]),
         ({"landscape": {"sharpness_radii": []}}, ["sharpness_radii is []", "(0.001)"]),
         ({"landscape": {"sharpness_radii": [0.001, 0.01, 0.001]}}, ["sharpness_radii", "no radius twice"]),
     ],
