@@ -43,7 +43,7 @@ TABLES = {
 
 def surfaces(study, task: str) -> list[dict]:
     """Fig. 4's surfaces of a task, first replicate: {"setting", "seed" of the directions, "grid" [G], "loss" [G, G]} for each."""
-    settings = {study.student(task, name): name for name in COMPARED}
+    settings = {study.for_task(task).student(task, name): name for name in COMPARED}
     specs = [s for s in fig4(study) if s.role == "surface" and s.of in settings and s.state in ("weights", "averaged")]
     found = [(spec, study.run(spec).tensors("surface")) for spec in specs]
     return [
@@ -66,7 +66,8 @@ def paths(study, task: str) -> dict[str, np.ndarray]:
 def attack_checks(study) -> pd.DataFrame:
     """The self-checks of the attacks on both models of Table II, for each task and norm: task, setting, norm, check, ..."""
     specs = [spec for spec in study.runs("table2") if spec.role == "checks"]
-    settings = {study.student(task, name): name for task in study.parameters.tasks for name in SAME_TEACHERS}
+    tasks = study.parameters.tasks
+    settings = {study.for_task(task).student(task, name): name for task in tasks for name in SAME_TEACHERS}
     tables = [study.run(s).table("checks").assign(task=s.task, setting=settings[s.of]) for s in specs]
     return pd.concat(tables, ignore_index=True)[["task", "setting", "norm", "check", "passed", "detail"]]
 
@@ -90,7 +91,7 @@ def group_intervals(study, *, resamples: int = 1000) -> dict[tuple[str, str], tu
 def _scores(study, task: str, setting: str) -> list[bootstrap.Scored]:
     """What a setting says of each replicate's test part, with the groups of that part."""
     state, found = "averaged" if setting == "RoS-KD" else "weights", []
-    for there in study.replicates:
+    for there in study.for_task(task).replicates:
         spec, index = there.student(task, setting), there.task(task).split["test"]
         logits, thresholds = logits_of(there, spec, state)["test"], thresholds_of(there, spec, state)
         found.append(

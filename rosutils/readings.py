@@ -15,12 +15,29 @@ STATED = frozenset({
 })  # fmt: skip
 
 
+LAID_OVER = ("by_task.", "sweeps.scale.")
+
+
 def departures(parameters: Parameters, printed: Parameters) -> list[tuple[str, Any, Any]]:
     """Every (key, Section IV-B's value, value here) in which a profile departs from the printed settings."""
     ours, theirs = _flat(parameters.model_dump()), _flat(printed.model_dump())
     skipped = ("profile", "engine.", "data.root", "data.allow_missing", "data.sources.")
     keys = [key for key in theirs if not key.startswith(skipped)]
-    return [(key, theirs[key], ours.get(key)) for key in keys if ours.get(key) != theirs[key]]
+    found = [(key, theirs[key], _at(ours, key)) for key in keys if _at(ours, key) != theirs[key]]
+    own = [key for key in ours if key.startswith(LAID_OVER) and key not in theirs]  # at another scale, or for one task
+    return found + [(key, theirs.get(plain(key)), ours[key]) for key in own]
+
+
+def _at(flat: Mapping[str, Any], key: str) -> Any:
+    """The value of a key, or those of the keys below it: a precision may be one, or one for each architecture."""
+    below = {name.removeprefix(f"{key}."): value for name, value in flat.items() if name.startswith(f"{key}.")}
+    return flat.get(key, below or None)
+
+
+def plain(key: str) -> str:
+    """The key that another one lays something over: training.epochs of by_task.chest.training.epochs."""
+    parts = key.split(".")
+    return ".".join(parts[2:]) if key.startswith(LAID_OVER) else key
 
 
 def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:

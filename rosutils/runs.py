@@ -39,9 +39,9 @@ class Job(NamedTuple):
 
 def make_job(job: Job) -> None:
     """Make the runs of a job; what the engine calls in its workers. Several GPUs are taken by turns."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(job.number % torch.cuda.device_count())
     experiment = Experiment.from_json(job.parameters)
+    if experiment.device.type == "cuda":
+        torch.cuda.set_device(job.number % torch.cuda.device_count())
     for place, spec in enumerate(job.specs):
         make(experiment, spec, weights=_wanted(experiment, spec, job.specs[place + 1 :]))
     for key in job.release:
@@ -107,7 +107,7 @@ def _pixels(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:
     )
     logits = pixels.logistic_regression(
         task.images[train], task.labels[train], task.images[validation], task.labels[validation], task.images[test],
-        multilabel=task.multilabel, seed=spec.seed,
+        multilabel=task.multilabel, seed=spec.seed, n_classes=task.n_classes,
     )  # fmt: skip
     return {"logits": logits}, {}
 

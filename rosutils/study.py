@@ -19,7 +19,7 @@ from rosutils.engine import Place, run_jobs
 from rosutils.experiment import FORMAT, Experiment, RunSpec, weights_needed
 from rosutils.measurements import LABEL_NOISE, is_current, mark_current, rows_of
 from rosutils.params import ROOT, Parameters
-from rosutils.readings import STATED, departures
+from rosutils.readings import STATED, departures, plain
 from rosutils.runs import Job, make_job, versions
 from rosutils.store import digest
 from rosutils.verification import checksums
@@ -153,7 +153,10 @@ class Study(Experiment):
         p, data = self.parameters, self.parameters.data
         sources = " and ".join(dict.fromkeys(data.sources[name].source for name in p.tasks))
         kind = f"{sources} images" + (f", about {data.examples:,} a task" if data.examples else "")
-        text = f"profile {self.label} · {kind} · {data.pixels} px · {p.training.epochs} epochs"
+        epochs = {task: self.for_task(task).parameters.training.epochs for task in p.tasks}
+        own = [f"{task} {count}" for task, count in epochs.items() if count != p.training.epochs]
+        long = f"{p.training.epochs} epochs" + (f" ({', '.join(own)})" if own else "")
+        text = f"profile {self.label} · {kind} · {data.pixels} px · {long}"
         return text if self.as_printed() else f"{text} · not comparable with the paper"
 
     def as_printed(self) -> bool:
@@ -373,7 +376,9 @@ class Study(Experiment):
     def departures(self) -> list[tuple[str, str, str]]:
         """(key, Section IV-B, here) wherever the profile departs from params/paper.yaml."""
         rows = departures(self.parameters, params.load("paper"))
-        return [(key + ("" if key in STATED else " (not stated in the paper)"), str(a), str(b)) for key, a, b in rows]
+        return [
+            (key + ("" if plain(key) in STATED else " (not stated in the paper)"), str(a), str(b)) for key, a, b in rows
+        ]
 
     def provenance(self) -> dict:
         """Where the numbers come from: parameters, data, versions and every finished run; no path and no time of writing."""

@@ -61,3 +61,14 @@ def test_dropped_images_are_told(paper):
     sources = {"chest": {"keep_unlabelled": False}}
     assert told(paper)["images without any finding"] == "kept"
     assert told(changed(paper, {"data": {"sources": sources}}))["images without any finding"].startswith("dropped")
+
+
+def test_what_is_laid_over_for_one_task_or_for_the_sweeps_is_a_departure_too(paper):
+    other = changed(
+        paper, {"by_task": {"chest": {"training": {"epochs": 25}}}, "sweeps": {"scale": {"data": {"examples": 99}}}}
+    )
+    assert set(departures(other, paper)) == {
+        ("by_task.chest.training.epochs", 50, 25), ("sweeps.scale.data.examples", None, 99)
+    }  # fmt: skip
+    precise = changed(paper, {"training": {"precision": {"resnet18": "bfloat16"}}})
+    assert departures(precise, paper) == [("training.precision", "auto", {"resnet18": "bfloat16"})]

@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc
 
 from rosutils import InputError, measurements, results, training
 from rosutils.experiment import bank_of
+from rosutils.inspection import group_intervals
 from rosutils.metrics import best_thresholds
 from rosutils.params import ROOT
 from rosutils.runs import make
@@ -527,3 +528,16 @@ def test_a_batch_larger_than_the_smallest_subset_is_refused_before_any_training(
     with pytest.raises(InputError, match="training.batch_size is 64"):
         study.ensure(study.runs("table1"))
     assert not study.store.keys()
+
+
+def test_a_task_with_sections_of_its_own_has_them_on_every_face(load_tiny, tmp_path):
+    chest = {"training": {"epochs": 3}, "seeds": {"replicates": 1}}
+    study = load_tiny(tmp_path, tasks=["lesion", "chest"], seeds={"replicates": 2}, by_task={"chest": chest})
+    assert "2 epochs (chest 3)" in study.watermark()
+    found = [spec for spec in study.runs("table1") if spec.role == "student"]
+    assert {(s.task, s.replicate) for s in found} == {("lesion", 0), ("lesion", 1), ("chest", 0)}
+    study.ensure(study.runs("table1"))
+    epochs = {s.task: len(study.run(s).table("history")) for s in found}
+    assert epochs == {"lesion": 2, "chest": 3}
+    intervals = group_intervals(study, resamples=40)
+    assert {task for task, _ in intervals} == {"lesion", "chest"}
