@@ -10,8 +10,8 @@ from pathlib import Path
 
 from timing import Row
 
-from rosutils import InputError, cluster
-from rosutils.study import Study
+from rosutils import InputError
+from rosutils.study import Study, cluster
 
 
 ENGINES = {

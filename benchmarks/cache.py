@@ -13,9 +13,9 @@ from PIL import Image
 from timing import Row, alternately
 
 from rosutils.data import Loader, make_task
-from rosutils.decoding import decode
+from rosutils.data.decode import decode
+from rosutils.data.sources import Examples
 from rosutils.params import Noise
-from rosutils.sources import Examples
 
 
 FILES, PIXELS = 400, 32

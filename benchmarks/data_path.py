@@ -25,11 +25,10 @@ import psutil
 import torch
 from PIL import Image
 
-from rosutils import decoding
-from rosutils.data import Loader, make_task
+from rosutils.data import Loader, decode, filling, isic2019, make_task, nih
+from rosutils.data.raw import look_through
+from rosutils.data.sources import open_source, prepare
 from rosutils.params import Noise, Source
-from rosutils.sources import filling, isic2019, nih, open_source, prepare
-from rosutils.sources.raw import look_through
 from rosutils.subsets import overlapping_subsets
 
 
@@ -106,7 +105,7 @@ def _epoch(source: str, root: Path, pixels: int, cache_root: Path, paths: dict[s
     task = make_task(source, opened, fractions=[0.7, 0.1, 0.2], noise=Noise(), seed=0)
     loader = Loader(task, task.split["train"], batch_size=64, shuffle_seed=0)
     files, mode = [paths[task.names[number]] for number in task.split["train"].tolist()], SOURCES[source].mode(None)
-    ways = [lambda: [decoding.decode(path, pixels, mode) for path in files], lambda: [None for _ in loader]]
+    ways = [lambda: [decode.decode(path, pixels, mode) for path in files], lambda: [None for _ in loader]]
     decoded, read = alternately(ways, rounds)
     return (
         f"{source}, an epoch of {len(files):,}: decoded, 1 core",

@@ -25,10 +25,10 @@ import torch
 from timing import ARCHITECTURES, random_task
 from torch.nn import functional as F
 
-from rosutils import devices, distill, models
+from rosutils import distill, models
 from rosutils.augment import View
 from rosutils.bank import Bank
-from rosutils.data import Loader
+from rosutils.data import Loader, devices
 from rosutils.training import fit
 
 

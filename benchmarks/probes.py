@@ -13,7 +13,7 @@ from torch import nn
 
 from rosutils import attacks, landscape, models
 from rosutils.data import Loader
-from rosutils.probes import probe_loss
+from rosutils.study.probes import probe_loss
 
 
 STEPS, EPS = 10, 8 / 255

@@ -20,9 +20,9 @@ from rosutils import averaging, distill, models, params, pixels, training
 from rosutils.augment import View
 from rosutils.chance import base_rate_loss, chance
 from rosutils.data import Loader, Task
-from rosutils.experiment import EVALUATION_BATCH, Experiment
 from rosutils.losses import task_loss
 from rosutils.metrics import auroc_per_class, best_thresholds, precision_recall_f1
+from rosutils.study.experiment import EVALUATION_BATCH, Experiment
 
 
 PARTS = ("validation", "test")

@@ -77,7 +77,7 @@ def reproduce(profile: str, parameters: str, data: str | None, dry_run: bool, or
     from rosutils import notebooks
 
     notebooks.start()
-    from rosutils.study import Study  # takes seconds
+    from rosutils.study import Study
 
     study = Study.load(profile, **sections)
     for name in study.parameters.tasks:
@@ -94,9 +94,10 @@ def reproduce(profile: str, parameters: str, data: str | None, dry_run: bool, or
 
 
 def _walk(profile: str, sections: dict) -> None:
-    from rosutils import notebooks, planning
+    from rosutils import notebooks
+    from rosutils.study import plan
 
-    for line in planning.walk(planning.Unopened.load(profile, **sections)):
+    for line in plan.walk(plan.Unopened.load(profile, **sections)):
         click.echo(line)
     click.echo(f"notebooks: {', '.join(path.stem for path in sorted(notebooks.FOLDER.glob('[0-9]*.ipynb')))}")
 
@@ -142,11 +143,11 @@ def plan(
 
     How fast a worker is, finished runs tell; before there are any, some steps are timed on this machine (ten seconds).
     """
-    from rosutils import planning
+    from rosutils.study import plan
 
-    study = planning.load(profile, **_sections(parameters, data))
+    study = plan.load(profile, **_sections(parameters, data))
     click.echo(study.watermark())
-    for line in planning.plan(study, _workers(study, workers, gpus), gpus=gpus is not None, speed=speed):
+    for line in plan.plan(study, _workers(study, workers, gpus), gpus=gpus is not None, speed=speed):
         click.echo(line)
 
 
@@ -166,11 +167,10 @@ def _workers(study, workers: int | None, gpus: int | None) -> int:
 @_plain_errors
 def status(profile: str, parameters: str, data: str | None, every: bool) -> None:
     """Say how far a profile is: runs done and missing, how long these take, and which networks learnt nothing."""
-    from rosutils import planning
-    from rosutils.study import Study
+    from rosutils.study import Study, plan
 
     study = Study.load(profile, **_sections(parameters, data))
-    for line in planning.status(study, every):
+    for line in plan.status(study, every):
         click.echo(line)
 
 
@@ -179,8 +179,7 @@ def status(profile: str, parameters: str, data: str | None, every: bool) -> None
 @_plain_errors
 def verify(profile: str, parameters: str, data: str | None) -> None:
     """Check runs, results.csv, tables and figures against what was computed; name everything that differs."""
-    from rosutils import verification
-    from rosutils.study import Study
+    from rosutils.study import Study, verification
 
     study = Study.load(profile, **_sections(parameters, data))
     found = list(verification.problems(study))
@@ -216,7 +215,8 @@ def prepare(source: str, raw: Path, size: int, out: Path, allow_missing: bool, s
     Options of the source are such as '{dataset: dermamnist}', '{revision: 2017}', or for your own folder
     '{label: diagnosis, group: patient}' or '{labels: [effusion, mass], grey: true}'.
     """
-    from rosutils import params, sources
+    from rosutils import params
+    from rosutils.data import sources
 
     if source not in sources.PREPARED:
         raise InputError(f"source '{source}' cannot be prepared; choose one of {', '.join(sources.PREPARED)}")

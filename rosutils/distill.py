@@ -11,7 +11,7 @@ from rosutils import InputError, training
 from rosutils.averaging import update_average
 from rosutils.bank import Bank
 from rosutils.data import Loader, Task
-from rosutils.devices import send
+from rosutils.data.devices import send
 from rosutils.losses import (
     distillation_loss,
     mean_logits,

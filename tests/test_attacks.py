@@ -22,7 +22,7 @@ from rosutils.attacks import (
     pgd,
     random_perturbation,
     self_checks,
-)  # fmt: skip
+)
 
 
 EPS = 1.28 / 255

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rosutils import InputError
-from rosutils.sources import cache
+from rosutils.data import cache
 
 
 def arrays(n=5, seed=0, *, multilabel=False):

@@ -15,10 +15,11 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 
-from rosutils import InputError, cluster
-from rosutils.cluster import Place
-from rosutils.engine import run_jobs
+from rosutils import InputError
 from rosutils.params import ROOT
+from rosutils.study import cluster
+from rosutils.study.cluster import Place
+from rosutils.study.engine import run_jobs
 
 
 ray = pytest.importorskip("ray")

@@ -5,12 +5,13 @@ from collections import Counter
 import pytest
 import torch
 
-from rosutils import attacks, costs, landscape, models
-from rosutils.artefacts import needed_by
+from rosutils import attacks, landscape, models
 from rosutils.data import Loader
-from rosutils.experiment import Experiment
-from rosutils.runs import make
 from rosutils.store import WEIGHTS, Store
+from rosutils.study import costs
+from rosutils.study.experiment import Experiment
+from rosutils.study.making import make
+from rosutils.study.needs import needed_by
 
 
 ROLES = {

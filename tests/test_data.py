@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from rosutils import InputError
 from rosutils.augment import View
-from rosutils.data import Loader, examples_by_class, make_task
+from rosutils.data import Loader, make_task
+from rosutils.data.sources import Examples
+from rosutils.data.splits import PARTS
+from rosutils.data.task import examples_by_class
 from rosutils.params import Noise
-from rosutils.sources import Examples
-from rosutils.splits import PARTS
 
 
 FRACTIONS = [0.7, 0.1, 0.2]

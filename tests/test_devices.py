@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rosutils import devices
-from rosutils.devices import SHARE, Images, free_memory, resident, send
+from rosutils.data import devices
+from rosutils.data.devices import SHARE, Images, free_memory, resident, send
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 
 from rosutils import InputError
-from rosutils.engine import run_jobs
+from rosutils.study.engine import run_jobs
 
 
 backends = pytest.mark.parametrize("options", [{}, {"backend": "loky", "workers": 2}], ids=["inline", "loky"])

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from rosutils.experiment import bank_of
 from rosutils.study import SETTINGS
+from rosutils.study.experiment import bank_of
 
 
 TEACHERS = {"teacher, full set", "teacher, subset", "bank, full set", "bank, subset"}

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rosutils import InputError, decoding
-from rosutils.decoding import decode
+from rosutils import InputError
+from rosutils.data import cache, filling
+from rosutils.data import decode as decoding
+from rosutils.data.decode import decode
+from rosutils.data.sources import prepare
 from rosutils.params import ROOT
-from rosutils.sources import cache, filling, prepare
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from PIL import Image
 
 from rosutils import InputError, params, results, tables
 from rosutils.data import make_task
-from rosutils.sources import open_source, prepare, split_lists
-from rosutils.splits import PARTS
+from rosutils.data.sources import open_source, prepare, split_lists
+from rosutils.data.splits import PARTS
 from rosutils.study import Study
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from rosutils import InputError, inspection, tables
+from rosutils import InputError, tables
 from rosutils.losses import task_loss
-from rosutils.probes import PATH_STEPS
-from rosutils.probes import test_batch as batch_of
+from rosutils.paper import inspection
 from rosutils.results import SETTINGS, select
+from rosutils.study.probes import PATH_STEPS
+from rosutils.study.probes import test_batch as batch_of
 
 
 TASKS = pytest.mark.parametrize("task", ["lesion", "chest"])

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from rosutils import InputError
-from rosutils.sources import isic2019, open_source
+from rosutils.data import isic2019
+from rosutils.data.sources import open_source
 
 
 TRUTH, METADATA, INPUT = isic2019.TRUTH, isic2019.METADATA, "ISIC_2019_Training_Input"

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rosutils.__main__ import main
+from rosutils.data.isic2019 import CLASS_NAMES, METADATA, TRUTH
+from rosutils.data.sources import open_source
 from rosutils.params import ROOT
-from rosutils.sources import open_source
-from rosutils.sources.isic2019 import CLASS_NAMES, METADATA, TRUTH
 from rosutils.study import Study
 
 

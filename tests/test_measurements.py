@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from rosutils.artefacts import probe_of
-from rosutils.experiment import bank_of, thresholds_of
 from rosutils.landscape import basin_area
-from rosutils.measurements import is_current, mark_current
 from rosutils.results import PRINTED_AVERAGE, TEACHERS, select
+from rosutils.study.experiment import bank_of, thresholds_of
+from rosutils.study.measurements import is_current, mark_current
+from rosutils.study.needs import probe_of
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rosutils import InputError
-from rosutils.data import make_task
+from rosutils.data import filling, make_task, nih
+from rosutils.data.sources import open_source, prepare
 from rosutils.params import Noise, Source
-from rosutils.sources import filling, nih, open_source, prepare
 
 
 def section(dataset):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from rosutils import InputError
+from rosutils.data.sources import open_source, split_lists
 from rosutils.params import Source
-from rosutils.sources import open_source, split_lists
 from rosutils.study import Study
 
 

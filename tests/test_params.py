@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rosutils import InputError, params
-from rosutils.readings import departures
+from rosutils.paper.readings import departures
 
 
 FILES = sorted(path for path in params.FOLDER.glob("*.yaml") if path.stem != "published")

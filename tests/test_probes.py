@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from rosutils import attacks, landscape, probes, training
-from rosutils.artefacts import fig4, probe_of
-from rosutils.experiment import STATES
+from rosutils import attacks, landscape, training
 from rosutils.losses import task_loss
+from rosutils.study import probes
+from rosutils.study.experiment import STATES
+from rosutils.study.needs import fig4, probe_of
 
 
 TASKS = pytest.mark.parametrize("task", ["lesion", "chest"])

@@ -3,8 +3,8 @@
 import pytest
 
 from rosutils import params
+from rosutils.paper.readings import STATED, departures, readings
 from rosutils.params import changed
-from rosutils.readings import STATED, departures, readings
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rosutils.sources import isic2019, nih
+from rosutils.data import isic2019, nih
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from rosutils import InputError
-from rosutils.sources import cache, open_source, prepare, synthetic
+from rosutils.data import cache, synthetic
+from rosutils.data.sources import open_source, prepare
 
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID\n"

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosutils import InputError, splits
-from rosutils.splits import BOTH, PARTS, refuse_torn_groups, split_by_group, split_by_lists
+from rosutils import InputError
+from rosutils.data import splits
+from rosutils.data.splits import BOTH, PARTS, refuse_torn_groups, split_by_group, split_by_lists
 
 
 FRACTIONS = [0.7, 0.1, 0.2]

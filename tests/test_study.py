@@ -15,15 +15,16 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 
-from rosutils import InputError, measurements, results, training
-from rosutils.experiment import bank_of
-from rosutils.inspection import group_intervals
+from rosutils import InputError, results, training
 from rosutils.metrics import best_thresholds
+from rosutils.paper.inspection import group_intervals
 from rosutils.params import ROOT
-from rosutils.runs import make
 from rosutils.store import Store
-from rosutils.study import ARTEFACTS, SETTINGS, Study
-from rosutils.verification import problems
+from rosutils.study import SETTINGS, Study, measurements
+from rosutils.study.experiment import bank_of
+from rosutils.study.making import make
+from rosutils.study.study import ARTEFACTS
+from rosutils.study.verification import problems
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from rosutils import InputError
-from rosutils.sources import chest_film, dermoscopy, synthetic
+from rosutils.data import chest_film, dermoscopy, synthetic
 
 
 CHANNELS = {"dermoscopy": 3, "chest-film": 1}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rosutils import results
-from rosutils.verification import changed_files, checksums, differences
+from rosutils.study.verification import changed_files, checksums, differences
 
 
 def table(**changes):

@@ -16,7 +16,7 @@ from rosutils.weights import (
     selection_weights,
     single_weights,
     uniform_weights,
-)  # fmt: skip
+)
 
 
 quick = settings(max_examples=40, deadline=None)

@@ -7,14 +7,7 @@ from matplotlib.lines import Line2D
 
 from rosutils import InputError
 from rosutils.figures.look import GREY, INK, PALE, SETTING_STYLES, WIDTH, style, subplots
-from rosutils.figures.scores import (
-    NO_SKILL,
-    chance_line,
-    draw_means,
-    measured_tasks,
-    over_seeds,
-    printed_f1,
-)
+from rosutils.figures.scores import NO_SKILL, chance_line, draw_means, measured_tasks, over_seeds, printed_f1
 from rosutils.results import SETTINGS, published, select, summary
 
 

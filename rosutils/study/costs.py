@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from rosutils import models
-from rosutils.experiment import Experiment, RunSpec
+from rosutils.study.experiment import Experiment, RunSpec
 
 
 FLOAT, SMALL_FILES = 4, 4096  # bytes of a number, and of run.json and history.csv

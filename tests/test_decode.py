@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rosutils import decoding
-from rosutils.decoding import UNREADABLE, decode, decode_into, why_unreadable
+from rosutils.data import decode as decoding
+from rosutils.data.decode import UNREADABLE, decode, decode_into, why_unreadable
 
 
 def saved(tmp_path, pixels, name="image.png", **options):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rosutils.artefacts import ARTEFACTS, COMPARED, SAME_TEACHERS, with_prerequisites
-from rosutils.experiment import bank_of
 from rosutils.study import Study
+from rosutils.study.experiment import bank_of
+from rosutils.study.needs import ARTEFACTS, COMPARED, SAME_TEACHERS, with_prerequisites
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from rosutils.artefacts import NOISE_SETTINGS
 from rosutils.chance import base_rate_margin, skill_margin
-from rosutils.experiment import Experiment, RunSpec, labels_of, logits_of, thresholds_of
 from rosutils.landscape import basin_area
 from rosutils.metrics import agreement, evaluate
-from rosutils.sweeps import label
+from rosutils.study.experiment import Experiment, RunSpec, labels_of, logits_of, thresholds_of
+from rosutils.study.needs import NOISE_SETTINGS
+from rosutils.study.variants import label
 
 
 NAN = float("nan")

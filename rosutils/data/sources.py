@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from rosutils import InputError, decoding
+from rosutils import InputError
+from rosutils.data import cache, chest_film, decode, dermoscopy, filling, folder, isic2019, medmnist, nih, synthetic
+from rosutils.data.raw import MISSING, NO_ROW, SHOWN, TWICE, Raw, look_through
 from rosutils.params import ROOT, Source
-from rosutils.sources import cache, chest_film, dermoscopy, filling, folder, isic2019, medmnist, nih, synthetic
-from rosutils.sources.raw import MISSING, NO_ROW, SHOWN, TWICE, Raw, look_through
 
 
 RAW = {"isic2019": isic2019, "nih": nih, "folder": folder}
@@ -160,7 +160,7 @@ def _plan(section, raw: Path, pixels: int, cache_root: Path, allow_missing: bool
         report, bad = _report(found, decoded, pixels), sorted(decoded.bad)
         if report["without_row"]:
             logger.warning("%s: %s images have no row and are left out", raw, f"{report['without_row']:,}")
-        options = {"pixels": pixels, "resize": decoding.RESIZE, "mode": mode, "pillow": PIL.__version__}
+        options = {"pixels": pixels, "resize": decode.RESIZE, "mode": mode, "pillow": PIL.__version__}
         options["grouped_by"] = found.grouped_by
         left_out = [(name, reason) for reason, names in found.left_out.items() for name in names]
         left_out += [(found.names[number], decoded.bad[number]) for number in bad]

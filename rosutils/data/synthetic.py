@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rosutils import InputError
-from rosutils.sources import chest_film, dermoscopy
+from rosutils.data import chest_film, dermoscopy
 
 
 MODALITIES = {"dermoscopy": dermoscopy, "chest-film": chest_film}

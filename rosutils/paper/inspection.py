@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rosutils import InputError, bootstrap, tables
-from rosutils.artefacts import COMPARED, SAME_TEACHERS, fig4
-from rosutils.experiment import logits_of, thresholds_of
-from rosutils.probes import CHECKED_IMAGES
+from rosutils import InputError, intervals, tables
 from rosutils.results import PRINTED_AVERAGE, SETTINGS
+from rosutils.study.experiment import logits_of, thresholds_of
+from rosutils.study.needs import COMPARED, SAME_TEACHERS, fig4
+from rosutils.study.probes import CHECKED_IMAGES
 
 
 _CHANCE = "The last rows have no skill: the best constant answer on the same test images, random scores, what 2.5 % of these reach"
@@ -81,21 +81,21 @@ def group_intervals(study, *, resamples: int = 1000) -> dict[tuple[str, str], tu
         ours = _scores(study, name, "RoS-KD")
         for baseline in SETTINGS[:-1]:
             generator = torch.Generator().manual_seed(study.parameters.seeds.data)
-            interval = bootstrap.difference_interval(
+            interval = intervals.difference_interval(
                 ours, _scores(study, name, baseline), generator=generator, **options
             )
             found[name, baseline] = (interval.low, interval.high)
     return found
 
 
-def _scores(study, task: str, setting: str) -> list[bootstrap.Scored]:
+def _scores(study, task: str, setting: str) -> list[intervals.Scored]:
     """What a setting says of each replicate's test part, with the groups of that part."""
     state, found = "averaged" if setting == "RoS-KD" else "weights", []
     for there in study.for_task(task).replicates:
         spec, index = there.student(task, setting), there.task(task).split["test"]
         logits, thresholds = logits_of(there, spec, state)["test"], thresholds_of(there, spec, state)
         found.append(
-            bootstrap.Scored(logits, there.task(task).labels[index], there.task(task).groups[index], thresholds)
+            intervals.Scored(logits, there.task(task).labels[index], there.task(task).groups[index], thresholds)
         )
     return found
 

@@ -13,13 +13,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from rosutils import InputError, costs, distill, models, training
-from rosutils.artefacts import ARTEFACTS
+from rosutils import InputError, distill, models, training
 from rosutils.data import Batch, Task
-from rosutils.experiment import RunSpec
-from rosutils.sources import folder_of, split_lists
+from rosutils.data.sources import folder_of, split_lists
 from rosutils.store import digest
-from rosutils.study import STAGE_NAMES, STAGES, Study
+from rosutils.study import costs
+from rosutils.study.experiment import RunSpec
+from rosutils.study.needs import ARTEFACTS
+from rosutils.study.study import STAGE_NAMES, STAGES, Study
 from rosutils.subsets import core_share
 
 

@@ -12,17 +12,17 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from rosutils import InputError, costs, params, results, sweeps
-from rosutils.artefacts import ARTEFACTS, with_prerequisites
+from rosutils import InputError, params, results
 from rosutils.data import Task
-from rosutils.engine import Place, run_jobs
-from rosutils.experiment import FORMAT, Experiment, RunSpec, weights_needed
-from rosutils.measurements import LABEL_NOISE, is_current, mark_current, rows_of
 from rosutils.params import ROOT, Parameters
-from rosutils.readings import STATED, departures, plain
-from rosutils.runs import Job, make_job, versions
 from rosutils.store import digest
-from rosutils.verification import checksums
+from rosutils.study import costs, variants
+from rosutils.study.engine import Place, run_jobs
+from rosutils.study.experiment import FORMAT, Experiment, RunSpec, weights_needed
+from rosutils.study.making import Job, make_job, versions
+from rosutils.study.measurements import LABEL_NOISE, is_current, mark_current, rows_of
+from rosutils.study.needs import ARTEFACTS, with_prerequisites
+from rosutils.study.verification import checksums
 
 
 class Setting(NamedTuple):
@@ -82,7 +82,7 @@ class Study(Experiment):
     def check(self) -> None:
         """Raises InputError for a sweep that is out of range: before anything is trained."""
         for task in self.parameters.tasks:
-            sweeps.variants(sweeps.of_task(self.parameters, task))
+            variants.variants(variants.of_task(self.parameters, task))
 
     def _like(self, parameters: Parameters, name: str, replicate: int) -> "Study":
         return type(self)(parameters, name, replicate, self._opened, self.label)
@@ -90,7 +90,7 @@ class Study(Experiment):
     @cached_property
     def variants(self) -> dict[str, "Study"]:
         """The studies of the sweeps by name, first replicates: the same source under other parameters."""
-        return {name: self._like(there, name, 0) for name, there in sweeps.variants(self.parameters).items()}
+        return {name: self._like(there, name, 0) for name, there in variants.variants(self.parameters).items()}
 
     def only(self, task: str) -> "Study":
         """This study, for one task alone."""
@@ -102,7 +102,7 @@ class Study(Experiment):
     def replicates(self) -> list["Study"]:
         """The repetitions of this study: each with its own seeds, so its own split, views, teachers and students."""
         seeds = self.parameters.seeds
-        shifts = [sweeps.replicate(self.parameters, number) for number in range(1, seeds.replicates)]
+        shifts = [variants.replicate(self.parameters, number) for number in range(1, seeds.replicates)]
         return [self, *(self._like(there, self.name, number) for number, there in enumerate(shifts, 1))]
 
     def of(self, spec: RunSpec) -> "Study":
@@ -120,7 +120,7 @@ class Study(Experiment):
     @cached_property
     def _by_task(self) -> dict[str, "Study"]:
         own = self.parameters
-        others = {task: sweeps.of_task(own, task) for task in own.by_task}
+        others = {task: variants.of_task(own, task) for task in own.by_task}
         plain = {task: there.model_copy(update={"by_task": {}}) for task, there in others.items()}
         return {task: self._like(there, self.name, self.replicate) for task, there in plain.items()}
 
@@ -372,13 +372,6 @@ class Study(Experiment):
                 rows.append({"task": spec.task, "setting": setting, "student": spec.architecture, "replicate": spec.replicate,
                              "metric": "seconds", "value": seconds, "run": run.key})  # fmt: skip
         return results.validate(pd.DataFrame(rows).reindex(columns=list(results.COLUMNS))) if rows else pd.DataFrame()
-
-    def departures(self) -> list[tuple[str, str, str]]:
-        """(key, Section IV-B, here) wherever the profile departs from params/paper.yaml."""
-        rows = departures(self.parameters, params.load("paper"))
-        return [
-            (key + ("" if plain(key) in STATED else " (not stated in the paper)"), str(a), str(b)) for key, a, b in rows
-        ]
 
     def provenance(self) -> dict:
         """Where the numbers come from: parameters, data, versions and every finished run; no path and no time of writing."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rosutils import InputError
-from rosutils.sources import raw
+from rosutils.data import raw
 
 
 CLASS_NAMES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")

@@ -8,7 +8,7 @@ import torch
 from scipy import special
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from rosutils import InputError, bootstrap
+from rosutils import InputError, intervals
 from rosutils.metrics import precision_recall_f1
 
 
@@ -42,11 +42,11 @@ def made_up(multilabel, n_seeds=2, seed=0, n=60, n_classes=4):
 def interval(systems, labels, groups, *, thresholds_a=None, thresholds_b=None, resamples=60, seed=5, **options):
     limits = [each or [None] * len(system) for each, system in zip((thresholds_a, thresholds_b), systems, strict=True)]
     sides = [
-        [bootstrap.Scored(scores, labels, groups, limit) for scores, limit in zip(system, own, strict=True)]
+        [intervals.Scored(scores, labels, groups, limit) for scores, limit in zip(system, own, strict=True)]
         for system, own in zip(systems, limits, strict=True)
     ]
     options = {"multilabel": labels.ndim == 2, "average": "weighted"} | options
-    return bootstrap.difference_interval(*sides, resamples=resamples, generator=drawn(seed), **options)
+    return intervals.difference_interval(*sides, resamples=resamples, generator=drawn(seed), **options)
 
 
 def by_scikit_learn(metric, average, labels, guess):
@@ -60,7 +60,7 @@ def by_scikit_learn(metric, average, labels, guess):
 @pytest.mark.parametrize(("metric", "average", "multilabel"), KINDS)
 def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch, metric, average, multilabel):
     systems, labels, groups, thresholds = made_up(multilabel)
-    monkeypatch.setattr(bootstrap, "percentile_interval", lambda values: values)
+    monkeypatch.setattr(intervals, "percentile_interval", lambda values: values)
     found = interval(systems, labels, groups, resamples=60, seed=5, average=average, metric=metric, **thresholds)
 
     distinct = groups.unique()
@@ -81,7 +81,7 @@ def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch
 
 def test_a_resample_agrees_with_the_kits_own_metrics(monkeypatch):
     systems, labels, groups, thresholds = made_up(True, n_seeds=1)
-    monkeypatch.setattr(bootstrap, "percentile_interval", lambda values: values)
+    monkeypatch.setattr(intervals, "percentile_interval", lambda values: values)
     found = interval(systems, labels, groups, average="samples", resamples=40, **thresholds)
     draw = torch.randint(12, (40, 12), generator=drawn(5))[39]
     index = torch.cat([torch.nonzero(groups == groups.unique()[group])[:, 0] for group in draw])
@@ -98,10 +98,10 @@ def test_replicates_with_other_test_parts_share_the_draws_of_their_groups(monkey
     made = [made_up(False, n_seeds=1, seed=seed) for seed in (0, 1)]
     groups = [made[0][2], made[1][2] + 14]  # twelve groups each, of which ten are in both
     parts = list(zip((each[0] for each in made), (each[1] for each in made), groups, strict=True))
-    sides = [[bootstrap.Scored(systems[side][0], labels, own) for systems, labels, own in parts] for side in (0, 1)]
-    monkeypatch.setattr(bootstrap, "percentile_interval", lambda values: values)
+    sides = [[intervals.Scored(systems[side][0], labels, own) for systems, labels, own in parts] for side in (0, 1)]
+    monkeypatch.setattr(intervals, "percentile_interval", lambda values: values)
     options = {"average": "weighted", "multilabel": False, "resamples": 40}
-    found = bootstrap.difference_interval(*sides, generator=drawn(5), **options)
+    found = intervals.difference_interval(*sides, generator=drawn(5), **options)
 
     every = torch.cat(groups).unique()
     draw, gains = torch.randint(len(every), (40, len(every)), generator=drawn(5))[17], []
@@ -130,7 +130,7 @@ def test_one_threshold_for_all_labels_is_that_threshold_for_each():
 
 def test_it_is_the_middle_95_percent_of_the_resamples():
     values = torch.arange(1001, dtype=torch.float64)[torch.randperm(1001, generator=drawn(0))]
-    assert bootstrap.percentile_interval(values) == pytest.approx((25, 975))
+    assert intervals.percentile_interval(values) == pytest.approx((25, 975))
 
 
 def test_the_same_generator_gives_the_same_interval_and_another_a_near_one():

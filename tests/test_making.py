@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from rosutils import InputError, distill, runs, training
+from rosutils import InputError, distill, training
 from rosutils.averaging import refresh_batchnorm, update_average
-from rosutils.experiment import RunSpec, bank_of
 from rosutils.losses import task_loss
+from rosutils.study import making
+from rosutils.study.experiment import RunSpec, bank_of
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_without_teachers_the_loss_is_the_task_loss(study):
     batch, model = batch_of(study, spec), study.model(spec)
     with torch.no_grad():
         expected = task_loss(model(batch.images), batch.labels).mean()
-        assert runs.loss_fn(study, spec)(model, batch).equal(expected)
+        assert making.loss_fn(study, spec)(model, batch).equal(expected)
 
 
 @pytest.mark.parametrize(("weighting", "weights"), [("uniform", [0.5, 0.5]), ("single", [1.0, 0.0])])
@@ -45,7 +46,7 @@ def test_with_fixed_weights_the_loss_is_eq_4_with_the_teachers_run_on_the_very_b
         by_hand = distill.distillation_loss(
             student(batch.images), logits, batch.labels, torch.tensor(weights), **options
         )
-        found = runs.loss_fn(study, spec)(student, batch)
+        found = making.loss_fn(study, spec)(student, batch)
     torch.testing.assert_close(found, by_hand)
 
 
@@ -56,8 +57,8 @@ def test_exponential_weights_follow_the_parameters(study):
             update={"weights": study.parameters.distillation.weights.model_copy(update={"per": "example"})})}
     )  # fmt: skip
     batch = batch_of(study, spec)
-    once = runs.loss_fn(study, spec).weigh(batch)
-    each = runs.loss_fn(type(study)(per_example), spec).weigh(batch)
+    once = making.loss_fn(study, spec).weigh(batch)
+    each = making.loss_fn(type(study)(per_example), spec).weigh(batch)
     assert once.shape == (2,) and each.shape == (2, len(batch.labels))
     assert float(once.sum()) == pytest.approx(1) and torch.allclose(each.sum(0), torch.ones(len(batch.labels)))
 
@@ -65,7 +66,7 @@ def test_exponential_weights_follow_the_parameters(study):
 def test_a_finished_run_is_not_made_again(study, monkeypatch):
     spec = study.student("lesion", "Baseline I")
     monkeypatch.setattr(training, "fit", None)
-    assert runs.make(study, spec).key == study.key(spec)
+    assert making.make(study, spec).key == study.key(spec)
 
 
 def test_a_run_says_how_long_it_took_and_on_what(study):
@@ -73,14 +74,14 @@ def test_a_run_says_how_long_it_took_and_on_what(study):
     assert record["run"] == "lesion: student resnet18, replicate 1" and record["seconds"] > 0
     assert record["device"].endswith("CPU")
     assert record["epoch_seconds"] > 0 and {"validation_margin", "validation_skill"} <= record.keys()
-    assert record.items() >= runs.versions().items()
-    assert runs.versions()["torch"] == torch.__version__
+    assert record.items() >= making.versions().items()
+    assert making.versions()["torch"] == torch.__version__
 
 
 def test_after_an_epoch_of_warm_up_nothing_is_averaged_and_then_eq_1_is(study):
     spec = study.student("lesion", "RoS-KD")
     model = study.model(study.student("lesion", "Baseline I"))
-    watch = runs.AfterEpoch(study, spec, model, distill.supervised_loss)
+    watch = making.AfterEpoch(study, spec, model, distill.supervised_loss)
     start = study.parameters.distillation.averaging_start
     untouched = {name: value.clone() for name, value in watch.average.model.state_dict().items()}
     nn.init.constant_(model.head.weight, 1.0)
@@ -103,7 +104,7 @@ def test_validation_never_sees_the_test_part(study, monkeypatch):
         return original(model, loader)
 
     monkeypatch.setattr(training, "predict", predict)
-    runs.validate(study, spec, study.model(spec))
+    making.validate(study, spec, study.model(spec))
     split = study.task("lesion").split
     assert seen == split["validation"].tolist() and not set(seen) & set(split["test"].tolist())
 

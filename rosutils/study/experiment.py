@@ -11,10 +11,11 @@ from torch import Tensor
 from rosutils import models
 from rosutils.augment import View
 from rosutils.bank import Bank
-from rosutils.data import Loader, Task, examples_by_class, fingerprint, make_task
+from rosutils.data import Loader, Task, make_task, synthetic
+from rosutils.data.sources import Examples, open_source, split_lists
+from rosutils.data.task import examples_by_class, fingerprint
 from rosutils.metrics import best_thresholds
 from rosutils.params import ROOT, Parameters
-from rosutils.sources import Examples, open_source, split_lists, synthetic
 from rosutils.store import Run, Store, digest
 from rosutils.subsets import overlapping_subsets
 

@@ -15,11 +15,11 @@ from rosutils import chance, distill, models, pixels, training, weights
 from rosutils.averaging import refresh_batchnorm
 from rosutils.bank import view_logits
 from rosutils.chance import base_rate_margin, skill_margin
-from rosutils.experiment import DRAWS, EVALUATION_BATCH, Experiment, RunSpec, weights_needed
 from rosutils.losses import task_loss
 from rosutils.metrics import best_thresholds, precision_recall_f1
-from rosutils.probes import probe
 from rosutils.store import Run
+from rosutils.study.experiment import DRAWS, EVALUATION_BATCH, Experiment, RunSpec, weights_needed
+from rosutils.study.probes import probe
 
 
 GLIMPSE = 512  # training images for the average's BatchNorm after each epoch: its curve is worth no more; at the end it is all

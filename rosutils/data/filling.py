@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rosutils import InputError
-from rosutils.decoding import CHANNELS, decode_into, stamp
+from rosutils.data.decode import CHANNELS, decode_into, stamp
 
 
 JOURNAL = "journal.jsonl"  # which chunks of images.npy are done; it lies beside it until the folder is whole

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from rosutils import InputError
 from rosutils.augment import View
-from rosutils.devices import AHEAD, Images, send
+from rosutils.data.devices import AHEAD, Images, send
+from rosutils.data.splits import PARTS, describe, refuse_torn_groups, split_by_group, split_by_lists
 from rosutils.noise import flip_labels, label_flip_rates, move_labels, noise_rate, transition_matrix
-from rosutils.splits import PARTS, describe, refuse_torn_groups, split_by_group, split_by_lists
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rosutils import InputError
-from rosutils.sources import filling, nih
+from rosutils.data import filling, nih
 
 
 PARTS = {"train": "train", "validation": "val", "test": "test"}

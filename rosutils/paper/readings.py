@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rosutils import params
 from rosutils.params import Parameters
 
 
@@ -26,6 +27,14 @@ def departures(parameters: Parameters, printed: Parameters) -> list[tuple[str, A
     found = [(key, theirs[key], _at(ours, key)) for key in keys if _at(ours, key) != theirs[key]]
     own = [key for key in ours if key.startswith(LAID_OVER) and key not in theirs]  # at another scale, or for one task
     return found + [(key, theirs.get(plain(key)), ours[key]) for key in own]
+
+
+def named_departures(parameters: Parameters) -> list[tuple[str, str, str]]:
+    """(key, Section IV-B, here) wherever a profile departs from params/paper.yaml, and whether the paper states it at all."""
+    rows = departures(parameters, params.load("paper"))
+    return [
+        (key + ("" if plain(key) in STATED else " (not stated in the paper)"), str(a), str(b)) for key, a, b in rows
+    ]
 
 
 def _at(flat: Mapping[str, Any], key: str) -> Any:

@@ -7,8 +7,9 @@ import joblib
 import torch
 from tqdm.auto import tqdm
 
-from rosutils import InputError, cluster
-from rosutils.cluster import Place
+from rosutils import InputError
+from rosutils.study import cluster
+from rosutils.study.cluster import Place
 
 
 BACKENDS = ("inline", "loky", "ray")

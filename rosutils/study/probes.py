@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from rosutils import attacks, landscape, training
 from rosutils.data import Batch, Loader
-from rosutils.experiment import Experiment, RunSpec, thresholds_of
 from rosutils.losses import task_loss
+from rosutils.study.experiment import Experiment, RunSpec, thresholds_of
 
 
 CHECKED_IMAGES, PATH_STEPS = 64, 21

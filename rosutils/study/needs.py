@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from rosutils.experiment import RunSpec, bank_of
 from rosutils.params.sections import Architecture
 from rosutils.results import SETTINGS
-from rosutils.sweeps import AS_CHOSEN, about_baseline_iii, for_multilabel_only
+from rosutils.study.experiment import RunSpec, bank_of
+from rosutils.study.variants import AS_CHOSEN, about_baseline_iii, for_multilabel_only
 
 
 KINDS = ("symmetric ", "pairflip ")

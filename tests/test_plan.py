@@ -10,11 +10,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosutils import InputError, costs, params, planning
+from rosutils import InputError, params
 from rosutils.__main__ import main
-from rosutils.artefacts import ARTEFACTS
-from rosutils.planning import Unopened, duration, known, sizes, speed_of, survey, takes, time_left, walk
 from rosutils.store import Run, Store
+from rosutils.study import costs, plan
+from rosutils.study.needs import ARTEFACTS
+from rosutils.study.plan import Unopened, duration, known, sizes, speed_of, survey, takes, time_left, walk
 from rosutils.subsets import overlapping_subsets
 
 
@@ -31,13 +32,13 @@ def not_measured(monkeypatch):
     def measured(study, workers):
         raise AssertionError("measured, though the speed is known")
 
-    monkeypatch.setattr(planning, "measured_speed", measured)
+    monkeypatch.setattr(plan, "measured_speed", measured)
 
 
 @pytest.fixture
 def measured(monkeypatch):
     """A machine of 100 images a second, whatever it is."""
-    monkeypatch.setattr(planning, "measured_speed", lambda study, workers: 100.0)
+    monkeypatch.setattr(plan, "measured_speed", lambda study, workers: 100.0)
 
 
 def row(lines, title, name) -> list[str]:
@@ -77,8 +78,8 @@ def test_the_time_left_is_that_of_the_missing_runs(begun, load_tiny, shared_fold
 
 
 def test_a_speed_is_measured_by_training_a_network(load_tiny, shared_folder, monkeypatch):
-    monkeypatch.setattr(planning, "SECONDS", 0.1)
-    assert 0.5 < planning.measured_speed(load_tiny(shared_folder), 1) < 1e5
+    monkeypatch.setattr(plan, "SECONDS", 0.1)
+    assert 0.5 < plan.measured_speed(load_tiny(shared_folder), 1) < 1e5
 
 
 def test_it_is_measured_in_as_many_processes_as_there_are_workers_and_cores(load_tiny, tmp_path, monkeypatch):
@@ -90,9 +91,9 @@ def test_it_is_measured_in_as_many_processes_as_there_are_workers_and_cores(load
             file.write(str(pixels))
         return float(len(arguments))
 
-    monkeypatch.setattr(planning, "_trained", trained)
-    monkeypatch.setattr(planning.joblib, "cpu_count", lambda: 2)
-    assert planning.measured_speed(load_tiny(tmp_path / "study"), 50) == 3.0
+    monkeypatch.setattr(plan, "_trained", trained)
+    monkeypatch.setattr(plan.joblib, "cpu_count", lambda: 2)
+    assert plan.measured_speed(load_tiny(tmp_path / "study"), 50) == 3.0
     names = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert names and str(os.getpid()) not in names
 
@@ -102,7 +103,7 @@ def test_it_is_measured_in_as_many_processes_as_there_are_workers_and_cores(load
 
 def test_a_plan_counts_what_is_made_and_what_tables_share(load_tiny, tmp_path, measured):
     study = load_tiny(tmp_path)
-    lines, specs = list(planning.plan(study, 2)), study.unique(study.all_runs())
+    lines, specs = list(plan.plan(study, 2)), study.unique(study.all_runs())
     of_table1 = {study.key(spec) for spec in study.runs("table1")}
     others = {study.key(spec) for name in ARTEFACTS if name != "table1" for spec in study.runs(name)}
     assert row(lines, "needed", "table1")[:3] == [
@@ -116,7 +117,7 @@ def test_a_plan_counts_what_is_made_and_what_tables_share(load_tiny, tmp_path, m
 
 
 def test_finished_runs_take_nothing_and_tell_the_speed(begun, not_measured):
-    lines = list(planning.plan(begun, 1))
+    lines = list(plan.plan(begun, 1))
     needed, _, to_make, images, seconds = row(lines, "needed", "teachers")
     assert int(needed) > 0 and (to_make, images, seconds) == ("0", "0", "0 s")
     assert any(line.endswith("images a second, by what finished runs took") for line in lines)
@@ -124,13 +125,13 @@ def test_finished_runs_take_nothing_and_tell_the_speed(begun, not_measured):
 
 def test_a_told_speed_is_believed(begun, not_measured):
     runs = survey(begun)
-    lines = list(planning.plan(begun, 3, speed=7.0))
+    lines = list(plan.plan(begun, 3, speed=7.0))
     assert row(lines, "stage", "in all")[-1] == duration(takes(runs[~runs["done"]], 3, 7.0))
     assert "workers: 3, each of 7 images a second, as told" in lines
 
 
 def test_the_paper_is_planned_without_its_images_at_their_known_counts():
-    study = planning.load("paper")
+    study = plan.load("paper")
     assert isinstance(study, Unopened)
     size = sizes(study, study.student("lesion", "Baseline I"))
     assert size == pytest.approx((25_331 * 0.7, 25_331 * 0.7, 25_331 * 0.1, 25_331 * 0.2), abs=1)
@@ -141,8 +142,8 @@ def test_the_paper_is_planned_without_its_images_at_their_known_counts():
 
 
 def test_a_gpu_that_is_not_there_has_no_speed_unless_it_is_told(not_measured):
-    study = planning.load("paper", engine={"device": "cpu"})
-    lines = list(planning.plan(study, 8, gpus=True))
+    study = plan.load("paper", engine={"device": "cpu"})
+    lines = list(plan.plan(study, 8, gpus=True))
     assert row(lines, "stage", "in all")[-1] == "?" and int(row(lines, "stage", "in all")[-2].replace(",", "")) > 1e8
     [about] = [line for line in lines if line.startswith("workers: 8")]
     assert "there is none here; give it by --speed" in about
@@ -163,7 +164,7 @@ def test_workers_are_those_told_or_as_many_as_the_gpus_hold(tiny_sections, share
 
 def test_a_folder_of_unknown_size_must_be_there():
     with pytest.raises(InputError, match="how many images task 'mine' has is not known .* --data FOLDER"):
-        list(planning.plan(planning.load("my-data"), 1))
+        list(plan.plan(plan.load("my-data"), 1))
 
 
 # Disk
@@ -187,11 +188,11 @@ def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tin
 
     monkeypatch.setattr(Store, "put", looked_at(Store.put))
     monkeypatch.setattr(Store, "release", looked_at(Store.release))
-    monkeypatch.setattr(planning.tqdm, "format_sizeof", lambda count, suffix: f"{count:.0f}")
+    monkeypatch.setattr(plan.tqdm, "format_sizeof", lambda count, suffix: f"{count:.0f}")
     wanted = [*study.runs("noise"), study.student("lesion", "Baseline I")]  # of these the last alone keeps its weights
     keys = {study.key(spec) for spec in wanted}
     runs = survey(study)
-    text = planning._disk(study, runs[runs["key"].isin(keys)], 1)
+    text = plan._disk(study, runs[runs["key"].isin(keys)], 1)
     end, most, images = (int(word) for word in text.split() if word.isdigit())
     assert images == study.task("lesion").images.nbytes
     study.ensure(wanted)
@@ -201,7 +202,7 @@ def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tin
 
 def test_kept_weights_are_counted_as_kept(load_tiny, shared_folder):
     sizes_of = [
-        planning._disk(study, survey(study), 1).split()[1]
+        plan._disk(study, survey(study), 1).split()[1]
         for study in (load_tiny(shared_folder, engine={"keep_weights": which}) for which in ("needed", "all"))
     ]
     assert sizes_of[0].endswith("MB") and sizes_of[1].endswith("GB")
@@ -211,7 +212,7 @@ def test_kept_weights_are_counted_as_kept(load_tiny, shared_folder):
 
 
 def test_status_says_what_is_done_and_how_long_the_rest_takes(begun):
-    runs, lines = survey(begun), list(planning.status(begun))
+    runs, lines = survey(begun), list(plan.status(begun))
     done = runs[runs["done"]]
     assert set(done["role"]) == {"teacher", "chance"} and set(runs.loc[~runs["done"], "role"]) > {"student", "bank"}
     own = runs[runs["stage"] == "students"]
@@ -225,14 +226,14 @@ def test_status_says_what_is_done_and_how_long_the_rest_takes(begun):
 
 
 def test_on_request_every_run_has_a_line(begun):
-    runs, lines = survey(begun), list(planning.status(begun, every=True))
+    runs, lines = survey(begun), list(plan.status(begun, every=True))
     for run in runs.itertuples():
         [line] = [line for line in lines if line.endswith(f"  ({run.key})")]
         assert run.run in line and line.startswith("done, took " if run.done else "missing, about ")
 
 
 def test_before_anything_is_done_status_says_how_to_plan(load_tiny, shared_folder):
-    lines = list(planning.status(load_tiny(shared_folder)))
+    lines = list(plan.status(load_tiny(shared_folder)))
     assert lines[-1] == "how long they take: python -m rosutils plan smoke"
     assert not any("the rest" in line for line in lines)
 
@@ -248,14 +249,14 @@ def test_networks_that_say_less_than_the_base_rates_are_named_up_to_five(begun, 
         }
 
     monkeypatch.setattr(Run, "about", changed)
-    lines = list(planning.status(begun))
+    lines = list(plan.status(begun))
     start = next(number for number, line in enumerate(lines) if "higher validation loss" in line)
     assert lines[start].startswith(
         f"{len(bad)} of {len(bad)} networks have a higher validation loss than the base rates"
     )
     assert len(lines[start + 1 :]) == min(5, len(bad)) and all("teacher" in line for line in lines[start + 1 :])
     margins.update(dict.fromkeys(bad, 0.1))
-    assert not any("base rates" in line for line in planning.status(begun))
+    assert not any("base rates" in line for line in plan.status(begun))
 
 
 # Dry runs
@@ -310,7 +311,7 @@ def test_the_subset_that_is_doubted_is_that_of_the_scheme(load_tiny, shared_fold
     subsets = {"count": 5, "overlap": 0.4, "scheme": "pairwise"}
     architectures = {"architectures": ["resnet18"] * 4 + ["mobilenet_v2"]}
     study = load_tiny(shared_folder, subsets=subsets, teachers=architectures, training={"batch_size": 32})
-    [doubt] = [doubt for doubt in planning.doubts(study) if "subset" in doubt]
+    [doubt] = [doubt for doubt in plan.doubts(study) if "subset" in doubt]
     sizes_of = [
         len(subset) for subset in overlapping_subsets(56, 5, 0.4, scheme="pairwise", generator=torch.Generator())
     ]
@@ -326,7 +327,7 @@ def test_each_task_is_doubted_by_its_own_parameters():
 def test_an_opened_study_is_doubted_by_the_images_that_it_has(load_tiny, shared_folder):
     study = load_tiny(shared_folder, training={"batch_size": 64})
     assert known(study, "lesion") == (80, 3)
-    assert any("lesion: a teacher's subset has about 39 images" in doubt for doubt in planning.doubts(study))
+    assert any("lesion: a teacher's subset has about 39 images" in doubt for doubt in plan.doubts(study))
 
 
 def test_the_command_needs_no_data():

@@ -14,8 +14,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from rosutils import InputError
-from rosutils.sources.card import describe
-from rosutils.sources.filling import JOURNAL
+from rosutils.data.card import describe
+from rosutils.data.filling import JOURNAL
 
 
 FORMAT = 2

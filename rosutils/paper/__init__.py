@@ -1,0 +1,1 @@
+"""The paper, item by item."""
