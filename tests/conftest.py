@@ -1,5 +1,6 @@
 """What several test files share: one thread per test, and studies small enough to be trained in seconds."""
 
+import faulthandler
 import sys
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from rosutils.study import Study
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("kit", deadline=None)
 hypothesis.settings.load_profile("kit")
+
+LONGEST_TEST = 1200  # seconds; a test that hangs ends its process, with a traceback that says where
+
+
+@pytest.fixture(autouse=True)
+def nothing_hangs():
+    """A test that waits for ever is a failure that says where, not a run without end."""
+    faulthandler.dump_traceback_later(LONGEST_TEST, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
 
 TINY = {
     "tasks": ["lesion"],

@@ -1,23 +1,19 @@
 """Independent jobs, in this process and in others."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
-from joblib.externals.loky import get_reusable_executor
 
 from rosutils import InputError
-from rosutils.study.engine import run_jobs
+from rosutils.params import ROOT
+from rosutils.study.engine import processes, run_jobs
 
 
 backends = pytest.mark.parametrize("options", [{}, {"backend": "loky", "workers": 2}], ids=["inline", "loky"])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_worker_survives():
-    yield
-    get_reusable_executor().shutdown(wait=True)
 
 
 @pytest.fixture
@@ -155,3 +151,64 @@ def test_the_bits_of_a_result_do_not_depend_on_the_backend_nor_on_the_threads_ar
 def test_an_unknown_backend_is_refused_and_not_taken_for_loky():
     with pytest.raises(InputError, match="engine.backend is 'dask'; allowed: inline, loky, ray"):
         run_jobs(print, ["x"], backend="dask")
+
+
+def count(job):
+    folder, name = job
+    (folder / f"{name} {os.getpid()}").touch()
+
+
+def test_stages_share_their_processes_which_end_with_the_block(tmp_path):
+    with processes("loky", 2) as pool:
+        for stage in range(6):
+            run_jobs(
+                count,
+                [(tmp_path, f"{stage}{job}") for job in range(1 + stage % 3)],
+                backend="loky",
+                workers=2,
+                pool=pool,
+            )
+    used = {int(path.name.split()[1]) for path in tmp_path.iterdir()}
+    assert len(list(tmp_path.iterdir())) == 12 and len(used) <= 2 and os.getpid() not in used
+    assert not [process for process in used if alive(process)]
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+PARENT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_engine import wait_long
+from rosutils.study.engine import run_jobs
+run_jobs(wait_long, [{folder!r}] * 2, backend="loky", workers=2)
+"""
+
+
+def wait_long(folder):
+    open(os.path.join(folder, str(os.getpid())), "x").close()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:  # a job that computes, and does not look up
+        pass
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = PARENT.format(tests=os.path.dirname(__file__), folder=str(tmp_path))
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    parent.kill()
+    parent.wait()
+    workers = [int(path.name) for path in tmp_path.iterdir()]
+    wait_until(lambda: not any(map(alive, workers)), seconds=10)
+
+
+def wait_until(holds, seconds: float = 60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)

@@ -4,9 +4,9 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rosutils import InputError
+from rosutils.params import ROOT
 
 
 # Runs lie in the store, so Ray's own share of the memory holds next to nothing.
@@ -34,8 +34,9 @@ def finished(function: Callable, jobs: Sequence, *, place: Place, workers: int) 
     ray = _connected(place, workers)
     gpus = _gpus(ray, place.gpus_per_run)
     _check_fits(ray, gpus)
-    # several runs a worker: to start one takes longer than a short run
-    call = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=place.retries, max_calls=20 if gpus else 0)(function)
+    # Several runs a worker: to start one takes longer than a short run. A lambda, for Ray takes no partial.
+    options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": place.retries, "max_calls": 20 if gpus else 0}
+    call = ray.remote(**options)(lambda job: function(job))
     places = {call.remote(job): number for number, job in enumerate(jobs)}
     try:
         while places:
@@ -87,7 +88,7 @@ def _check_answers(address: str | None) -> None:
 
 
 def _let_workers_find_the_code() -> None:
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(ROOT)
     found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if root not in found:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *found]))

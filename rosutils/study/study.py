@@ -17,7 +17,7 @@ from rosutils.data import Task
 from rosutils.params import ROOT, Parameters
 from rosutils.store import digest
 from rosutils.study import costs, variants
-from rosutils.study.engine import Place, run_jobs
+from rosutils.study.engine import Place, processes, run_jobs
 from rosutils.study.experiment import FORMAT, Experiment, RunSpec, weights_needed
 from rosutils.study.making import Job, make_job, versions
 from rosutils.study.measurements import LABEL_NOISE, is_current, mark_current, rows_of
@@ -249,13 +249,15 @@ class Study(Experiment):
         self.check_batches(missing)
         engine, readers = self.parameters.engine, self._readers(missing)
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
-        for roles, name in zip(STAGES, STAGE_NAMES, strict=True):
-            jobs = self._jobs([spec for spec in missing if spec.role in roles], missing, readers)
-            run_jobs(
-                make_job, jobs, backend=engine.backend, workers=self.workers(), place=place, description=name,
-                costs=[sum(costs.relative(self.of(spec), spec) for spec in job.specs) for job in jobs],
-            )  # fmt: skip
-            self._release(readers)
+        with processes(engine.backend, self.workers() if len(missing) > 1 else 1) as pool:
+            for roles, name in zip(STAGES, STAGE_NAMES, strict=True):
+                jobs = self._jobs([spec for spec in missing if spec.role in roles], missing, readers)
+                weight = [sum(costs.relative(self.of(spec), spec) for spec in job.specs) for job in jobs]
+                run_jobs(
+                    make_job, jobs, backend=engine.backend, workers=self.workers(), place=place, description=name,
+                    costs=weight, pool=pool,
+                )  # fmt: skip
+                self._release(readers)
 
     def _jobs(self, wanted: list[RunSpec], missing: list[RunSpec], readers: Mapping[str, set[str]]) -> list[Job]:
         """One job for each run, a teacher's with its bank; what its weights are not needed for after it is released by it."""
