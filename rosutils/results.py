@@ -19,17 +19,6 @@ COLUMNS = {
     "value": "float64", "run": "str",
 }  # fmt: skip
 KEYS = [name for name in COLUMNS if name not in ("value", "run")]
-SETTINGS = (
-    "Baseline I", "Baseline II", "Baseline III", "Baseline III, subset teachers", "Baseline IV", "Baseline V", "RoS-KD",
-)  # fmt: skip
-TEACHERS = ("teacher, full set", "teacher, subset")
-# What no skill scores on the same test images, and the metric (name, average) that decides, by multi-label or not.
-CHANCE = ("best constant", "random scores", "random scores, 97.5 %")
-PLAIN = "Logistic regression"  # on the pixels, without a network
-PRIMARY = {False: ("f1", "weighted"), True: ("auroc", "macro")}
-# Which averaging of precision, recall and F1 the paper printed, by multi-label or not. Inferred, not stated: every
-# chest F1 is the harmonic mean of the printed precision and recall, as micro averages are; the lesion F1s are not.
-PRINTED_AVERAGE = {False: "weighted", True: "micro"}
 
 
 def published() -> dict:

@@ -17,7 +17,8 @@ from rosutils.report import VERDICTS, claims, claims_table, judge
 from rosutils.report.decisions import Bounds, Holm, bounds, decide, p_values, unsettled
 from rosutils.report.gates import Side
 from rosutils.report.parts import parts_of, scene
-from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, TEACHERS, published, validate
+from rosutils.results import published, validate
+from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS, TEACHERS
 
 
 TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
@@ -128,7 +129,7 @@ def everything(scale=1.0, replicates=THREE, jitter=JITTER):
     """One measurement for everything that a claim is about: every gain as printed, times the scale."""
     which, rows = {"replicates": replicates, "jitter": jitter}, table3(0.838, replicates, jitter) + skill(replicates)
     for task in TASKS:
-        for setting in SETTINGS[:-1]:
+        for setting in ROWS[:-1]:
             rows += versus(task, setting, scale * printed_gain(task, setting), **which)
         for student in STUDENTS:
             gain = scale * printed_gain(task, "Baseline III", student, "Fig. 2")
@@ -392,7 +393,7 @@ def test_a_difference_that_stands_alone_may_not_stand_among_many():
     alone = versus("lesion", "Baseline V", 0.011, jitter=0.0015)
     found = told("averaging-lesion", alone)
     assert found["verdict"] == HOLDS and "(p = 0.024, corrected for 1 comparison)" in found["reason"]
-    others = [r for than in SETTINGS[:3] for r in versus("chest", than, 0.02, jitter=0.05)[(than != SETTINGS[0]) * 6 :]]
+    others = [r for than in ROWS[:3] for r in versus("chest", than, 0.02, jitter=0.05)[(than != ROWS[0]) * 6 :]]
     found = told("averaging-lesion", alone + others)
     assert found["verdict"] == UNKNOWN and "not shown to be within" in found["reason"]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from rosutils.study import SETTINGS
+from rosutils.settings import SETTINGS
 from rosutils.study.experiment import bank_of
 
 

@@ -16,7 +16,8 @@ from rosutils.figures.learning import PLANTED_STYLES
 from rosutils.figures.look import SETTING_STYLES, colours
 from rosutils.figures.schematic import membership
 from rosutils.figures.scores import NO_SKILL, over_seeds
-from rosutils.results import CHANCE, PLAIN, PRINTED_AVERAGE, SETTINGS, TEACHERS, validate
+from rosutils.results import validate
+from rosutils.settings import CHANCE, PLAIN, PRINTED_AVERAGE, ROWS, TEACHERS
 from rosutils.subsets import overlapping_subsets
 
 
@@ -33,9 +34,9 @@ def measured(seeds=(0, 1, 2)):
         {"task": task, "setting": setting, "student": student, "variant": "", "replicate": seed, "overlap": 0.4, "noise": 0.2,
          "attack": "", "eps": np.nan, "norm": "", "class": "", "average": PRINTED_AVERAGE[about["multilabel"]], "metric": "f1",
          "value": 0.3 + place / 20 + seed / 100, "run": "run"}
-        for task, about in TASKS.items() for place, setting in enumerate((*SETTINGS, *TEACHERS))
+        for task, about in TASKS.items() for place, setting in enumerate((*ROWS, *TEACHERS))
         for student in (ARCHITECTURES if setting in TEACHERS else ["resnet18"])
-        for seed in (seeds if setting in SETTINGS else (0,))
+        for seed in (seeds if setting in ROWS else (0,))
     ]  # fmt: skip
     rows += [
         rows[0] | {"task": task, "setting": setting, "student": "", "replicate": seed, "overlap": np.nan,
@@ -256,7 +257,7 @@ def test_table1_plot_puts_the_mean_beside_the_printed_value():
     assert ax.lines[0].get_xdata()[-1] == 0.716 and len(ax.lines[0].get_xdata()) == 6
     drawn = {bars.lines[0].get_color(): bars for bars in ax.containers}
     dots = {line.get_color(): line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 3}
-    for place, setting in enumerate(SETTINGS):
+    for place, setting in enumerate(ROWS):
         points, _, [bar] = drawn[SETTING_STYLES[setting]["color"]].lines
         assert points.get_xydata().tolist() == [[pytest.approx(0.31 + place / 20), place]]
         assert bar.get_segments()[0][:, 0] == pytest.approx([0.30 + place / 20, 0.32 + place / 20])
@@ -267,10 +268,10 @@ def test_table1_plot_puts_the_mean_beside_the_printed_value():
 
 def test_table1_plot_has_the_student_asked_for_and_no_other():
     rows = measured()
-    other = rows[rows["setting"].isin(SETTINGS)].assign(student="resnet34", value=0.99)
+    other = rows[rows["setting"].isin(ROWS)].assign(student="resnet34", value=0.99)
     ax = table1_plot(pd.concat([rows, other])).axes[0]
     means = [bars.lines[0].get_xdata()[0] for bars in ax.containers]
-    assert sorted(means) == pytest.approx([0.31 + place / 20 for place in range(len(SETTINGS))])
+    assert sorted(means) == pytest.approx([0.31 + place / 20 for place in range(len(ROWS))])
     with pytest.raises(TypeError, match="student"):
         figures.table1_plot(rows, tasks=TASKS)
 
@@ -346,7 +347,7 @@ def test_a_legend_tells_how_many_replicates_a_mean_is_over(counts, words):
 
 
 def test_settings_differ_in_colour_marker_and_line_and_all_have_a_style():
-    assert set(SETTING_STYLES) == {*SETTINGS, *TEACHERS}
+    assert set(SETTING_STYLES) == {*ROWS, *TEACHERS}
     for part in ("color", "marker", "ls"):
         assert len({str(look[part]) for look in SETTING_STYLES.values()}) == len(SETTING_STYLES)
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from rosutils import InputError, tables
-from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, published, validate
+from rosutils.results import published, validate
+from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS
 
 
 TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
@@ -42,7 +43,7 @@ def scores(seeds=SEEDS):
     """Table I: F1 of setting number i is 0.5 + i / 100 and the same in every replicate, but RoS-KD's moves by STEP."""
     found = []
     for task in TASKS:
-        for place, setting in enumerate(SETTINGS):
+        for place, setting in enumerate(ROWS):
             found += rows(task, setting, 0.5 + place / 100, seeds=seeds, step=STEP if setting == "RoS-KD" else 0)
     return found
 
@@ -178,7 +179,7 @@ def test_a_baseline_that_was_not_run_is_a_blank_row():
     results = frame([row for row in scores() if row["setting"] != "Baseline IV"])
     text = tables.printable(tables.comparisons(results, tasks=TASKS, intervals={}))
     assert text["chest"].loc["Baseline IV"].tolist() == ["+0.042", "", "", "", ""]
-    assert list(text.index) == list(SETTINGS[:-1])
+    assert list(text.index) == list(ROWS[:-1])
 
 
 def test_comparisons_do_not_mix_students():

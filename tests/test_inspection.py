@@ -7,7 +7,8 @@ import torch
 from rosutils import InputError, tables
 from rosutils.losses import task_loss
 from rosutils.paper import inspection
-from rosutils.results import SETTINGS, select
+from rosutils.results import select
+from rosutils.settings import ROWS
 from rosutils.study.probes import PATH_STEPS
 from rosutils.study.probes import test_batch as batch_of
 
@@ -45,7 +46,7 @@ def test_the_checks_are_made_for_each_task_setting_and_norm(probed):
 
 def test_intervals_over_groups_hold_the_difference_they_are_about(probed):
     found, results = inspection.group_intervals(probed, resamples=300), probed.results()
-    assert set(found) == {(task, setting) for task in ("lesion", "chest") for setting in SETTINGS[:-1]}
+    assert set(found) == {(task, setting) for task in ("lesion", "chest") for setting in ROWS[:-1]}
     for (task, baseline), (low, high) in found.items():
         average = "micro" if task == "chest" else "weighted"
         f1 = select(

@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from rosutils.landscape import basin_area
-from rosutils.results import PRINTED_AVERAGE, TEACHERS, select
+from rosutils.results import select
+from rosutils.settings import PRINTED_AVERAGE, TEACHERS
 from rosutils.study.experiment import bank_of, thresholds_of
 from rosutils.study.measurements import is_current, mark_current
 from rosutils.study.needs import probe_of

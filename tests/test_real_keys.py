@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rosutils.settings import SETTINGS
 from rosutils.store import digest
-from rosutils.study import SETTINGS, Study
+from rosutils.study import Study
 
 
 # Of each artefact: the number of its trained runs, and a digest of their keys.

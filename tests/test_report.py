@@ -13,7 +13,8 @@ from test_further_tables import everything as everything_in_tables
 from test_tables import BESIDE, made_up
 
 from rosutils import figures, report
-from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, published, validate
+from rosutils.results import published, validate
+from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS
 from rosutils.tables import table1
 
 
@@ -29,7 +30,7 @@ def measured(offsets, seeds=(0, 1, 2), spread=0.001):
          "average": PRINTED_AVERAGE[about["multilabel"]], "metric": metric,
          "value": 0.5 - offsets.get(setting, 0.0) + (spread * (seed - 1) if setting != "RoS-KD" else 0),
          "run": f"student-{setting.replace(' ', '')}-{seed}"}
-        for task, about in TASKS.items() for setting in SETTINGS for seed in seeds
+        for task, about in TASKS.items() for setting in ROWS for seed in seeds
         for metric in ("precision", "recall", "f1")
     ]  # fmt: skip
     return validate(pd.DataFrame(rows))
@@ -167,7 +168,7 @@ def test_the_measurements_behind_a_cell_are_those_it_is_the_mean_of(tmp_path):
         table1(results, student="resnet18", tasks=TASKS),
     )
     for task in TASKS:
-        for setting in SETTINGS:
+        for setting in ROWS:
             place = section(text, f"from-table1-{task}-{report.provenance.anchor(setting)}")
             f1 = [float(line[-1]) for line in re.findall(r"<td>(0\.\d+)</td><td>(0\.\d+)</td><td>(0\.\d+)</td>", place)]
             assert len(f1) == 3 and sum(f1) / 3 == pytest.approx(frame.loc[setting, (task, "F1", "ours")], abs=1e-6)
@@ -189,7 +190,7 @@ def test_a_figure_with_a_line_of_no_skill_leads_to_that_too():
     shown = {
         name: report.traces.rows_in_figure(name, made_up(), TASKS, student="resnet18") for name in ("table1", "fig2")
     }
-    assert set(shown["table1"]["setting"]) == {*SETTINGS, *CHANCE} and shown["fig2"].empty
+    assert set(shown["table1"]["setting"]) == {*ROWS, *CHANCE} and shown["fig2"].empty
     assert set(shown["table1"]["metric"]) == {"f1"} and set(shown["table1"]["student"]) == {"resnet18", ""}
     attacked = everything_in_tables()
     for name in ("table2", "eps_curve"):
@@ -286,7 +287,7 @@ def test_one_replicate_is_marked_and_given_no_spread(tmp_path):
     results = measured(OFFSETS, seeds=[0])
     text = read(write(tmp_path, results=results, tables=[table_one(results)]))
     table = text.split('id="table1-lesion"')[1].split("</table>")[0]
-    assert "±" not in table and table.count("<small>n = 1</small>") == 3 * len(SETTINGS)
+    assert "±" not in table and table.count("<small>n = 1</small>") == 3 * len(ROWS)
 
 
 def test_every_claim_is_on_the_page_with_its_verdict_in_words_and_its_pairs(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 from rosutils import InputError, figures
 from rosutils.figures.look import SETTING_STYLES
 from rosutils.figures.scores import NO_SKILL
-from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, published, validate
+from rosutils.results import published, validate
+from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS
 
 
 WATERMARK = "profile demo · synthetic images · not comparable with the paper"
@@ -44,7 +45,7 @@ def measured(seeds=(0, 1), before=("pgd", "linf")):
                 nobody = row(task, setting, seed, CHANCE_AT - 0.02 * place, student="")
                 found += [nobody, nobody | {"attack": "attacked sample", "variant": "students"}]
                 found.append(nobody | {"attack": "attacked sample", "value": nobody["value"] + 0.1})
-            for setting in SETTINGS:
+            for setting in ROWS:
                 gain = 0.05 if setting == "RoS-KD" else 0.0
                 found.append(row(task, setting, seed, 0.2))  # of the whole test part: not part of any curve
                 found.append(
@@ -101,7 +102,7 @@ def test_every_panel_is_filled_and_named_and_the_bytes_repeat(make, tmp_path):
 def test_one_task_with_one_replicate_has_no_error_bars_and_says_so(make, tmp_path):
     fig = make(measured(seeds=(0,)), {"chest": TASKS["chest"]})
     assert any("one replicate" in text for text in words(fig))
-    assert not any(ends for ax in fig.axes for setting in SETTINGS for _, ends in drawn(ax, setting))
+    assert not any(ends for ax in fig.axes for setting in ROWS for _, ends in drawn(ax, setting))
     figures.write_figure(fig, tmp_path, "figure", WATERMARK)
 
 
@@ -200,11 +201,11 @@ def test_table2_takes_the_radius_it_is_given():
 
 def test_the_curve_has_every_setting_at_every_radius_in_units_of_1_over_255():
     fig = figures.eps_curve(measured(), tasks=TASKS, norm="linf")
-    assert words(fig) == ["mean ± std over 2 replicates", *SETTINGS, NO_SKILL, "radius 1.28/255 (Table II)"]
+    assert words(fig) == ["mean ± std over 2 replicates", *ROWS, NO_SKILL, "radius 1.28/255 (Table II)"]
     for ax, base in zip(fig.axes, BASE.values(), strict=True):
         assert "1/255" in ax.get_xlabel() and r"\infty" in ax.get_xlabel()
         assert any(np.allclose(line.get_xdata(), 1.28) for line in ax.lines)
-        for setting in SETTINGS:
+        for setting in ROWS:
             [(points, ends)] = drawn(ax, setting)
             means = [base + 0.015 + (0.05 if setting == "RoS-KD" else 0) - lost for lost in (0, 0.1, 0.2, 0.4)]
             assert points[:, 0] == pytest.approx([0, 0.64, 1.28, 2.56]) and points[:, 1] == pytest.approx(means)

@@ -19,8 +19,9 @@ from rosutils import InputError, results, training
 from rosutils.metrics import best_thresholds
 from rosutils.paper.inspection import group_intervals
 from rosutils.params import ROOT
+from rosutils.settings import SETTINGS
 from rosutils.store import Store
-from rosutils.study import SETTINGS, Study, measurements
+from rosutils.study import Study, measurements
 from rosutils.study.experiment import bank_of
 from rosutils.study.making import make
 from rosutils.study.study import ARTEFACTS

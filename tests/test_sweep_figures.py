@@ -8,7 +8,8 @@ from scipy import stats
 from rosutils import InputError, figures
 from rosutils.figures.look import SETTING_STYLES
 from rosutils.figures.scores import NO_SKILL
-from rosutils.results import CHANCE, PRINTED_AVERAGE, TEACHERS, validate
+from rosutils.results import validate
+from rosutils.settings import CHANCE, PRINTED_AVERAGE, TEACHERS
 
 
 WATERMARK = "profile demo · synthetic images · not comparable with the paper"

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from rosutils import InputError, tables
-from rosutils.results import CHANCE, PLAIN, SETTINGS, TEACHERS, published, validate
+from rosutils.results import published, validate
+from rosutils.settings import CHANCE, PLAIN, ROWS, TEACHERS
 
 
 TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
@@ -36,7 +37,7 @@ def made_up(seeds=(0, 1, 2)):
     """Every setting, task, metric and averaging; the wanted averaging has value base + replicate / 100, the others -1; the mean
     AUROC 0.05 more. Logistic regression and no skill as well, of no student and on no subsets.
     """
-    rows, bases = [], {setting: 0.5 + place / 10 for place, setting in enumerate(SETTINGS)} | BESIDE
+    rows, bases = [], {setting: 0.5 + place / 10 for place, setting in enumerate(ROWS)} | BESIDE
     for task in TASKS:
         for setting, base in bases.items():
             where = {"student": "", "overlap": math.nan} if setting in BESIDE else {}
@@ -55,7 +56,7 @@ def table():
 
 
 def test_table1_has_the_papers_order_and_its_numbers(table):
-    assert list(table.index) == [*SETTINGS, PLAIN, *CHANCE]
+    assert list(table.index) == [*ROWS, PLAIN, *CHANCE]
     assert [group for task in TASKS for group in dict.fromkeys(table[task].columns.get_level_values(0))] == [
         "Precision", "Recall", "F1", "Precision", "Recall", "F1", "Mean AUROC",
     ]  # fmt: skip
@@ -81,7 +82,7 @@ def test_logistic_regression_and_no_skill_stand_under_the_settings_and_have_noth
     for task in TASKS:
         for group, more in {"Precision": 0, "Recall": 0, "F1": 0, "Mean AUROC": 0.05}.items():
             if group in table[task]:
-                found = table[task][group].iloc[len(SETTINGS) :]
+                found = table[task][group].iloc[len(ROWS) :]
                 assert list(found.index) == list(BESIDE)
                 assert found["ours"].tolist() == pytest.approx([value + 0.01 + more for value in BESIDE.values()])
                 assert found["std"].tolist() == pytest.approx([0.01] * 4) and (found["n"] == 3).all()
@@ -217,7 +218,7 @@ def test_side_by_side_fits_a_terminal_and_is_aligned(seeds, groups, f1, auroc):
     lesion, chest = (block.splitlines() for block in text.split("\n\n"))
     assert lesion[0].split() == ["lesion", *PARTS] and chest[0].split() == ["chest", *groups]
     for block in (lesion, chest):
-        assert len(block) == 3 + len(SETTINGS) + len(BESIDE)
+        assert len(block) == 3 + len(ROWS) + len(BESIDE)
         assert len({len(line) for line in block if line.startswith(("Baseline V ", "RoS-KD"))}) == 1
     line, other = (next(line for line in block if line.startswith("RoS-KD")) for block in (lesion, chest))
     assert line.split()[1:4] == (["0.713", "1.110±0.010", "+0.397"] if len(seeds) > 1 else ["0.713", "1.100", "+0.387"])

@@ -8,7 +8,8 @@ from statsmodels.stats.multitest import multipletests
 
 from rosutils import report
 from rosutils.report.verdicts import over_groups
-from rosutils.results import CHANCE, PRIMARY, PRINTED_AVERAGE, SETTINGS, TEACHERS, validate
+from rosutils.results import validate
+from rosutils.settings import CHANCE, PRIMARY, PRINTED_AVERAGE, ROWS, TEACHERS
 
 
 TASKS = {"lesion": False, "chest": True}
@@ -29,7 +30,7 @@ def measured(offsets, replicates=THREE, spread=0.0003, chance=0.1, margin=0.2):
         for metric, average in {("f1", PRINTED_AVERAGE[multilabel]), PRIMARY[multilabel]}:
             which = {"metric": metric, "average": average}
             for i in replicates:
-                for setting in SETTINGS:
+                for setting in ROWS:
                     value = 0.6 - offsets.get(setting, 0.0) + (spread * (i - 1) if setting != "RoS-KD" else 0)
                     rows.append(row(task, setting, i, value, **which))
                 rows += [row(task, name, i, chance, student="", **which) for name in CHANCE]
@@ -138,7 +139,7 @@ def test_one_replicate_decides_nothing_and_says_so():
 
 def test_attacks_other_students_and_sweeps_do_not_enter_the_verdict():
     rows = measured(OFFSETS)
-    scores = rows[rows["setting"].isin(SETTINGS)]
+    scores = rows[rows["setting"].isin(ROWS)]
     others = [scores.assign(value=0.1, **{what: other}) for what, other in
               (("attack", "pgd"), ("student", "resnet34"), ("variant", "students"), ("variant", "symmetric 0"))]  # fmt: skip
     found = verdict(validate(pd.concat([rows, *others])))

@@ -8,7 +8,8 @@ from matplotlib.lines import Line2D
 from rosutils import InputError
 from rosutils.figures.look import GREY, SETTING_STYLES, WIDTH, style, subplots
 from rosutils.figures.scores import NO_SKILL, chance_line, draw_means, legend_above, measured_tasks, over_seeds
-from rosutils.results import PRINTED_AVERAGE, TEACHERS, select, summary
+from rosutils.results import select, summary
+from rosutils.settings import PRINTED_AVERAGE, TEACHERS
 
 
 KINDS = {"symmetric": "symmetric", "pairflip": "class-dependent (pair flip)"}

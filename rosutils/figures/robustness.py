@@ -8,7 +8,8 @@ from matplotlib.lines import Line2D
 from rosutils import InputError
 from rosutils.figures.look import GREY, INK, PALE, SETTING_STYLES, WIDTH, style, subplots
 from rosutils.figures.scores import NO_SKILL, chance_line, draw_means, measured_tasks, over_seeds, printed_f1
-from rosutils.results import SETTINGS, published, select, summary
+from rosutils.results import published, select, summary
+from rosutils.settings import ROWS
 
 
 RADIUS = 1.28 / 255
@@ -109,7 +110,7 @@ def eps_curve(results: pd.DataFrame, *, tasks: dict[str, dict], norm: str, eps: 
     """
     if norm not in NORMS:
         raise InputError(f"norm is {norm!r}; allowed are {', '.join(map(repr, NORMS))}")
-    rows = select(results, setting=SETTINGS, variant="", class_="", metric="f1")
+    rows = select(results, setting=ROWS, variant="", class_="", metric="f1")
     rows = rows[rows["eps"].notna()]
     tasks = measured_tasks(select(rows, attack="pgd", norm=norm), tasks, f"PGD in the norm {norm}")
     fig, axes = subplots(1, len(tasks), size=(WIDTH, 2.9))
@@ -118,14 +119,14 @@ def eps_curve(results: pd.DataFrame, *, tasks: dict[str, dict], norm: str, eps: 
         here, label = printed_f1(rows, task, about)
         here = attacked(here, "pgd", norm)
         handles["radius of Table II"] = ax.axvline(255 * eps, color=INK, lw=0.7, ls=(0, (1, 2)), zorder=0)
-        for setting in [name for name in SETTINGS if name in set(here["setting"])]:
+        for setting in [name for name in ROWS if name in set(here["setting"])]:
             ours = summary(select(here, setting=setting), by=["eps"]).sort_values("eps")
             draw_means(ax, 255 * ours["eps"], ours["mean"], ours, setting, ms=4, lw=1)
             handles[setting], counts = ax.containers[-1], counts + ours["n"].tolist()
         if line := chance_line(ax, results, task, about, attack="attacked sample"):
             handles[NO_SKILL] = line
         ax.set(title=task, xlabel=f"radius ε of PGD in {NORMS[norm]} (1/255)", ylabel=label)
-    names = [name for name in (*SETTINGS, NO_SKILL, "radius of Table II") if name in handles]
+    names = [name for name in (*ROWS, NO_SKILL, "radius of Table II") if name in handles]
     labels = [name.replace("of Table II", f"{255 * eps:g}/255 (Table II)") for name in names]
     title, *labels = (words.replace(" (", "\n(") for words in (over_seeds(counts), *labels))  # else a third of the page
     fig.legend(

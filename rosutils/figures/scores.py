@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 
 from rosutils import InputError
 from rosutils.figures.look import GREY, INK, PALE, SETTING_STYLES, WIDTH, architecture_name, style, subplots
-from rosutils.results import CHANCE, PRINTED_AVERAGE, SETTINGS, TEACHERS, published, select, summary
+from rosutils.results import published, select, summary
+from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS, TEACHERS
 
 
 def measured_tasks(rows: pd.DataFrame, tasks: dict[str, dict], what: str) -> dict[str, dict]:
@@ -101,10 +102,10 @@ def teacher_scores(results: pd.DataFrame, *, tasks: dict[str, dict]) -> Figure:
 @style()
 def table1_plot(results: pd.DataFrame, *, tasks: dict[str, dict], student: str) -> Figure:
     """Table I as dots: our F1 (each replicate, and mean ± std) beside the printed F1 (hollow diamonds) and no skill's (line)."""
-    rows = select(results, setting=SETTINGS, student=student, variant="", attack="", class_="", metric="f1")
+    rows = select(results, setting=ROWS, student=student, variant="", attack="", class_="", metric="f1")
     tasks, printed = measured_tasks(rows, tasks, "Table I"), published()["table1"]
     fig, axes = subplots(1, len(tasks), size=(WIDTH, 2.65), sharey=True)
-    y = {setting: place for place, setting in enumerate(SETTINGS)}
+    y = {setting: place for place, setting in enumerate(ROWS)}
     counts, chance = [], None
     for ax, (task, about) in zip(axes[0], tasks.items(), strict=True):
         here, label = printed_f1(rows, task, about)

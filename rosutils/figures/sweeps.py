@@ -19,7 +19,8 @@ from rosutils.figures.scores import (
     printed_f1,
 )
 from rosutils.metrics import paired_difference
-from rosutils.results import PRINTED_AVERAGE, published, select, summary
+from rosutils.results import published, select, summary
+from rosutils.settings import PRINTED_AVERAGE
 
 
 READING, AS_CHOSEN = "reading: ", "reading: as chosen"

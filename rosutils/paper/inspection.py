@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from rosutils import InputError, intervals, tables
-from rosutils.results import PRINTED_AVERAGE, SETTINGS
+from rosutils.settings import PRINTED_AVERAGE, ROWS
 from rosutils.study.experiment import logits_of, thresholds_of
 from rosutils.study.needs import COMPARED, SAME_TEACHERS, fig4
 from rosutils.study.probes import CHECKED_IMAGES
@@ -79,7 +79,7 @@ def group_intervals(study, *, resamples: int = 1000) -> dict[tuple[str, str], tu
         several = study.task(name).multilabel
         options = {"metric": "f1", "average": PRINTED_AVERAGE[several], "multilabel": several, "resamples": resamples}
         ours = _scores(study, name, "RoS-KD")
-        for baseline in SETTINGS[:-1]:
+        for baseline in ROWS[:-1]:
             generator = torch.Generator().manual_seed(study.parameters.seeds.data)
             interval = intervals.difference_interval(
                 ours, _scores(study, name, baseline), generator=generator, **options

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rosutils.results import CHANCE, TEACHERS, select
+from rosutils.results import select
+from rosutils.settings import CHANCE, TEACHERS
 from rosutils.tables import number
 
 

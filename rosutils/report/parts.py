@@ -9,7 +9,8 @@ import pandas as pd
 
 from rosutils.metrics import PairedDifference, paired_difference
 from rosutils.report.gates import MARGIN, NAMES, Gates, Measure, Side
-from rosutils.results import PRIMARY, PRINTED_AVERAGE, published, select
+from rosutils.results import published, select
+from rosutils.settings import PRIMARY, PRINTED_AVERAGE
 from rosutils.tables import number, pairs
 
 

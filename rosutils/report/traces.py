@@ -5,7 +5,8 @@ from fnmatch import fnmatchcase
 
 import pandas as pd
 
-from rosutils.results import CHANCE, PLAIN, PRINTED_AVERAGE, SETTINGS, TEACHERS, select
+from rosutils.results import select
+from rosutils.settings import CHANCE, PLAIN, PRINTED_AVERAGE, ROWS, TEACHERS
 from rosutils.tables import METRICS
 
 
@@ -36,7 +37,7 @@ def rows_behind(
 def _behind_table(table: str, rows: pd.DataFrame, multilabel: bool, student: str) -> pd.DataFrame:
     own = {"variant": "", "attack": "", "class_": ""}
     printed = {"average": PRINTED_AVERAGE[multilabel], "metric": list(METRICS)}
-    settings, f1 = {"setting": SETTINGS, "student": student}, printed | {"metric": "f1"}
+    settings, f1 = {"setting": ROWS, "student": student}, printed | {"metric": "f1"}
     attacked = {"attack": ["fgsm", "pgd"], "eps": [0.0, *_radius(rows)], "student": student}
     beside = {"setting": [PLAIN, *CHANCE]}
     several = {"variant": "table3", "attack": "", "metric": "auroc"}
@@ -67,7 +68,7 @@ def _radius(rows: pd.DataFrame) -> list[float]:
 
 def _narrowed(rows: pd.DataFrame, word: str, always: str | None) -> pd.DataFrame:
     """The rows that a word of a table's label names; all of them where it names nothing in the results."""
-    names = (*SETTINGS, PLAIN, *CHANCE)
+    names = (*ROWS, PLAIN, *CHANCE)
     pattern = "|".join(sorted(map(re.escape, names), key=len, reverse=True))  # "Baseline III" before "Baseline I"
     if named := re.findall(pattern, word):
         rows = select(rows, setting=[*named, *([always] if always else [])])
@@ -85,9 +86,9 @@ def rows_in_figure(name: str, results: pd.DataFrame, tasks: dict[str, dict], *, 
     own = {"variant": "", "attack": "", "class_": "", "student": student, "metric": "f1"}
     f1 = {"attack": "", "class_": "", "metric": "f1"}
     nobody, sample = f1 | {"setting": CHANCE}, {"attack": "attacked sample", "variant": ""}
-    of_noise = f1 | {"variant": noise, "setting": [*SETTINGS, *CHANCE]}
+    of_noise = f1 | {"variant": noise, "setting": [*ROWS, *CHANCE]}
     shown = {
-        "table1": [own | {"setting": SETTINGS}, nobody | {"variant": ""}],
+        "table1": [own | {"setting": ROWS}, nobody | {"variant": ""}],
         "teachers": [f1 | {"variant": "", "setting": [*TEACHERS, *CHANCE]}],
         "fig2": [f1 | {"variant": "students", "setting": ["Baseline III", "RoS-KD", *CHANCE]}],
         "fig3": [f1 | {"variant": "overlap", "setting": ["Baseline III", "Baseline V", "RoS-KD", *CHANCE]}],

@@ -8,7 +8,8 @@ import pandas as pd
 
 from rosutils.report.decisions import ALPHA, Holm, p_in_words
 from rosutils.report.gates import NAMES, Gates, Measure, Side
-from rosutils.results import PRIMARY, PRINTED_AVERAGE, select
+from rosutils.results import select
+from rosutils.settings import PRIMARY, PRINTED_AVERAGE
 from rosutils.tables import differences, interval, pairs, signed
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from rosutils.params.sections import Architecture
-from rosutils.results import SETTINGS
+from rosutils.settings import ROWS
 from rosutils.study.experiment import RunSpec, bank_of
 from rosutils.study.variants import AS_CHOSEN, about_baseline_iii, for_multilabel_only
 
@@ -37,7 +37,7 @@ def replicates(study) -> list[tuple]:
 def table1(study) -> list[RunSpec]:
     """Table I: every setting and replicate; logistic regression on the pixels beside it."""
     plain = [there.logistic_regression(task) for there, task in replicates(study)]
-    return teachers(study) + plain + _students(study, SETTINGS)
+    return teachers(study) + plain + _students(study, ROWS)
 
 
 def table2(study) -> list[RunSpec]:
@@ -47,7 +47,7 @@ def table2(study) -> list[RunSpec]:
         replace(probe_of(there, "checks", task, setting), against=there.student(task, "Baseline I"))
         for there, task, setting in _which(study, SAME_TEACHERS) if there.replicate == 0
     ]  # fmt: skip
-    curves = [probe_of(there, "curve", *case) for there, *case in _which(study, SETTINGS)]
+    curves = [probe_of(there, "curve", *case) for there, *case in _which(study, ROWS)]
     return chances(study) + attacks + checks + curves
 
 

@@ -1,11 +1,11 @@
-"""From parameters to the runs that each table and figure needs; the settings of Table I as four knobs."""
+"""From parameters to the runs that each table and figure needs."""
 
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import joblib
 import pandas as pd
@@ -15,6 +15,8 @@ from tqdm.auto import tqdm
 from rosutils import InputError, params, results
 from rosutils.data import Task
 from rosutils.params import ROOT, Parameters
+from rosutils.settings import SETTINGS
+from rosutils.settings import setting as row_of
 from rosutils.store import digest
 from rosutils.study import costs, variants
 from rosutils.study.engine import Place, processes, run_jobs
@@ -25,25 +27,6 @@ from rosutils.study.needs import ARTEFACTS, with_prerequisites
 from rosutils.study.verification import checksums
 
 
-class Setting(NamedTuple):
-    """A row of Table I (Section IV-C): which teachers, trained on what, how weighted, averaged or not."""
-
-    name: str
-    teachers: str  # none, single, all
-    pool: str  # full, subset
-    weighting: str
-    averaged: bool = False
-
-
-SETTINGS = (
-    Setting("Baseline I", "none", "full", "none"),
-    Setting("Baseline II", "single", "full", "single"),
-    Setting("Baseline III", "all", "full", "uniform"),
-    Setting("Baseline III, subset teachers", "all", "subset", "uniform"),
-    Setting("Baseline IV", "all", "full", "reinforced"),
-    Setting("Baseline V", "all", "subset", "exponential"),
-    Setting("RoS-KD", "all", "subset", "exponential", averaged=True),
-)
 PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
 STAGES = (("chance", "pixels", "teacher"), ("bank",), ("student",), PROBES)
 STAGE_NAMES = ("teachers", "banks", "students", "probes")
@@ -185,7 +168,7 @@ class Study(Experiment):
 
     def student(self, task: str, setting: str, architecture: str | None = None) -> RunSpec:
         """The student of a row of Table I, or one of another architecture; Baseline V and RoS-KD are the same run."""
-        knobs = next(knobs for knobs in SETTINGS if knobs.name == setting)
+        knobs = row_of(setting)
         section = self.parameters.distillation
         pool = section.reinforced.teacher_pool if knobs.weighting == "reinforced" else knobs.pool
         teachers = self.teachers(task, pool) if knobs.teachers != "none" else ()
@@ -289,7 +272,7 @@ class Study(Experiment):
         kept = []
         for task in self.parameters.tasks:
             there = self.for_task(task)
-            kept += [*there.teachers(task, "full"), *(there.student(task, setting.name) for setting in SETTINGS)]
+            kept += [*there.teachers(task, "full"), *(there.student(task, row.name) for row in SETTINGS)]
         return {self.key(spec) for spec in kept}
 
     def _all_made(self, keys: Iterable[str]) -> bool:
@@ -356,8 +339,8 @@ class Study(Experiment):
             return []
         student, there = spec.of or spec, self.of(spec)
         found = [
-            (setting.name, "averaged" if setting.averaged else "weights") for setting in SETTINGS
-            if there.student(student.task, setting.name, student.architecture) == student
+            (row.name, row.state) for row in SETTINGS
+            if there.student(student.task, row.name, student.architecture) == student
         ]  # fmt: skip
         return found if spec.of is None else [pair for pair in found if spec.state.startswith(pair[1])]
 

@@ -4,7 +4,8 @@ from string import ascii_lowercase
 
 import pandas as pd
 
-from rosutils.results import CHANCE, published, select, summary
+from rosutils.results import published, select, summary
+from rosutils.settings import CHANCE
 from rosutils.tables.captions import spread_over
 from rosutils.tables.scores import beside, no_skill
 

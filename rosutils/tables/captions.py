@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rosutils.results import PRINTED_AVERAGE
+from rosutils.settings import PRINTED_AVERAGE
 
 
 def caption(what: str, frame: pd.DataFrame, *, tasks: dict[str, dict], watermark: str) -> str:

@@ -8,11 +8,12 @@ import pandas as pd
 
 from rosutils import InputError
 from rosutils.metrics import paired_difference
-from rosutils.results import PRINTED_AVERAGE, SETTINGS, published, select
+from rosutils.results import published, select
+from rosutils.settings import PRINTED_AVERAGE, ROWS
 from rosutils.tables.captions import averaging, counted, many
 
 
-BASELINES = SETTINGS[:-1]
+BASELINES = ROWS[:-1]
 
 
 def pairs(better: pd.DataFrame, than: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +74,7 @@ def _printed_gains(task: str) -> pd.Series:
     printed = pd.Series(
         {setting: row["f1"] for setting, row in published()["table1"].get(task, {}).items()}, dtype=float
     )
-    printed = printed.reindex(SETTINGS)
+    printed = printed.reindex(ROWS)
     return (printed["RoS-KD"] - printed[list(BASELINES)]).round(3)  # as many decimals as are printed
 
 

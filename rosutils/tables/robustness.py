@@ -6,7 +6,8 @@ import pandas as pd
 
 from rosutils import InputError
 from rosutils.attacks import NORMS
-from rosutils.results import CHANCE, PRINTED_AVERAGE, published, select, summary
+from rosutils.results import published, select, summary
+from rosutils.settings import CHANCE, PRINTED_AVERAGE
 from rosutils.tables.captions import averaging, spread_over
 from rosutils.tables.scores import METRICS, beside
 

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from rosutils.results import CHANCE, PLAIN, PRINTED_AVERAGE, SETTINGS, TEACHERS, published, select, summary
+from rosutils.results import published, select, summary
+from rosutils.settings import CHANCE, PLAIN, PRINTED_AVERAGE, ROWS, TEACHERS
 
 
 METRICS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
@@ -27,7 +28,7 @@ def table1(
     `noise` pick among several in the results; InputError if they are needed and not given.
     """
     rows = table1_rows(results, student=student, overlap=overlap, noise=noise)
-    printed, index = published()["table1"], [*SETTINGS, *BESIDE]
+    printed, index = published()["table1"], [*ROWS, *BESIDE]
     blocks = {}
     for task, about in tasks.items():
         average = PRINTED_AVERAGE[about["multilabel"]]
@@ -49,7 +50,7 @@ def table1_rows(
 ) -> pd.DataFrame:
     """The measurements of Table I: its settings under the profile's own parameters, one student, no attack; what is beside."""
     rows = select(results, variant="", attack="", class_="")
-    own, others = select(rows, setting=SETTINGS, student=student), select(rows, setting=BESIDE)
+    own, others = select(rows, setting=ROWS, student=student), select(rows, setting=BESIDE)
     return _pick(pd.concat([own, others], ignore_index=True), overlap=overlap, noise=noise)
 
 
