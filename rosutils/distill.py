@@ -44,13 +44,12 @@ class EpochMeans:
 
     def row(self) -> dict[str, float]:
         """The means as columns for the history; the next epoch begins at nothing."""
-        columns = {
-            name if total.ndim == 0 else f"{name}{m + 1}": value
-            for name, total in self._sums.items()
-            for m, value in enumerate(total.reshape(-1) / self._images)
-        }
+        found = {}
+        for name, total in self._sums.items():
+            means = (total.reshape(-1) / self._images).tolist()
+            found |= {name: means[0]} if total.ndim == 0 else {f"{name}{m}": mean for m, mean in enumerate(means, 1)}
         self._sums, self._images = {}, 0
-        return dict(zip(columns, torch.stack([*columns.values()]).tolist(), strict=True)) if columns else {}
+        return found
 
 
 class DistillationLoss:
@@ -60,13 +59,11 @@ class DistillationLoss:
     reading of Baseline III's "averaging teacher outputs".
     """
 
-    def __init__(
-        self, bank: Bank, weigh, *, temperature: float, alpha: float, multilabel: bool, mean_of: str = "distributions"
-    ) -> None:
+    def __init__(self, bank: Bank, weigh, *, mean_of: str = "distributions", **options) -> None:
+        """`options` are Eq. 4's: temperature, alpha, multilabel."""
         if mean_of not in ("distributions", "logits"):
             raise InputError(f"mean_of is '{mean_of}'; the teachers' mean is that of their distributions or logits")
-        self.bank, self.weigh, self.mean_of, self.means = bank, weigh, mean_of, EpochMeans()
-        self.options = {"temperature": temperature, "alpha": alpha, "multilabel": multilabel}
+        self.bank, self.weigh, self.mean_of, self.means, self.options = bank, weigh, mean_of, EpochMeans(), options
 
     def __call__(self, model: nn.Module, batch):
         """The loss of a batch, a scalar."""
@@ -104,10 +101,8 @@ class ExponentialWeights:
         """Weights [K], or [K, B] with one draw per example."""
         self._generator = epoch_generator(self._generator, self._epoch, batch.epoch, self.seed)
         self._epoch = batch.epoch
-        n_examples = len(batch.index) if self.per_example else None
-        return exponential_weights(
-            self.n_teachers, n_examples=n_examples, normalize=self.normalize, generator=self._generator
-        )
+        options = {"n_examples": len(batch.index) if self.per_example else None, "normalize": self.normalize}
+        return exponential_weights(self.n_teachers, generator=self._generator, **options)
 
 
 def epoch_generator(generator: torch.Generator, current: int | None, epoch: int, seed: int) -> torch.Generator:
@@ -127,12 +122,9 @@ class ReinforcedLoss:
     counted: what comes of it is credited to the teacher, and not to the draw.
     """
 
-    def __init__(
-        self, bank: Bank, selector: ReinforcedSelector, *, temperature: float, alpha: float, multilabel: bool,
-        seed: int, reward: str = "r2",
-    ) -> None:  # fmt: skip
-        self.bank, self.selector, self.reward, self.seed = bank, selector, reward, seed
-        self.options = {"temperature": temperature, "alpha": alpha, "multilabel": multilabel}
+    def __init__(self, bank: Bank, selector: ReinforcedSelector, *, seed: int, reward: str = "r2", **options) -> None:
+        """`options` are Eq. 4's: temperature, alpha, multilabel."""
+        self.bank, self.selector, self.reward, self.seed, self.options = bank, selector, reward, seed, options
         self._epoch, self._generator, self.means = None, torch.Generator(), EpochMeans()
 
     @property
@@ -227,9 +219,8 @@ def planted_selection(*, reward: str, seed: int, epochs: int = 10, multilabel: b
     """
     task, bank = _planted_task(seed, epochs, multilabel)
     train, student = task.split["train"], _Pupil(seed)
-    loss = ReinforcedLoss(
-        bank, ReinforcedSelector(32, 4), temperature=0.5, alpha=0.9, multilabel=multilabel, seed=seed, reward=reward
-    )
+    options = {"temperature": 0.5, "alpha": 0.9, "multilabel": multilabel}
+    loss = ReinforcedLoss(bank, ReinforcedSelector(32, 4), seed=seed, reward=reward, **options)
     everything, validation = (Loader(task, task.split[part], batch_size=len(train)) for part in ("train", "validation"))
 
     def after_epoch(model: nn.Module, epoch: int) -> dict:

@@ -1,8 +1,8 @@
-"""How far a difference between two systems hangs on the choice of test images: a bootstrap over whole groups.
+"""How sure a difference is: over replicates (paired, Student's t), and over the choice of test images (bootstrap over groups).
 
 Images of one lesion or patient are alike, so the groups of Section IV-A's split are drawn with replacement, not the
-images (the cluster bootstrap of Davison and Hinkley 1997, section 3.8). Precision, recall and F1 follow from counts
-that add up over groups: a resample is a weighted sum of them, and no image is looked at twice.
+images (the cluster bootstrap of Davison and Hinkley 1997, section 3.8). F1 follows from counts that add up over groups: a
+resample is a weighted sum of them, and no image is looked at twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,47 @@ from scipy import special
 from torch import Generator, Tensor
 
 from rosutils import InputError
-from rosutils.metrics import METRICS, averagings, of_counts, precision_recall_f1
+from rosutils.metrics import averagings, of_counts, precision_recall_f1
 
 
 FEWEST = 40  # resamples that have one beyond each end of a 95 % interval
 AT_ONCE = 100  # resamples: their draws of 22,000 groups take 18 MB
+
+
+class PairedDifference(NamedTuple):
+    """Mean of n paired differences and its 95 % interval, Student's t."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value of a true difference above `bound`; nan for one pair."""
+        return float(special.stdtr(self.n - 1, -self._t(bound)))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value of a true difference below `bound`; nan for one pair."""
+        return float(special.stdtr(self.n - 1, self._t(bound)))
+
+    def _t(self, bound: float) -> float:
+        gap, half = self.mean - bound, self.high - self.mean
+        if half == 0:  # pairs that all differ by the same
+            return float(np.sign(gap)) * np.inf if gap else 0.0
+        return gap / half * float(special.stdtrit(self.n - 1, 0.975))
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
+    """Mean of a - b over pairs of the same replicate, with Student's t 95 % interval (nan for one pair).
+
+    Raises InputError where a and b are not equally many, or none.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape or a.size == 0:
+        raise InputError(f"paired values are equally many, found {a.size} and {b.size}; give one of each per replicate")
+    mean, n = float((a - b).mean()), a.size
+    half = float(special.stdtrit(n - 1, 0.975) * (a - b).std(ddof=1) / n**0.5) if n > 1 else float("nan")
+    return PairedDifference(mean, mean - half, mean + half, n)
 
 
 class Interval(NamedTuple):
@@ -38,31 +74,21 @@ class Scored(NamedTuple):
 
 
 def difference_interval(
-    a: Sequence[Scored],
-    b: Sequence[Scored],
-    *,
-    average: str,
-    multilabel: bool,
-    resamples: int,
-    generator: Generator,
-    metric: str = "f1",
+    a: Sequence[Scored], b: Sequence[Scored], *, average: str, multilabel: bool, resamples: int, generator: Generator
 ) -> Interval:
-    """95 % percentile interval of system a's metric minus system b's, groups of test images drawn with replacement.
+    """95 % percentile interval of system a's F1 minus system b's, groups of test images drawn with replacement.
 
     Each system has one entry per replicate, in the same order; what is resampled is the mean over replicates. A group that
-    is in the test parts of several replicates is drawn as often for each, for both systems alike. `metric` and `average` are
-    those of `metrics.precision_recall_f1`. Raises InputError for unequal numbers of replicates, labels or groups that do not
-    fit, an unknown metric or averaging, one group only, and fewer than 40 resamples.
+    is in the test parts of several replicates is drawn as often for each, for both systems alike. `average` is one of
+    `metrics.precision_recall_f1` but "samples". Raises InputError for unequal numbers of replicates, labels or groups that
+    do not fit, an unknown averaging, one group only, and fewer than 40 resamples.
     """
-    _check(a, b, metric, average, multilabel, resamples)
+    _check(a, b, average, multilabel, resamples)
     for scores, labels, _, thresholds in (*a, *b):  # says what is wrong with scores, labels and thresholds
         precision_recall_f1(scores, labels, average=average, multilabel=multilabel, thresholds=thresholds)
     every = torch.cat([scored.groups for scored in (*a, *b)]).unique()
-    tallies = [
-        _over_groups(_tally(s.logits, s.thresholds, s.labels, metric, average), torch.searchsorted(every, s.groups), len(every))
-        for s in (*a, *b)
-    ]  # fmt: skip
-    values = _resampled(torch.stack(tallies, dim=1), metric, average, resamples, generator)
+    counts = [_of_groups(scored, every) for scored in (*a, *b)]
+    values = _resampled(torch.stack(counts, dim=1), average, resamples, generator)
     return percentile_interval(values[:, : len(a)].mean(dim=1) - values[:, len(a) :].mean(dim=1))
 
 
@@ -71,67 +97,48 @@ def percentile_interval(values: Tensor) -> Interval:
     return Interval(*torch.quantile(values, values.new_tensor([0.025, 0.975])).tolist())
 
 
-def _check(
-    a: Sequence[Scored], b: Sequence[Scored], metric: str, average: str, multilabel: bool, resamples: int
-) -> None:
+def _check(a: Sequence[Scored], b: Sequence[Scored], average: str, multilabel: bool, resamples: int) -> None:
     if len(a) != len(b) or not a:
-        raise InputError(
-            f"the systems have {len(a)} and {len(b)} replicates; a difference needs equally many, at least one"
-        )
+        raise InputError(f"the systems have {len(a)} and {len(b)} replicates; both need equally many, at least one")
     for _, labels, groups, _ in (*a, *b):
         if groups.shape != labels.shape[:1]:
-            raise InputError(
-                f"groups have shape {tuple(groups.shape)} for {len(labels)} labelled images; give one per image"
-            )
+            raise InputError(f"groups have shape {tuple(groups.shape)} for {len(labels)} images; give one per image")
         if len(groups.unique()) < 2:
             raise InputError(f"groups are {groups.unique().tolist()}; drawing whole groups takes at least two of them")
-    if metric not in METRICS:
-        raise InputError(f"metric is {metric!r}; allowed are {', '.join(METRICS)}")
-    if average not in averagings(multilabel):
-        raise InputError(f"average is {average!r}; allowed are {', '.join(averagings(multilabel))}")
+    allowed = [name for name in averagings(multilabel) if name != "samples"]
+    if average not in allowed:
+        raise InputError(f"average is {average!r}; allowed are {', '.join(allowed)}")
     if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < FEWEST:
         raise InputError(f"resamples is {resamples!r}; a 95 % interval needs a whole number, at least {FEWEST}")
 
 
-def _tally(scores: Tensor, thresholds: Tensor | None, labels: Tensor, metric: str, average: str) -> Tensor:
-    """What an image adds [N, 3, C]: true positives, predicted and true labels; for "samples" [N, 2]: its metric, and 1."""
-    true, predicted = (torch.from_numpy(each) for each in _true_and_predicted(scores, thresholds, labels))
-    tally = torch.stack([true & predicted, predicted, true], dim=1).double()
-    if average != "samples":
-        return tally
-    own = of_counts(tally.sum(dim=2, keepdim=True), metric, "macro")
-    return torch.stack([own, torch.ones_like(own)], dim=1)
+def _of_groups(scored: Scored, every: Tensor) -> Tensor:
+    """What each of the groups [G] adds, [G, 3, C]: true positives, predicted and true labels."""
+    true, predicted = (torch.from_numpy(each) for each in _true_and_predicted(scored))
+    counts = torch.stack([true & predicted, predicted, true], dim=1).double()
+    place = torch.searchsorted(every, scored.groups)
+    return counts.new_zeros(len(every), *counts.shape[1:]).index_add_(0, place, counts)
 
 
-def _true_and_predicted(scores: Tensor, thresholds: Tensor | None, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _true_and_predicted(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
     """Which labels [N, C] each image has and is given, to the last bit as `rosutils.metrics` decides it."""
-    scores, labels = scores.detach().cpu().double().numpy(), labels.detach().cpu().numpy()
+    scores, labels = scored.logits.detach().cpu().double().numpy(), scored.labels.detach().cpu().numpy()
     if labels.ndim == 2:
-        limits = 0.5 if thresholds is None else thresholds.detach().cpu().double().numpy()
+        limits = 0.5 if scored.thresholds is None else scored.thresholds.detach().cpu().double().numpy()
         return labels > 0, special.expit(scores) >= limits
     classes = np.arange(scores.shape[1])
     return labels[:, None] == classes, scores.argmax(axis=1)[:, None] == classes
 
 
-def _over_groups(tally: Tensor, place: Tensor, count: int) -> Tensor:
-    return tally.new_zeros(count, *tally.shape[1:]).index_add_(0, place, tally)
+def _resampled(counts: Tensor, average: str, resamples: int, generator: Generator) -> Tensor:
+    """The F1 [R, M] of M models on each resample, from what every group adds to each model's counts [G, M, 3, C]."""
+    sums = (several @ counts.flatten(1) for several in _drawn(len(counts), resamples, generator))
+    return torch.cat([of_counts(each.unflatten(1, counts.shape[1:]), "f1", average) for each in sums])
 
 
-def _resampled(tallies: Tensor, metric: str, average: str, resamples: int, generator: Generator) -> Tensor:
-    """The metric [R, M] of M models on each resample, from what every group adds to each model's tally [G, M, ...]."""
-    counts = _counts(len(tallies), resamples, generator)
-    sums = ((several @ tallies.flatten(1)).unflatten(1, tallies.shape[1:]) for several in counts)
-    return torch.cat([_averaged(each, metric, average) for each in sums])
-
-
-def _counts(n_groups: int, resamples: int, generator: Generator) -> Iterator[Tensor]:
+def _drawn(n_groups: int, resamples: int, generator: Generator) -> Iterator[Tensor]:
     """How often each resample holds each group [r, G], a few resamples at a time."""
     for start in range(0, resamples, AT_ONCE):
         drawn = torch.randint(n_groups, (min(AT_ONCE, resamples - start), n_groups), generator=generator)
         empty = torch.zeros(drawn.shape, dtype=torch.float64)
         yield empty.scatter_add_(1, drawn, torch.ones_like(empty))
-
-
-def _averaged(sums: Tensor, metric: str, average: str) -> Tensor:
-    """The metric [...] of tallies [..., 3, C], or [..., 2] for "samples"."""
-    return sums[..., 0] / sums[..., 1] if average == "samples" else of_counts(sums, metric, average)

@@ -35,15 +35,9 @@ def task_loss(logits: Tensor, labels: Tensor, *, multilabel: bool = False) -> Te
 
 
 def distillation_loss(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    *,
-    temperature: float,
-    alpha: float,
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, weights: Tensor, *, temperature: float, alpha: float,
     multilabel: bool = False,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Eq. 4 as a mean over the batch: alpha tau^2 sum_m w_m KL(q_m || p) + (1 - alpha) CE, a scalar.
 
     Logits are [B, C] and [K, B, C], weights [K] or [K, B]. With uniform weights the gradient equals that of the KL
@@ -55,15 +49,9 @@ def distillation_loss(
 
 
 def soft_and_hard(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    *,
-    temperature: float,
-    alpha: float,
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, weights: Tensor, *, temperature: float, alpha: float,
     multilabel: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The two parts of Eq. 4 for each example, [B] each: alpha tau^2 sum_m w_m KL(q_m || p), and (1 - alpha) CE."""
     divergence = weighted_divergence(student_logits, teacher_logits, weights, temperature, multilabel)
     hard = task_loss(student_logits, labels, multilabel=multilabel)

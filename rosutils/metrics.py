@@ -4,8 +4,6 @@ Scores are the model's logits [N, C], as tensors or arrays. Multi-class labels a
 labels per image are 0/1 entries [N, C]. scikit-learn does the computing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import special
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 from torch import Tensor
 
 from rosutils import InputError
@@ -31,45 +30,9 @@ class PrecisionRecallF1(NamedTuple):
     f1: float | np.ndarray
 
 
-class MeanAndStd(NamedTuple):
-    """Mean and sample standard deviation of n values."""
-
-    mean: float
-    std: float
-    n: int
-
-
-class PairedDifference(NamedTuple):
-    """Mean of n paired differences and its 95 % interval, Student's t."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    def p_above(self, bound: float) -> float:
-        """One-sided p-value of a true difference above `bound`; nan for one pair."""
-        return float(special.stdtr(self.n - 1, -self._t(bound)))
-
-    def p_below(self, bound: float) -> float:
-        """One-sided p-value of a true difference below `bound`; nan for one pair."""
-        return float(special.stdtr(self.n - 1, self._t(bound)))
-
-    def _t(self, bound: float) -> float:
-        gap, half = self.mean - bound, self.high - self.mean
-        if half == 0:  # pairs that all differ by the same
-            return float(np.sign(gap)) * np.inf if gap else 0.0
-        return gap / half * float(special.stdtrit(self.n - 1, 0.975))
-
-
 def precision_recall_f1(
-    scores: Array,
-    labels: Array,
-    *,
-    average: str | None,
-    multilabel: bool = False,
-    thresholds: Array | float | None = None,
-) -> PrecisionRecallF1:
+    scores: Array, labels: Array, *, average: str | None, multilabel: bool = False, thresholds: Array | float | None = None
+) -> PrecisionRecallF1:  # fmt: skip
     """Precision, recall and F1 (Tables I and II), averaged over classes or examples, or per class.
 
     `average` is "macro", "micro", "weighted", "samples" (multi-label only), "means" for the macro precision, the macro
@@ -84,13 +47,13 @@ def precision_recall_f1(
         raise InputError(f"average is {average!r}; allowed are None, {', '.join(allowed)}")
     scores, labels = _checked(scores, labels, multilabel)
     predicted = _predict(scores, multilabel, thresholds)
-    from sklearn.metrics import precision_recall_fscore_support  # not above: only where something is measured
-
     one_by_one = "macro" if average == "means" else average
     precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predicted, labels=range(scores.shape[1]), average=one_by_one, zero_division=0
     )
-    return PrecisionRecallF1(precision, recall, _harmonic(precision, recall) if average == "means" else f1)
+    if average == "means":
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+    return PrecisionRecallF1(precision, recall, f1)
 
 
 def averagings(multilabel: bool) -> tuple[str, ...]:
@@ -124,18 +87,12 @@ def _over(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b > 0, a / b, 0.0)
 
 
-def _harmonic(precision: float, recall: float) -> float:
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
-
-
 def auroc_per_class(scores: Array, labels: Array) -> Tensor:
     """Area under the ROC curve of each class [C] (Table III), nan where a class has one kind of label only.
 
     Labels [N] are taken one class against the rest, on softmax probabilities; labels [N, C] on the scores as
     they are. Raises InputError for scores and labels that do not fit.
     """
-    from sklearn.metrics import roc_auc_score
-
     multilabel = np.ndim(labels) == 2
     scores, labels = _checked(scores, labels, multilabel)
     if not multilabel:
@@ -180,14 +137,9 @@ def _best_of_each(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def evaluate(
-    scores: Array,
-    labels: Array,
-    *,
-    multilabel: bool,
-    class_names: Sequence[str],
-    thresholds: Array | float | None = None,
+    scores: Array, labels: Array, *, multilabel: bool, class_names: Sequence[str], thresholds: Array | float | None = None,
     per_class: bool = True,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Every number of one evaluation as rows `class, average, metric, value`; without `per_class` the averages only.
 
     Precision, recall and F1 in every averaging (class ""), the same and AUROC per class (average ""), the
@@ -202,8 +154,6 @@ def evaluate(
         numbers = precision_recall_f1(scores, labels, average=average, **options)
         rows += [("", average, metric, value) for metric, value in zip(METRICS, numbers, strict=True)]
     if not multilabel:
-        from sklearn.metrics import accuracy_score
-
         rows.append(("", "", "accuracy", accuracy_score(_array(labels), _array(scores).argmax(axis=1))))
     if per_class:
         rows += _per_class(scores, labels, class_names, options)
@@ -238,41 +188,14 @@ def agreement(
     return pd.DataFrame(rows, columns=["average", "metric", "value"]).astype({"value": float})
 
 
-def mean_and_std(values: Sequence[float]) -> MeanAndStd:
-    """Mean, sample standard deviation (divides by n - 1; nan for one value), n; InputError for no values."""
-    values = _array(values)
-    if values.size == 0:
-        raise InputError("no values to average; give at least one")
-    return MeanAndStd(float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else float("nan"), values.size)
-
-
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
-    """Mean of a - b over pairs of the same replicate, with Student's t 95 % interval (nan for one pair).
-
-    Raises InputError where a and b are not equally many, or none.
-    """
-    a, b = _array(a), _array(b)
-    if a.shape != b.shape:
-        raise InputError(
-            f"paired values must be equally many, found {a.size} and {b.size}; give one of each per replicate"
-        )
-    mean, std, n = mean_and_std(a - b)
-    half = float(special.stdtrit(n - 1, 0.975)) * std / n**0.5 if n > 1 else float("nan")
-    return PairedDifference(mean, mean - half, mean + half, n)
-
-
 def _predict(scores: np.ndarray, multilabel: bool, thresholds: Array | float | None) -> np.ndarray:
     if not multilabel:
         if thresholds is not None:
-            raise InputError(
-                "thresholds are for several labels per image; a single-label prediction is the largest score"
-            )
+            raise InputError("thresholds are for several labels per image; one label is that of the largest score")
         return scores.argmax(axis=1)
     thresholds = _array(0.5 if thresholds is None else thresholds)
     if thresholds.shape not in ((), scores.shape[1:]) or not ((thresholds >= 0) & (thresholds <= 1)).all():
-        raise InputError(
-            f"thresholds are {thresholds.tolist()}; give one probability or {scores.shape[1]}, from 0 to 1"
-        )
+        raise InputError(f"thresholds are {thresholds.tolist()}; give one or {scores.shape[1]}, from 0 to 1")
     return (special.expit(scores) >= thresholds).astype(np.int64)
 
 

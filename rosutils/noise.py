@@ -4,8 +4,6 @@
 over all classes, the true one included, so that its "50 % symmetric" changes only 45 % of ten-class labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd
@@ -67,10 +65,8 @@ def flip_labels(labels: Tensor, matrix: Tensor, *, generator: torch.Generator) -
         return _flip_entries(labels, matrix, generator)
     if labels.ndim == 1 and labels.dtype == torch.int64:
         return _flip_classes(labels, matrix, generator)
-    raise InputError(
-        f"labels are {labels.dtype} with shape {tuple(labels.shape)}; "
-        "give int64 [N], or floats [N, C] for several labels per image"
-    )
+    found = f"{labels.dtype} with shape {tuple(labels.shape)}"
+    raise InputError(f"labels are {found}; give int64 [N], or floats [N, C] for several labels per image")
 
 
 def move_labels(labels: Tensor, matrix: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -103,17 +99,12 @@ def noise_report(noisy: Tensor, clean: Tensor, class_names: Sequence[str]) -> pd
     _check_same_shape(noisy, clean)
     given, true = (_indicator(labels, len(class_names)) for labels in (noisy, clean))
     lost, gained = (true & ~given).sum(0), (given & ~true).sum(0)
-    return pd.DataFrame(
-        {
-            "class": list(class_names),
-            "clean": true.sum(0).numpy(),
-            "given": given.sum(0).numpy(),
-            "false_negatives": lost.numpy(),
-            "false_positives": gained.numpy(),
-            "false_negative_rate": (lost.double() / true.sum(0)).numpy(),
-            "false_positive_rate": (gained.double() / (~true).sum(0)).numpy(),
-        }
-    )
+    return pd.DataFrame({
+        "class": list(class_names), "clean": true.sum(0).numpy(), "given": given.sum(0).numpy(),
+        "false_negatives": lost.numpy(), "false_positives": gained.numpy(),
+        "false_negative_rate": (lost.double() / true.sum(0)).numpy(),
+        "false_positive_rate": (gained.double() / (~true).sum(0)).numpy(),
+    })  # fmt: skip
 
 
 def _flip_classes(labels: Tensor, matrix: Tensor, generator: torch.Generator) -> Tensor:
@@ -121,9 +112,7 @@ def _flip_classes(labels: Tensor, matrix: Tensor, generator: torch.Generator) ->
     if matrix.shape != (n_classes, n_classes):
         raise InputError(f"the matrix has shape {tuple(matrix.shape)}; labels [N] need [C, C], see transition_matrix")
     if (matrix < 0).any() or not torch.allclose(matrix.sum(1), torch.ones_like(matrix[:, 0])):
-        raise InputError(
-            f"rows of a transition matrix are non-negative and sum to 1, found sums {matrix.sum(1).tolist()}"
-        )
+        raise InputError(f"rows of a matrix are non-negative and sum to 1, found sums {matrix.sum(1).tolist()}")
     _check_class_range(labels, n_classes)
     cumulative = matrix.cumsum(1)
     # The last entry must be exactly 1, or rounding lets a draw close to 1 fall past the last class.
@@ -134,10 +123,8 @@ def _flip_classes(labels: Tensor, matrix: Tensor, generator: torch.Generator) ->
 
 def _flip_entries(labels: Tensor, rates: Tensor, generator: torch.Generator) -> Tensor:
     if rates.shape != (labels.shape[1], 2):
-        raise InputError(
-            f"the rates have shape {tuple(rates.shape)}; "
-            f"labels {tuple(labels.shape)} need ({labels.shape[1]}, 2), see label_flip_rates"
-        )
+        need = f"labels {tuple(labels.shape)} need ({labels.shape[1]}, 2), see label_flip_rates"
+        raise InputError(f"the rates have shape {tuple(rates.shape)}; {need}")
     _check_rates("rate", rates)
     positive = _indicator(labels, labels.shape[1])
     draws = torch.rand(labels.shape, dtype=torch.float64, generator=generator)
@@ -151,10 +138,8 @@ def _indicator(labels: Tensor, n_classes: int) -> Tensor:
         _check_class_range(labels, n_classes)
         return torch.nn.functional.one_hot(labels, n_classes).bool()
     if labels.shape[1] != n_classes or not ((labels == 0) | (labels == 1)).all():
-        raise InputError(
-            f"labels of shape {tuple(labels.shape)} holding {labels.unique()[:5].tolist()}; "
-            f"need [N, {n_classes}] of 0 and 1"
-        )
+        found = f"labels of shape {tuple(labels.shape)} holding {labels.unique()[:5].tolist()}"
+        raise InputError(f"{found}; need [N, {n_classes}] of 0 and 1")
     return labels == 1
 
 

@@ -7,14 +7,9 @@ subsets of p·N + (1-p)·N/k examples:
 - own-shard: each subset has its own N/k and a random share p of all others, drawn anew for each subset;
 - sliding-window: windows of that size over a shuffled circle, their starts evenly spaced.
 
-A fourth has smaller subsets:
-
-- pairwise: any two subsets share p of themselves, |Di ∩ Dj| / |Di| = p. A core of c·N examples is in every subset and
-  the rest is split evenly; c / (c + (1-c)/k) = p gives c = p / (p + k·(1-p)). For k = 5 and p = 0.4 the core is 0.118 N
-  and a subset 0.294 N, where the others have 0.52 N.
+A fourth, pairwise, has smaller subsets, of which any two share p of themselves: a core of c·N examples is in each and the
+rest is split evenly; c / (c + (1-c)/k) = p gives c = p / (p + k·(1-p)). For k = 5 and p = 0.4 a subset has 0.294 N.
 """
-
-from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
@@ -31,14 +26,8 @@ SCHEMES = ("shared-core", "own-shard", "sliding-window", "pairwise")
 
 
 def overlapping_subsets(
-    n_examples: int,
-    n_subsets: int,
-    overlap: float,
-    *,
-    scheme: str = "shared-core",
-    groups: Sequence[int] | np.ndarray | Tensor | None = None,
-    generator: torch.Generator,
-) -> list[LongTensor]:
+    n_examples: int, n_subsets: int, overlap: float, *, scheme: str = "shared-core", groups=None, generator: torch.Generator
+) -> list[LongTensor]:  # fmt: skip
     """Ascending example indices of each of the k subsets, D = D1 ∪ … ∪ Dk (Section III-A).
 
     `overlap` is p, from 0 (a partition) to 1 (k copies); each scheme is described at the top of this module.
@@ -83,9 +72,7 @@ def _shared_core(order: np.ndarray, sizes: np.ndarray, k: int, p: float) -> list
     return [np.concatenate([order[:length], part]) for part in _split_evenly(order[length:], sizes, k)]
 
 
-def _own_and_others(
-    order: np.ndarray, sizes: np.ndarray, k: int, p: float, generator: torch.Generator | None
-) -> list[np.ndarray]:
+def _own_and_others(order: np.ndarray, sizes: np.ndarray, k: int, p: float, generator) -> list[np.ndarray]:
     """Own shard plus share p of the others: drawn with the generator, or the next ones round the circle."""
     shards, target, chosen = _split_evenly(order, sizes, k), _target(sizes, k, p), []
     for i, own in enumerate(shards):
@@ -124,7 +111,7 @@ def _split_evenly(order: np.ndarray, sizes: np.ndarray, k: int) -> list[np.ndarr
     return [np.array(part, dtype=np.int64) for part in parts]
 
 
-def _number_groups(groups: Sequence[int] | np.ndarray | Tensor, n_examples: int) -> np.ndarray:
+def _number_groups(groups, n_examples: int) -> np.ndarray:
     """Groups numbered in the order they first appear, so that their names decide nothing."""
     groups = np.asarray(groups)
     if groups.shape != (n_examples,):
@@ -134,13 +121,8 @@ def _number_groups(groups: Sequence[int] | np.ndarray | Tensor, n_examples: int)
 
 def _check(n_subsets: int, overlap: float, scheme: str, n_groups: int) -> None:
     if not 0 <= overlap <= 1:
-        raise InputError(
-            f"overlap is {overlap}; allowed are values from 0 (disjoint) to 1 (every subset is all the data)"
-        )
+        raise InputError(f"overlap is {overlap}; allowed are 0 (disjoint) to 1 (every subset is all the data)")
     if scheme not in SCHEMES:
         raise InputError(f"subset scheme is {scheme!r}; allowed are {', '.join(SCHEMES)}")
     if not 1 <= n_subsets <= n_groups:
-        raise InputError(
-            f"number of subsets is {n_subsets}; "
-            f"allowed are 1 to {n_groups}, the number of groups (lesions, patients or examples)"
-        )
+        raise InputError(f"number of subsets is {n_subsets}; allowed are 1 to {n_groups}, the number of groups")

@@ -1,24 +1,21 @@
 """The bootstrap over groups: each resample is the metric of its images, and the interval holds the truth as often as it says."""
 
+import math
 from statistics import harmonic_mean
 
 import numpy as np
 import pytest
 import torch
-from scipy import special
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from rosutils import InputError, intervals
 from rosutils.metrics import precision_recall_f1
 
 
-SKLEARN = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
-KINDS = [
-    (metric, average, multilabel)
-    for multilabel, averages in ((False, "macro micro weighted means"), (True, "macro micro weighted samples means"))
-    for average in averages.split()
-    for metric in SKLEARN
-]
+KINDS = [(average, several) for several in (False, True) for average in ("macro", "micro", "weighted", "means")]
 
 
 def drawn(seed):
@@ -49,19 +46,19 @@ def interval(systems, labels, groups, *, thresholds_a=None, thresholds_b=None, r
     return intervals.difference_interval(*sides, resamples=resamples, generator=drawn(seed), **options)
 
 
-def by_scikit_learn(metric, average, labels, guess):
+def by_scikit_learn(average, labels, guess):
     options = {"average": "macro" if average == "means" else average, "zero_division": 0, "labels": range(4)}
-    if (metric, average) != ("f1", "means"):
-        return SKLEARN[metric](labels, guess, **options)
-    both = [SKLEARN[each](labels, guess, **options) for each in ("precision", "recall")]
+    if average != "means":
+        return f1_score(labels, guess, **options)
+    both = [score(labels, guess, **options) for score in (precision_score, recall_score)]
     return 0.0 if 0 in both else harmonic_mean(both)
 
 
-@pytest.mark.parametrize(("metric", "average", "multilabel"), KINDS)
-def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch, metric, average, multilabel):
+@pytest.mark.parametrize(("average", "multilabel"), KINDS)
+def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch, average, multilabel):
     systems, labels, groups, thresholds = made_up(multilabel)
     monkeypatch.setattr(intervals, "percentile_interval", lambda values: values)
-    found = interval(systems, labels, groups, resamples=60, seed=5, average=average, metric=metric, **thresholds)
+    found = interval(systems, labels, groups, resamples=60, seed=5, average=average, **thresholds)
 
     distinct = groups.unique()
     members = [torch.nonzero(groups == group)[:, 0] for group in distinct]
@@ -73,25 +70,10 @@ def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch
             (one.double().sigmoid() >= limit).int() if multilabel else one.argmax(1)
             for one, limit in zip(scores, limits or [None] * 2, strict=True)
         ]
-        sides.append([[by_scikit_learn(metric, average, labels[i], guess[i]) for guess in guesses] for i in indices])
+        sides.append([[by_scikit_learn(average, labels[i], guess[i]) for guess in guesses] for i in indices])
     expected = np.mean(sides[0], axis=1) - np.mean(sides[1], axis=1)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
     assert found.std() > 0
-
-
-def test_a_resample_agrees_with_the_kits_own_metrics(monkeypatch):
-    systems, labels, groups, thresholds = made_up(True, n_seeds=1)
-    monkeypatch.setattr(intervals, "percentile_interval", lambda values: values)
-    found = interval(systems, labels, groups, average="samples", resamples=40, **thresholds)
-    draw = torch.randint(12, (40, 12), generator=drawn(5))[39]
-    index = torch.cat([torch.nonzero(groups == groups.unique()[group])[:, 0] for group in draw])
-    a, b = (
-        precision_recall_f1(
-            scores[0][index], labels[index], average="samples", multilabel=True, thresholds=limits[0]
-        ).f1
-        for scores, limits in zip(systems, thresholds.values(), strict=True)
-    )
-    assert found[39].item() == pytest.approx(a - b, abs=1e-12)
 
 
 def test_replicates_with_other_test_parts_share_the_draws_of_their_groups(monkeypatch):
@@ -197,16 +179,15 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_where_an_image_wise_on
     ("changes", "says"),
     [
         ({"b": [torch.zeros(60, 4)]}, "the systems have 2 and 1 replicates"),
-        ({"a": [], "b": []}, "0 and 0 replicates; a difference needs equally many, at least one"),
+        ({"a": [], "b": []}, "0 and 0 replicates; both need equally many, at least one"),
         ({"a": [torch.zeros(59, 4)] * 2}, r"labels have shape \(60, 4\); scores of shape \(59, 4\)"),
         ({"a": [torch.full((60, 4), torch.nan)] * 2}, "nan or infinite"),
-        ({"groups": torch.arange(59)}, r"groups have shape \(59,\) for 60 labelled images"),
+        ({"groups": torch.arange(59)}, r"groups have shape \(59,\) for 60 images"),
         ({"groups": torch.zeros(60)}, r"groups are \[0.0\]; drawing whole groups takes at least two"),
-        ({"thresholds_b": [torch.full((3,), 0.5)] * 2}, "thresholds are .* give one probability or 4"),
-        ({"metric": "auroc"}, "metric is 'auroc'; allowed are precision, recall, f1"),
-        ({"average": "mean"}, "average is 'mean'; allowed are macro, micro, weighted, samples, means"),
+        ({"thresholds_b": [torch.full((3,), 0.5)] * 2}, "thresholds are .* give one or 4"),
+        ({"average": "mean"}, "average is 'mean'; allowed are macro, micro, weighted, means"),
         ({"average": None}, "average is None; allowed are macro"),
-        ({"average": "samples", "multilabel": False, "labels": torch.zeros(60)}, "micro, weighted, means$"),
+        ({"average": "samples"}, "micro, weighted, means$"),
         ({"resamples": 39}, "resamples is 39; .* at least 40"),
         ({"resamples": 100.0}, "resamples is 100.0"),
     ],
@@ -223,3 +204,22 @@ def test_what_does_not_fit_is_said(changes, says):
     } | changes
     with pytest.raises(InputError, match=says):
         interval([given.pop("a"), given.pop("b")], given.pop("labels"), given.pop("groups"), **given)
+
+
+@given(pairs=st.lists(st.tuples(st.floats(0, 1, width=16), st.floats(0, 1, width=16)), min_size=2, max_size=8))
+def test_the_paired_interval_is_students_t(pairs):
+    a, b = np.array(pairs).T
+    found = intervals.paired_difference(a, b)
+    assert found.mean == pytest.approx((a - b).mean()) and found.n == len(pairs)
+    if np.ptp(a - b) == 0:
+        assert (found.low, found.high) == (found.mean, found.mean)
+        return
+    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
+    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high], rtol=1e-9, atol=1e-9)
+
+
+def test_one_pair_has_no_interval_and_unequal_numbers_are_refused():
+    mean, low, high, n = intervals.paired_difference([0.75], [0.5])
+    assert (mean, n) == (0.25, 1) and math.isnan(low) and math.isnan(high)
+    with pytest.raises(InputError, match="equally many, found 2 and 1"):
+        intervals.paired_difference([0.5, 0.6], [0.5])
