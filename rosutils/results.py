@@ -1,35 +1,23 @@
-"""The tidy table of measurements that every table and figure is made from, and the numbers the paper printed."""
+"""The tidy table of measurements that every table and figure is made from."""
 
-import copy
-import functools
+import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from rosutils import InputError
 
 
 COLUMNS = {
-    "task": "str", "setting": "str", "student": "str", "variant": "str", "replicate": "int64", "overlap": "float64",
-    "noise": "float64", "attack": "str", "eps": "float64", "norm": "str", "class": "str", "average": "str", "metric": "str",
+    "task": "str", "setting": "str", "student": "str", "replicate": "int64", "variant": "str", "variant_value": "str",
+    "attack": "str", "eps": "float64", "norm": "str", "class": "str", "average": "str", "metric": "str",
     "value": "float64", "run": "str",
 }  # fmt: skip
 KEYS = [name for name in COLUMNS if name not in ("value", "run")]
-
-
-def published() -> dict:
-    """Everything the paper prints (Tables I to III, claims, Section IV-B) with notes on its contradictions."""
-    return copy.deepcopy(_published())
-
-
-@functools.cache
-def _published() -> dict:
-    path = Path(__file__).parents[1] / "params" / "published.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def validate(frame: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +37,7 @@ def validate(frame: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"a replicate is a whole number, found {counts[counts != counts.round()].iloc[0]}")
         frame = frame.astype({name: object if kind == "str" else kind for name, kind in COLUMNS.items()})
     except (TypeError, ValueError) as error:
-        raise InputError(f"a results table has numbers in replicate, overlap, noise, eps and value: {error}") from error
+        raise InputError(f"a results table has numbers in replicate, eps and value: {error}") from error
     frame = frame.sort_values([*KEYS, "run"], kind="stable", ignore_index=True)
     frame = frame.drop_duplicates([*KEYS, "value"], ignore_index=True)
     twice = frame[frame.duplicated(KEYS, keep=False)]
@@ -94,6 +82,21 @@ def write(frame: pd.DataFrame, path: str | Path) -> Path:
     return path
 
 
+def is_current(path: Path, made_from: str) -> bool:
+    """Whether the table at `path` is, byte for byte, what was last written from these runs."""
+    note = path.with_suffix(".json")
+    return path.is_file() and note.is_file() and json.loads(note.read_text()) == _note(path, made_from)
+
+
+def mark_current(path: Path, made_from: str) -> None:
+    """Note beside the table at `path` what it was made from."""
+    path.with_suffix(".json").write_text(json.dumps(_note(path, made_from)))
+
+
+def _note(path: Path, made_from: str) -> dict:
+    return {"made_from": made_from, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
 def select(frame: pd.DataFrame, **conditions) -> pd.DataFrame:
     """The rows where each named column has the value, or one of the values, given (`class_` for `class`)."""
     keep = np.ones(len(frame), dtype=bool)
@@ -115,7 +118,7 @@ def _matches(column: pd.Series, values: list) -> np.ndarray:
 
 
 def summary(frame: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
-    """Mean, std (ddof 1; nan for one replicate) and n over replicates per group of `by` (by default all keys but it).
+    """Mean, std (ddof 1; nan for one replicate), n and the runs over replicates per group of `by` (by default all keys but it).
 
     InputError if a group has two rows of one replicate, that is, if `by` would average over something that is not a replicate.
     """
@@ -129,5 +132,10 @@ def summary(frame: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
         raise InputError(
             f"a summary over replicates would mix measurements that differ in {found}; select one value first"
         )
-    values = frame.groupby(by, dropna=False, sort=False)["value"]
-    return values.agg(mean="mean", std="std", n="count").reset_index()
+    groups = frame.groupby(by, dropna=False, sort=False)
+    made = {"mean": ("value", "mean"), "std": ("value", "std"), "n": ("value", "count"), "runs": ("run", _keys)}
+    return groups.agg(**made).reset_index()
+
+
+def _keys(runs: pd.Series) -> tuple[str, ...]:
+    return tuple(sorted(set(runs)))

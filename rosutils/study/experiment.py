@@ -17,6 +17,7 @@ from rosutils.data.task import examples_by_class, fingerprint
 from rosutils.metrics import best_thresholds
 from rosutils.params import ROOT, Parameters
 from rosutils.store import Run, Store, digest
+from rosutils.study.variants import OWN, Variant
 from rosutils.subsets import overlapping_subsets
 
 
@@ -25,9 +26,6 @@ FORMAT, PROBE_FORMAT = 2, 3
 EVALUATION_BATCH = 256
 
 
-# Which weights of a student a probe looks at: the last ones, M_smooth of Eq. 1, or M_smooth with the BatchNorm statistics that
-# Eq. 1 leaves it.
-STATES = ("weights", "averaged", "averaged, BatchNorm as copied")
 # Draws of random scores, for what chance alone scores.
 DRAWS = 200
 
@@ -37,7 +35,7 @@ class RunSpec:
     """What a run is: a teacher (on a subset, or on the full set), a teacher's bank, a student, a probe of a student, or what a
     predictor without any network scores (roles chance and pixels).
 
-    `variant` names the parameters it runs under: "" for the profile's own, else one of `sweeps.variants`; `replicate` counts
+    `variant` says which parameters it runs under: the profile's own, or those of one of `variants.variants`; `replicate` counts
     the repetitions of the whole study from 0. A probe is `of` a student; some set it `against` another.
     """
 
@@ -48,7 +46,7 @@ class RunSpec:
     subset: int | None = None
     weighting: str = "none"
     teachers: tuple["RunSpec", ...] = ()
-    variant: str = ""
+    variant: Variant = OWN
     replicate: int = 0
     of: "RunSpec | None" = None
     state: str = "weights"
@@ -62,7 +60,7 @@ class RunSpec:
             if self.of
             else ""
         )
-        where = f" ({self.variant})" if self.variant else ""
+        where = f" ({self.variant})" if self.variant.kind else ""
         return f"{self.task}: {self.role} {self.architecture}{on}{how}{of}, replicate {self.replicate + 1}{where}"
 
 

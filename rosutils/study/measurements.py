@@ -1,10 +1,7 @@
 """From finished runs to rows of results.csv: scores of students and teachers, attacks, surfaces, agreement with labels."""
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
@@ -12,13 +9,12 @@ from torch import Tensor
 from rosutils.chance import base_rate_margin, skill_margin
 from rosutils.landscape import basin_area
 from rosutils.metrics import agreement, evaluate
+from rosutils.settings import NOISE_SETTINGS, TEACHERS
 from rosutils.study.experiment import Experiment, RunSpec, labels_of, logits_of, thresholds_of
-from rosutils.study.needs import NOISE_SETTINGS
-from rosutils.study.variants import label
+from rosutils.study.variants import LABEL_NOISE
 
 
 NAN = float("nan")
-LABEL_NOISE = ("symmetric ", "pairflip ")
 
 
 def rows_of(there: Experiment, spec: RunSpec, settings: Iterable[tuple[str, str]]) -> Iterator[pd.DataFrame]:
@@ -35,28 +31,12 @@ def rows_of(there: Experiment, spec: RunSpec, settings: Iterable[tuple[str, str]
         yield _complete(there, spec, rows)
 
 
-def is_current(path: Path, made_from: str) -> bool:
-    """Whether the table at `path` is, byte for byte, what was last written from these runs."""
-    note = path.with_suffix(".json")
-    return path.is_file() and note.is_file() and json.loads(note.read_text()) == _note(path, made_from)
-
-
-def mark_current(path: Path, made_from: str) -> None:
-    """Note beside the table at `path` what it was made from."""
-    path.with_suffix(".json").write_text(json.dumps(_note(path, made_from)))
-
-
-def _note(path: Path, made_from: str) -> dict:
-    return {"made_from": made_from, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
 def _complete(there: Experiment, spec: RunSpec, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with every column of the results that the measurement itself does not decide."""
     trained = spec.of or (spec.teachers[0] if spec.role == "bank" else spec)
-    on_subsets = trained.subset is not None or any(teacher.subset is not None for teacher in trained.teachers)
     known = {
-        "task": spec.task, "student": there.name_of(trained), "variant": label(spec.variant), "replicate": spec.replicate,
-        "noise": there.task(spec.task).noise_rate, "overlap": there.parameters.subsets.overlap if on_subsets else NAN,
+        "task": spec.task, "student": there.name_of(trained), "variant": spec.variant.kind,
+        "variant_value": spec.variant.value, "replicate": spec.replicate,
         "attack": "", "eps": NAN, "norm": "", "class": "", "average": "", "run": there.key(spec),
     }  # fmt: skip
     return rows.assign(**{name: value for name, value in known.items() if name not in rows.columns})
@@ -70,13 +50,16 @@ def _chance(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame
     table = there.run(spec).table("chance")
     texts = {name: table[name].astype(object).where(table[name].notna(), "") for name in ("class", "average", "attack")}
     yield table.assign(student="", **texts)
+    yield pd.DataFrame({"metric": ["noise_rate"], "value": [there.task(spec.task).noise_rate]}).assign(
+        setting="", student=""
+    )
 
 
 def _scores(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
     for setting, state in settings:
         yield _margins(there, spec, state).assign(setting=setting)
         if (
-            spec.role == "teacher" and spec.variant != ""
+            spec.role == "teacher" and spec.variant.kind
         ):  # of a sweep's teachers it is enough to know that they have skill
             continue
         logits, labels = logits_of(there, spec, state)["test"], labels_of(there, spec.task, "test")
@@ -110,18 +93,18 @@ def _surface(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFram
     areas = [("basin_area", f"{level:g}", basin_area(loss, level)) for level in levels]
     rows = pd.DataFrame(areas, columns=["metric", "average", "value"]).assign(**{"class": f"directions {spec.seed}"})
     for setting, _ in settings:
-        yield rows.assign(setting=setting, variant=_landscape(spec))
+        yield rows.assign(setting=setting, **_landscape(spec))
 
 
 def _curvature(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
     table = there.run(spec).table("curvature")
     radii = ["" if math.isnan(radius) else f"{radius:g}" for radius in table["average"]]  # a csv gives numbers back
     for setting, _ in settings:
-        yield table.assign(average=radii, setting=setting, variant=_landscape(spec))
+        yield table.assign(average=radii, setting=setting, **_landscape(spec))
 
 
-def _landscape(spec: RunSpec) -> str:
-    return "landscape, BatchNorm as copied" if spec.state.endswith("as copied") else "landscape"
+def _landscape(spec: RunSpec) -> dict[str, str]:
+    return {"variant": "landscape", "variant_value": "BatchNorm as copied" if spec.state.endswith("as copied") else ""}
 
 
 def _agreement(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
@@ -135,10 +118,10 @@ def _agreement(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFr
 def _teacher_agreement(there: Experiment, spec: RunSpec, settings) -> Iterator[pd.DataFrame]:
     """The same of a teacher, by the mean of its logits over the views that its bank holds; in the noise study only."""
     teacher = spec.teachers[0]
-    if spec.variant.startswith(LABEL_NOISE):
+    if spec.variant.kind in LABEL_NOISE:
         logits = there.run(spec).tensors("logits")["train"].mean(dim=0)
         rows = _agreeing(there, spec.task, logits, thresholds_of(there, teacher, "weights"))
-        yield rows.assign(setting="teacher, full set" if teacher.subset is None else "teacher, subset")
+        yield rows.assign(setting=TEACHERS[teacher.subset is not None])
 
 
 def _agreeing(there: Experiment, name: str, logits: Tensor, thresholds: Tensor | None) -> pd.DataFrame:

@@ -15,15 +15,16 @@ from tqdm.auto import tqdm
 from rosutils import InputError, params, results
 from rosutils.data import Task
 from rosutils.params import ROOT, Parameters
-from rosutils.settings import SETTINGS
+from rosutils.settings import PLAIN, SETTINGS, TEACHERS
 from rosutils.settings import setting as row_of
 from rosutils.store import digest
 from rosutils.study import costs, variants
 from rosutils.study.engine import Place, processes, run_jobs
 from rosutils.study.experiment import FORMAT, Experiment, RunSpec, weights_needed
 from rosutils.study.making import Job, make_job, versions
-from rosutils.study.measurements import LABEL_NOISE, is_current, mark_current, rows_of
+from rosutils.study.measurements import rows_of
 from rosutils.study.needs import ARTEFACTS, with_prerequisites
+from rosutils.study.variants import LABEL_NOISE, OWN, Variant
 from rosutils.study.verification import checksums
 
 
@@ -36,14 +37,14 @@ class Study(Experiment):
     """An experiment and its artefacts: which runs they need, which are missing, and the results of those that exist."""
 
     def __init__(
-        self, parameters: Parameters, name: str = "", replicate: int = 0, opened: dict | None = None, label: str = ""
-    ) -> None:
-        """`name` is the variant that the parameters are ("" for a profile's own), `replicate` which repetition, from 0.
+        self, parameters: Parameters, variant: Variant = OWN, replicate: int = 0, opened: dict | None = None, label: str = ""
+    ) -> None:  # fmt: skip
+        """`variant` is what the parameters are (a profile's own, or a point of a sweep), `replicate` which repetition, from 0.
 
         `label` is the profile's name with what was laid over it, such as demo+alpha0.5: its folders and watermark have it.
         """
         super().__init__(parameters, opened)
-        self.name, self.replicate, self.label = name, replicate, label or parameters.profile
+        self.variant, self.replicate, self.label = variant, replicate, label or parameters.profile
         self.about: str | None = None  # the one task that it is for, or all
 
     @classmethod
@@ -67,13 +68,13 @@ class Study(Experiment):
         for task in self.parameters.tasks:
             variants.variants(variants.of_task(self.parameters, task))
 
-    def _like(self, parameters: Parameters, name: str, replicate: int) -> "Study":
-        return type(self)(parameters, name, replicate, self._opened, self.label)
+    def _like(self, parameters: Parameters, variant: Variant, replicate: int) -> "Study":
+        return type(self)(parameters, variant, replicate, self._opened, self.label)
 
     @cached_property
-    def variants(self) -> dict[str, "Study"]:
-        """The studies of the sweeps by name, first replicates: the same source under other parameters."""
-        return {name: self._like(there, name, 0) for name, there in variants.variants(self.parameters).items()}
+    def variants(self) -> dict[Variant, "Study"]:
+        """The studies of the sweeps, first replicates: the same source under other parameters."""
+        return {variant: self._like(there, variant, 0) for variant, there in variants.variants(self.parameters).items()}
 
     def only(self, task: str) -> "Study":
         """This study, for one task alone."""
@@ -86,14 +87,14 @@ class Study(Experiment):
         """The repetitions of this study: each with its own seeds, so its own split, views, teachers and students."""
         seeds = self.parameters.seeds
         shifts = [variants.replicate(self.parameters, number) for number in range(1, seeds.replicates)]
-        return [self, *(self._like(there, self.name, number) for number, there in enumerate(shifts, 1))]
+        return [self, *(self._like(there, self.variant, number) for number, there in enumerate(shifts, 1))]
 
     def of(self, spec: RunSpec) -> "Study":
         """The study with the parameters that a run is made under."""
         study = self.for_task(spec.task)
-        if (spec.variant, spec.replicate) == (study.name, study.replicate):
+        if (spec.variant, spec.replicate) == (study.variant, study.replicate):
             return study
-        study = study if spec.variant == study.name else study.variants[spec.variant]
+        study = study if spec.variant == study.variant else study.variants[spec.variant]
         return study.replicates[spec.replicate]
 
     def for_task(self, task: str) -> "Study":
@@ -105,7 +106,7 @@ class Study(Experiment):
         own = self.parameters
         others = {task: variants.of_task(own, task) for task in own.by_task}
         plain = {task: there.model_copy(update={"by_task": {}}) for task, there in others.items()}
-        return {task: self._like(there, self.name, self.replicate) for task, there in plain.items()}
+        return {task: self._like(there, self.variant, self.replicate) for task, there in plain.items()}
 
     def key(self, spec: RunSpec) -> str:
         """The run's name in the store, under the parameters of its own variant and replicate."""
@@ -186,7 +187,7 @@ class Study(Experiment):
         return self._spec("pixels", task, "logistic", self.parameters.seeds.student)
 
     def _spec(self, role: str, task: str, architecture: str, seed: int, **which: Any) -> RunSpec:
-        return RunSpec(role, task, architecture, seed, variant=self.name, replicate=self.replicate, **which)
+        return RunSpec(role, task, architecture, seed, variant=self.variant, replicate=self.replicate, **which)
 
     def runs(self, artefact: str) -> list[RunSpec]:
         """The runs an artefact needs, prerequisites first, each once."""
@@ -298,6 +299,10 @@ class Study(Experiment):
         ]  # fmt: skip
         return pd.concat(tables, ignore_index=True)
 
+    def publish(self, item):
+        """Make an item of the paper, write its tables and figures to `figures`; what a notebook shows of it."""
+        return item.publish(self)
+
     def results(self) -> pd.DataFrame:
         """Every measurement of every finished run of this study: results.csv, the one source of numbers.
 
@@ -305,8 +310,8 @@ class Study(Experiment):
         """
         path, made_from = self.output / "results.csv", self._finished()
         with self.store.lock(f"results-{self.label}"):  # one notebook measures, others wait for it
-            if not is_current(path, made_from):
-                mark_current(results.write(self.measure(), path), made_from)
+            if not results.is_current(path, made_from):
+                results.mark_current(results.write(self.measure(), path), made_from)
             return results.read(path)
 
     def measure(self) -> pd.DataFrame:
@@ -320,7 +325,7 @@ class Study(Experiment):
     def _measured(self) -> list[RunSpec]:
         """The finished runs that results are about: teachers of the profile itself, every student and probe, the
         banks of the noise study for what their teachers say of the labels."""
-        wanted = [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.startswith(LABEL_NOISE)]
+        wanted = [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.kind in LABEL_NOISE]
         return [spec for spec in wanted if self.run(spec) is not None]
 
     def _finished(self) -> str:
@@ -332,9 +337,9 @@ class Study(Experiment):
     def _settings_of(self, spec: RunSpec) -> list[tuple[str, str]]:
         """(setting, state of the weights) for a run: a teacher is one, the run of Baseline V and RoS-KD is two."""
         if spec.role == "teacher":
-            return [("teacher, full set" if spec.subset is None else "teacher, subset", "weights")]
+            return [(TEACHERS[spec.subset is not None], "weights")]
         if spec.role == "pixels":
-            return [("Logistic regression", "weights")]
+            return [(PLAIN, "weights")]
         if spec.role in ("bank", "chance"):
             return []
         student, there = spec.of or spec, self.of(spec)

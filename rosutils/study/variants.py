@@ -1,12 +1,24 @@
 """Which other parameters the sweeps run under: Fig. 3's overlaps, Table III's runs, label noise, and the open readings."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rosutils import InputError
 from rosutils.params import Parameters, changed
 
 
+class Variant(NamedTuple):
+    """What is other than in the profile: a kind, and its point as text, such as overlap 0.4; the profile's own is empty."""
+
+    kind: str = ""
+    value: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value}".strip()
+
+
+OWN = Variant()  # the profile's own parameters
+LABEL_NOISE = ("symmetric", "pairflip")
 # Every value of what the paper leaves open: label, sections to lay over, and whether it concerns multi-label tasks only.
 # A profile's own choices drop out.
 READINGS: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
@@ -29,26 +41,26 @@ READINGS: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
     ("a threshold per label", {"evaluation": {"thresholds": "per-label"}}, True),
     ("threshold 0.5", {"evaluation": {"thresholds": "fixed"}}, True),
 )
-AS_CHOSEN = "reading: as chosen"
+_DROPPED = "images without findings dropped"
+_OF_BASELINE_III = "Baseline III's mean of logits"
+AS_CHOSEN = Variant("reading", "as chosen")
 
 
-def variants(parameters: Parameters) -> dict[str, Parameters]:
-    """The parameters of every variant by name, at `sweeps.scale`.
+def variants(parameters: Parameters) -> dict[Variant, Parameters]:
+    """The parameters of every variant, at `sweeps.scale`.
 
     Raises InputError where a scale or a sweep's point is out of range.
     """
     small = changed(parameters, parameters.sweeps.scale)
-    return {
-        "students": small,
-        **{f"overlap {ratio:g}": changed(small, {"subsets": {"overlap": ratio}}) for ratio in overlaps(small)},
-        "table3": changed(small, {"seeds": {"replicates": parameters.sweeps.runs}}),
-        **{
-            f"{kind} {rate:g}": changed(small, {"noise": _noise(kind, rate)})
-            for kind, rates in parameters.sweeps.noise.items() for rate in rates
-        },
-        AS_CHOSEN: small,
-        **{f"reading: {label}": there for label, there in _readings(small).items()},
-    }  # fmt: skip
+    found = {Variant("students"): small}
+    for ratio in sorted({*small.sweeps.overlaps, small.subsets.overlap}):
+        found["overlap", ratio] = changed(small, {"subsets": {"overlap": ratio}})
+    found[Variant("table3")] = changed(small, {"seeds": {"replicates": parameters.sweeps.runs}})
+    for kind, rates in parameters.sweeps.noise.items():
+        found |= {(kind, rate): changed(small, {"noise": _noise(kind, rate)}) for rate in rates}
+    found[AS_CHOSEN] = small
+    found |= {("reading", label): there for label, there in _readings(small).items()}
+    return {Variant(kind, value if isinstance(value, str) else f"{value:g}"): p for (kind, value), p in found.items()}
 
 
 def replicate(parameters: Parameters, number: int) -> Parameters:
@@ -66,28 +78,15 @@ def of_task(parameters: Parameters, task: str) -> Parameters:
     return changed(parameters, sections)
 
 
-def overlaps(parameters: Parameters) -> list[float]:
-    """Fig. 3's overlap ratios, the profile's own among them."""
-    return sorted({*parameters.sweeps.overlaps, parameters.subsets.overlap})
-
-
-def for_multilabel_only(variant: str) -> bool:
+def for_multilabel_only(variant: Variant) -> bool:
     """Whether a variant is one for tasks with several labels per image: a reading of theirs, or a run of Table III."""
-    several = {f"reading: {label}" for label, _, several in READINGS if several} | {f"reading: {_DROPPED}"}
-    return variant in several or variant == "table3"
+    several = {label for label, _, several in READINGS if several} | {_DROPPED}
+    return variant.kind == "table3" or (variant.kind == "reading" and variant.value in several)
 
 
-def about_baseline_iii(variant: str) -> bool:
+def about_baseline_iii(variant: Variant) -> bool:
     """Whether a reading is one of Baseline III, which RoS-KD does not have."""
-    return variant.startswith("reading: Baseline III")
-
-
-def label(variant: str) -> str:
-    """The variant as the results name it: the points of Fig. 3 are told apart by their overlap."""
-    return "overlap" if variant.startswith("overlap ") else variant
-
-
-_DROPPED = "images without findings dropped"
+    return variant.value == _OF_BASELINE_III
 
 
 def _readings(small: Parameters) -> dict[str, Parameters]:
