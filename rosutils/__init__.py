@@ -1,4 +1,17 @@
-"""Reproducibility kit for RoS-KD (ICDM 2022): the thin module that the numbered notebooks call."""
+"""RoS-KD (ICDM 2022), reproduced. Where the paper is:
+
+III-A overlapping subsets: subsets           III-B random weights; who counts how much: weights
+Eq. 1 the average: averaging                 Eq. 2 the one training loop: training
+Eq. 3, Eq. 4 soft targets and loss: losses   which loss a row trains with: distill, on teachers' logits from: bank
+IV-A data and split: data/                   label noise, views: noise, augment
+IV-B five architectures: models              IV-C the rows of Table I: settings
+IV-D F1, AUROC, thresholds: metrics          how sure, what no skill scores: intervals, chance, pixels
+IV-E attacks and their checks: attacks       IV-F the loss around the weights: landscape/
+Tables I to III, Figs. 1 to 4, claims, report: paper/, a file for each, named after it
+
+Around them: params/ (what a study is), study/ (which runs it needs, how they are made), store (finished runs),
+results (results.csv, from which all is drawn), notebooks (papermill), __main__ (the commands).
+"""
 
 __version__ = "0.1.0"
 

@@ -11,24 +11,18 @@ from torch import Generator, Tensor
 from rosutils import InputError
 from rosutils.losses import task_loss
 from rosutils.metrics import METRICS, averagings, best_thresholds, of_counts
+from rosutils.settings import CHANCE
 
 
-CONSTANT, RANDOM, HIGH = "best constant", "random scores", "random scores, 97.5 %"
 FEWEST = 40  # draws that have one beyond the 97.5th percentile
 
 Numbers = dict[tuple[str, str], float]  # (average, metric) -> value
 
 
 def chance(
-    labels_validation: Tensor,
-    labels_test: Tensor,
-    *,
-    multilabel: bool,
-    class_names: Sequence[str],
-    rule: str = "micro",
-    draws: int = 200,
-    generator: Generator,
-) -> pd.DataFrame:
+    labels_validation: Tensor, labels_test: Tensor, *, multilabel: bool, class_names: Sequence[str], rule: str = "micro",
+    draws: int = 200, generator: Generator,
+) -> pd.DataFrame:  # fmt: skip
     """What no skill scores on a test part, as rows `setting, class, average, metric, value` (class "") like a setting's.
 
     "best constant" is one answer for every image, that with the best F1 on this very test part: a class, or the m commonest
@@ -45,9 +39,8 @@ def chance(
     guess = partial(_several_labels, rule=rule) if multilabel else _single_label
     found = [guess(validation, test, generator=generator) for _ in range(draws)]
     values = np.array([list(numbers.values()) for numbers in found])
-    settings = {CONSTANT: _best_constant(test, multilabel)}
-    settings |= {RANDOM: dict(zip(found[0], values.mean(axis=0), strict=True))}
-    settings |= {HIGH: dict(zip(found[0], np.quantile(values, 0.975, axis=0), strict=True))}
+    of_draws = [dict(zip(found[0], each, strict=True)) for each in (values.mean(0), np.quantile(values, 0.975, axis=0))]
+    settings = dict(zip(CHANCE, [_best_constant(test, multilabel), *of_draws], strict=True))
     rows = [(name, "", *key, value) for name, numbers in settings.items() for key, value in numbers.items()]
     return pd.DataFrame(rows, columns=["setting", "class", "average", "metric", "value"]).astype({"value": float})
 
@@ -156,9 +149,8 @@ def _entries(labels: Tensor, n_classes: int, multilabel: bool) -> Tensor:
     fits = labels.ndim == 1 if not multilabel else labels.ndim == 2 and labels.shape[1] == n_classes
     if not fits or len(labels) == 0 or n_classes < 2:
         expected = f"[N, {n_classes}]" if multilabel else "[N]"
-        raise InputError(
-            f"labels have shape {tuple(labels.shape)}; need {expected}, at least one image and two classes"
-        )
+        found = f"labels have shape {tuple(labels.shape)}"
+        raise InputError(f"{found}; need {expected}, at least one image and two classes")
     highest = 1 if multilabel else n_classes - 1
     if not torch.isin(labels, torch.arange(highest + 1).to(labels)).all():
         raise InputError(f"labels run from {labels.min()} to {labels.max()}; allowed are the integers 0 to {highest}")

@@ -11,7 +11,7 @@ from rosutils import InputError, training
 from rosutils.averaging import update_average
 from rosutils.bank import Bank
 from rosutils.data import Loader, Task
-from rosutils.data.devices import send
+from rosutils.data.loader import send
 from rosutils.losses import (
     distillation_loss,
     mean_logits,
@@ -213,9 +213,8 @@ PLANTED = ("good", "random", "misleading")
 def planted_selection(*, reward: str, seed: int, epochs: int = 10, multilabel: bool = False) -> pd.DataFrame:
     """Whom Baseline IV selects where the answer is known: a small student taught by three teachers that were planted.
 
-    One teacher is right about nine images in ten, one tells the labels of other images, one tells wrong ones. Columns reward,
-    seed, epoch, teacher, probability (of being selected, after that epoch, a mean over the images) and unselected (see
-    `ReinforcedLoss.after_epoch`).
+    One is right about nine images in ten, one tells the labels of other images, one wrong ones. Columns reward, seed, epoch,
+    teacher, probability (of being selected, after that epoch, a mean over images), unselected (of `ReinforcedLoss`).
     """
     task, bank = _planted_task(seed, epochs, multilabel)
     train, student = task.split["train"], _Pupil(seed)

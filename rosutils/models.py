@@ -13,19 +13,14 @@ ARCHITECTURES = {
     "resnet18": "fc", "resnet34": "fc", "resnet50": "fc", "mobilenet_v2": "classifier.1", "densenet121": "classifier",
 }  # fmt: skip
 
-# The rule for layout. Images/s in training at 40 px, batch 64, one thread of an AVX512_BF16 core: plain, channels-last, and
-# both in bfloat16 (autocast):
-#   resnet18      173  170   272  269        resnet50       59   64    82   91
-#   mobilenet_v2  231  418   164  182        densenet121   100  143   148  203
-# In float32 on the CPU channels-last is for the two that never lose by it. bfloat16 is for whoever names it
-# (training.precision): it halves MobileNet's speed, and CPUs without such units are slower still. On CUDA, where tensor
-# cores want both, training passes get both. All else (validation, banks, attacks, surfaces) is float32: tau = 0.5 doubles
-# a logit's rounding.
+# In float32 on the CPU channels-last is for the two that never lose by it (images/s in training at 40 px, one thread:
+# MobileNet 231 to 418, DenseNet 100 to 143, ResNets alike). bfloat16 is for whoever names it (training.precision): it
+# halves MobileNet's speed. On CUDA, where tensor cores want both, training passes get both. All else (validation, banks,
+# attacks, surfaces) is float32: tau = 0.5 doubles a logit's rounding.
 CHANNELS_LAST_ON_CPU = ("mobilenet_v2", "densenet121")
 
-# The networks' stride is 32: up to 32 px the last stage sees a single point, and eight of the nine taps of each of its 3x3
-# kernels nothing but padding, 62 % of a ResNet-18's weights (`dead_share`). From 33 px on there are none in the ResNets;
-# the frame around smaller images (MedMNIST's 28 px) leaves some room beyond that.
+# Up to 32 px the last stage sees a single point, and eight of the nine taps of its 3x3 kernels nothing but padding: 62 % of
+# a ResNet-18's weights (`dead_share`). From 33 px on there are none in the ResNets; MedMNIST's 28 px are framed to 40.
 SMALLEST_SIDE, FRAMED_SIDE = 33, 40
 
 
@@ -81,9 +76,8 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
     """
     if architecture not in ARCHITECTURES:
         raise InputError(f"architecture '{architecture}' is unknown; allowed: {', '.join(ARCHITECTURES)}")
-    import torchvision  # here, since it takes as long as torch itself: most notebooks look at results and make no network
+    import torchvision  # here, for it takes seconds: most notebooks look at results and make no network
 
-    path = ARCHITECTURES[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
@@ -91,10 +85,11 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
         raise InputError(f"pretraining is {pretraining!r}; allowed: none, imagenet")
     if pretraining == "imagenet":
         _load_imagenet(backbone, architecture)
-    head = backbone.get_submodule(path)
-    parent, _, name = path.rpartition(".")
+    head = backbone.get_submodule(ARCHITECTURES[architecture])
+    parent, _, name = ARCHITECTURES[architecture].rpartition(".")
     setattr(backbone.get_submodule(parent), name, nn.Identity())
-    return _laid_out(Classifier(backbone, head), architecture)
+    model = Classifier(backbone, head)
+    return _channels_last(model) if architecture in CHANNELS_LAST_ON_CPU else model
 
 
 def dead_share(architecture: str, pixels: int, *, frame: bool = True) -> float:
@@ -127,15 +122,9 @@ def _load_imagenet(backbone: nn.Module, architecture: str) -> None:
             f"training.pretraining is imagenet, but the weights of {architecture} could not be loaded ({error}); "
             f"put the file into {torch.hub.get_dir()}/checkpoints, or set training.pretraining: none"
         ) from None
-    own = backbone.state_dict()
     head = f"{ARCHITECTURES[architecture]}."
-    own.update({name: value for name, value in published.state_dict().items() if not name.startswith(head)})
-    backbone.load_state_dict(own)
-
-
-def _laid_out(model: Classifier, architecture: str) -> Classifier:
-    """Channels-last on the CPU where it pays."""
-    return _channels_last(model) if architecture in CHANNELS_LAST_ON_CPU else model
+    kept = {name: value for name, value in published.state_dict().items() if not name.startswith(head)}
+    backbone.load_state_dict(backbone.state_dict() | kept)
 
 
 def _channels_last(model: Classifier) -> Classifier:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -17,16 +19,9 @@ ITERATIONS = 10_000  # so many are never needed: the largest component has varia
 
 
 def logistic_regression(
-    images_train: np.ndarray,
-    labels_train: Tensor,
-    images_validation: np.ndarray,
-    labels_validation: Tensor,
-    images_test: np.ndarray,
-    *,
-    multilabel: bool,
-    seed: int,
-    n_classes: int | None = None,
-) -> dict[str, Tensor]:
+    images_train: np.ndarray, labels_train: Tensor, images_validation: np.ndarray, labels_validation: Tensor,
+    images_test: np.ndarray, *, multilabel: bool, seed: int, n_classes: int | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
     """Logits float32 [N, C] on the "validation" and the "test" part of logistic regression on the pixels.
 
     Images are uint8 [N, channels, H, W]: their pixels are standardised and projected on the first 100 principal components of
@@ -35,8 +30,11 @@ def logistic_regression(
     than there are, a label of one kind its add-one log-odds. `n_classes` counts the classes of labels [N] where the last of
     them may be in neither part. Raises InputError for a part that is empty or does not fit its labels.
     """
-    _check(images_train, labels_train, "training")
-    _check(images_validation, labels_validation, "validation")
+    parts = {"training": (images_train, labels_train), "validation": (images_validation, labels_validation)}
+    for part, (images, labels) in parts.items():
+        if len(images) == 0 or len(images) != len(labels):
+            found = f"{len(images)} images and {len(labels)} labels"
+            raise InputError(f"the {part} part has {found}; need one each, and at least one")
     train, *others = _components([_flat(each) for each in (images_train, images_validation, images_test)], seed)
     if multilabel:
         found = [_several_labels(train, labels_train.numpy(), others, strength) for strength in GRID]
@@ -45,13 +43,6 @@ def logistic_regression(
         found = [_single_label(train, labels_train.numpy(), others, strength, count) for strength in GRID]
     losses = [task_loss(logits, labels_validation, multilabel=multilabel).mean().item() for logits, _ in found]
     return dict(zip(("validation", "test"), found[int(np.argmin(losses))], strict=True))
-
-
-def _check(images: np.ndarray, labels: Tensor, part: str) -> None:
-    if len(images) == 0 or len(images) != len(labels):
-        raise InputError(
-            f"the {part} part has {len(images)} images and {len(labels)} labels; need one each, and at least one"
-        )
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
@@ -63,8 +54,6 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 def _components(parts: list[np.ndarray], seed: int) -> list[np.ndarray]:
     """The principal components float64 [N, <= 100] of pixels [N, F], all of them those of the first part."""
-    from sklearn.utils.extmath import randomized_svd  # not above: only where it is used
-
     mean, scale = parts[0].mean(axis=0), parts[0].std(axis=0)
     standard = [(part - mean) / np.where(scale > 0, scale, 1) for part in parts]
     axes = randomized_svd(standard[0], min(COMPONENTS, *parts[0].shape), random_state=seed)[2]
@@ -73,9 +62,7 @@ def _components(parts: list[np.ndarray], seed: int) -> list[np.ndarray]:
     return [part / (found[0].std(axis=0).max() or 1) for part in found]
 
 
-def _single_label(
-    train: np.ndarray, labels: np.ndarray, others: list[np.ndarray], strength: float, n_classes: int
-) -> list[Tensor]:
+def _single_label(train, labels: np.ndarray, others: list[np.ndarray], strength: float, n_classes: int) -> list[Tensor]:
     found = [torch.full((len(part), n_classes), -float(np.log(len(train) + 1))) for part in others]
     present = np.unique(labels)
     for logits, scores in zip(found, _scores(train, labels, others, strength), strict=True):
@@ -97,8 +84,6 @@ def _one_label(train: np.ndarray, label: np.ndarray, others: list[np.ndarray], s
 
 def _scores(train: np.ndarray, labels: np.ndarray, others: list[np.ndarray], strength: float) -> list[np.ndarray]:
     """Scores [N, classes present] whose softmax is the probability of each class; of two classes the first has 0."""
-    from sklearn.linear_model import LogisticRegression
-
     if len(np.unique(labels)) == 1:
         return [np.zeros((len(part), 1)) for part in others]
     model = LogisticRegression(C=strength, max_iter=ITERATIONS).fit(train, labels)

@@ -17,23 +17,11 @@ from rosutils import InputError
 
 
 def fit(
-    model: nn.Module,
-    loader,
-    loss_fn: Callable,
-    *,
-    epochs: int,
-    learning_rate: float,
-    milestones: Sequence[int] = (),
-    decay: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 2e-4,
-    seed: int = 0,
-    checkpoint: Path | None = None,
-    checkpoint_seconds: float = 0.0,
-    stateful: Mapping[str, nn.Module] | None = None,
-    after_epoch: Callable | None = None,
+    model: nn.Module, loader, loss_fn: Callable, *, epochs: int, learning_rate: float, milestones: Sequence[int] = (),
+    decay: float = 0.1, momentum: float = 0.9, weight_decay: float = 2e-4, seed: int = 0, checkpoint: Path | None = None,
+    checkpoint_seconds: float = 0.0, stateful: Mapping[str, nn.Module] | None = None, after_epoch: Callable | None = None,
     progress: bool = True,
-) -> list[dict]:
+) -> list[dict]:  # fmt: skip
     """Train `model` in place for E epochs and return its history, one row per epoch (Section IV-B, Eq. 2).
 
     `loss_fn(model, batch)` returns a scalar; `loader.set_epoch(epoch)` (from 0) fixes an epoch's order and views. The
