@@ -1,0 +1,160 @@
+"""What goes in: classes, images, label noise, subsets."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from rosutils.data import intensities
+from rosutils.paper import look
+from rosutils.paper.items import Item
+from rosutils.subsets import overlap_matrix
+
+
+@look.style()
+def class_counts(labels_by_part: dict[str, np.ndarray], class_names, multilabel: bool) -> Figure:
+    """Examples per class in each part (labels int [N], or float [N, C] where one may count for several)."""
+    count = (lambda labels: labels.sum(0)) if multilabel else (lambda labels: np.bincount(labels, minlength=len(class_names)))
+    counts = pd.DataFrame({part: count(np.asarray(labels)) for part, labels in labels_by_part.items()}, index=list(class_names))
+    fig, [[ax]] = look.subplots(size=(look.WIDTH, 2.3))
+    flat = max(map(len, class_names)) < 9
+    counts.plot.bar(ax=ax, color=look.colours(counts.shape[1]), width=0.8, rot=0 if flat else 20)
+    present = counts.to_numpy()[counts.to_numpy() > 0]
+    if present.size and present.max() > 50 * present.min():
+        ax.set(yscale="log", ylim=(0.7, None))
+        ax.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.0f}"))
+    for bars in ax.containers:
+        for bar in bars:  # a class with no image has no bar, but it has its 0
+            at = bar.get_x() + bar.get_width() / 2, max(bar.get_height(), ax.get_ylim()[0])
+            ax.annotate(f"{bar.get_height():,.0f}", at, (0, 1), textcoords="offset points", ha="center", fontsize=5.5)
+    ax.set_ylabel("images with the label" if multilabel else "images")
+    names = [f"{part} ({len(labels):,})" for part, labels in labels_by_part.items()]
+    ax.legend(names, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1))
+    ax.tick_params(axis="x", length=0)
+    return fig
+
+
+@look.style()
+def noise_matrix(clean: np.ndarray, noisy: np.ndarray, class_names) -> Figure:
+    """What the noise did: P(given | clean label) [C, C], or per label ([N, C]) the shares missed and invented."""
+    clean, noisy = np.asarray(clean), np.asarray(noisy)
+    fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 3.0))
+    if clean.ndim == 1:
+        counts = np.zeros((len(class_names),) * 2)
+        np.add.at(counts, (clean, noisy), 1)
+        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        _heatmap(pd.DataFrame(share, index=class_names, columns=class_names), ax, "P(given | clean)")
+        ax.set(xlabel="given label", ylabel="clean label")
+    else:
+        rates = _flip_rates(clean > 0.5, noisy > 0.5, class_names)
+        rates.plot.barh(ax=ax, color=[look.BLUE, look.RED], width=0.75, legend=False)
+        ax.invert_yaxis()
+        ax.set(xlim=(0, max(0.05, 1.05 * rates.to_numpy().max())), xlabel="share")
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=1)
+    ax.set_title(f"{np.mean(clean != noisy):.1%} of {clean.size:,} labels differ")
+    return fig
+
+
+def _flip_rates(clean: np.ndarray, noisy: np.ndarray, class_names) -> pd.DataFrame:
+    return pd.DataFrame({
+        "missed: share of true findings removed": (clean & ~noisy).sum(0) / np.maximum(clean.sum(0), 1),
+        "invented: share of absent findings added": (~clean & noisy).sum(0) / np.maximum((~clean).sum(0), 1),
+    }, index=list(class_names))  # fmt: skip
+
+
+def _heatmap(share: pd.DataFrame, ax, label: str) -> None:
+    bar = {"label": label, "shrink": 0.75}
+    sns.heatmap(share, ax=ax, vmin=0, vmax=1, cmap="Blues", annot=True, fmt=".2f", annot_kws={"size": 6}, square=True,
+                linewidths=0.5, cbar_kws=bar)  # fmt: skip
+    ax.tick_params(length=0)
+    ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
+
+
+@look.style()
+def overlap_heatmap(matrix: np.ndarray, architectures: list[str]) -> Figure:
+    """Share of teacher i's subset that is also in teacher j's, |Di ∩ Dj| / |Di| [K, K] (Section III-A)."""
+    names = [f"D{i}" for i in range(1, len(architectures) + 1)]
+    rows = [f"{name}  {look.architecture_name(architecture)}" for name, architecture in zip(names, architectures, strict=True)]
+    fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.6))
+    _heatmap(pd.DataFrame(np.asarray(matrix), index=rows, columns=names), ax, "share of the row's subset")
+    return fig
+
+
+@look.style()
+def image_checks(sizes: dict[str, int] | None, intensities: dict[str, np.ndarray], pixels: int) -> Figure:
+    """Sizes in the files ({"600x450": images}, None where they are drawn) and mean intensity per class (float [n] each)."""
+    size = (look.WIDTH if sizes else look.WIDTH / 2, 0.9 + 0.2 * len(intensities))
+    fig, [axes] = look.subplots(1, 2 if sizes else 1, size=size)
+    if sizes:
+        axes[0].barh(list(sizes), list(sizes.values()), height=0.6, color=look.BLUE)
+        axes[0].set(xlabel="images", title=f"width x height in the files; here {pixels} px", ylim=(max(len(sizes), 6) - 0.5, -0.5))
+        axes[0].tick_params(axis="y", length=0)
+    values = pd.DataFrame([(name, value) for name, found in intensities.items() for value in found], columns=["class", "mean"])
+    for spread, width in ((90, 1), (50, 5)):
+        how = {"errorbar": ("pi", spread), "err_kws": {"lw": width}, "color": look.BLUE, "estimator": "median", "ls": ""}
+        sns.pointplot(values, x="mean", y="class", ax=axes[-1], **how, ms=3, mfc="white", mew=0, zorder=3)
+    ends = values.groupby("class", sort=False)["mean"].agg(["min", "max"])
+    axes[-1].plot(ends, range(len(ends)), ".", color=look.RED, ms=3)
+    axes[-1].set(xlim=(0, 255), xlabel="mean pixel value of a training image", ylabel="")
+    axes[-1].set_title("intensity: median, middle half,\n90 % and extremes")
+    return fig
+
+
+@look.style()
+def montage(images_by_class: dict[str, np.ndarray], title: str) -> Figure:
+    """One row of examples per class, images uint8 [n, channels, H, W]."""
+    columns = max(map(len, images_by_class.values()))
+    size = min(0.7, (look.WIDTH - 1.2) / columns)
+    page = (0.9 + size * columns, 0.45 + size * len(images_by_class))
+    fig, axes = look.subplots(len(images_by_class), size=page, layout="compressed")
+    fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    for ax, (name, images) in zip(axes[:, 0], images_by_class.items(), strict=True):
+        ax.set_axis_off()
+        ax.imshow(_side_by_side(np.asarray(images), columns), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.text(-0.02, 0.5, name, transform=ax.transAxes, ha="right", va="center")
+    fig.suptitle(title, fontsize=8)
+    return fig
+
+
+def _side_by_side(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images [n, channels, H, W] as one [H, about columns * W, channels]: one panel is drawn many times faster than n."""
+    n, channels, height, width = images.shape
+    gap = max(1, width // 24)
+    strip = np.full((columns, height, width + gap, channels), 255, np.uint8)
+    strip[:n, :, :width] = images.transpose(0, 2, 3, 1)
+    return strip.transpose(1, 0, 2, 3).reshape(height, -1, channels)[:, :-gap].squeeze()
+
+
+def _of_each(name: str, draw) -> callable:
+    """What makes one figure for each task: `draw(study, task)`; none for a task where that is None."""
+    return lambda study: {f"{name}_{task}": fig for task, data in study.tasks().items() if (fig := draw(study, data))}
+
+
+def _counts(study, task) -> Figure:
+    labels = {part: task.clean_labels[index].numpy() for part, index in task.split.items()}
+    return class_counts(labels, task.class_names, task.multilabel)
+
+
+def _checks(study, task) -> Figure:
+    return image_checks(task.card.get("raw", {}).get("sizes"), intensities(task), study.parameters.data.pixels)
+
+
+def _noise(study, task) -> Figure | None:
+    train = task.split["train"]
+    labels = task.clean_labels[train].numpy(), task.labels[train].numpy()
+    return noise_matrix(*labels, task.class_names) if task.noise_rate > 0 else None
+
+
+def _overlap(study, task) -> Figure:
+    return overlap_heatmap(overlap_matrix(study.subsets(task.name)).numpy(), study.parameters.teachers.architectures)
+
+
+def _item(name: str, title: str, draw, caption: str) -> Item:
+    return Item(name, title, "01_data", (), _of_each(name, draw), lambda study, made: caption)
+
+
+CLASS_COUNTS = _item("class_counts", "Classes", _counts, "Images per class in each part of the split, before any label noise.")
+CHECKS = _item("checks", "Images", _checks, "Sizes in the files, and mean intensity of the training images of each class.")
+NOISE = _item("noise", "Label noise", _noise, "What was done to the labels of the training part; validation and test keep theirs.")
+OVERLAP = _item("overlap", "Overlap", _overlap, "Share of the row's subset that the column's teacher has seen as well.")

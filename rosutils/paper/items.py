@@ -1,0 +1,47 @@
+"""An item of the paper: a table or a figure, which runs it needs, how it is made, and the sentence under it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from rosutils.paper.cells import printable
+from rosutils.paper.write import write_figure, write_table
+from rosutils.study.variants import Variant
+
+
+SWEEPS = {"table3", "fig2", "fig3", "noise", "readings"}  # needs that are run at sweeps.scale
+NOWRAP = [{"selector": "th, td", "props": "white-space: nowrap"}]
+
+
+class Item(NamedTuple):
+    """A table or figure; a `make` that returns several figures names each `<name>_<task>`."""
+
+    name: str  # of its files
+    title: str
+    notebook: str
+    needs: tuple[str, ...]  # names in study/needs.py; none: it is made of data and parameters alone
+    make: Callable[[Any], pd.DataFrame | Figure | dict[str, Figure]]
+    caption: Callable[[Any, Any], str]
+    kind: str = "figure"  # or "table"
+
+    def watermark(self, study) -> str:
+        """What the item says on its face: the study's watermark, that of the sweeps where it is one."""
+        return (study.variants[Variant("students")] if SWEEPS & set(self.needs) else study).watermark()
+
+    def publish(self, study) -> Any:
+        """Make it and write its files to the study's figures; what a notebook shows, None where it shows several itself."""
+        made = self.make(study)
+        if isinstance(made, pd.DataFrame):
+            write_table(made, study.figures, self.name, caption=self.caption(study, made))
+            return printable(made).style.set_table_styles(NOWRAP)
+        for name, figure in (made if isinstance(made, dict) else {self.name: made}).items():
+            write_figure(figure, study.figures, name, self.watermark(study))
+        return display(*made.values()) if isinstance(made, dict) else made
+
+    def pictures(self, study) -> list[str]:
+        """The names, without suffix, of its figures that lie in the study's folder, in the order of the tasks."""
+        names = [self.name, *(f"{self.name}_{task}" for task in study.parameters.tasks)]
+        return [name for name in names if self.kind == "figure" and (study.figures / f"{name}.png").is_file()]

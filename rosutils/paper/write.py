@@ -1,0 +1,114 @@
+"""Tables on disk as csv in full precision, markdown to read and LaTeX for a paper; figures as pdf and png."""
+
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rosutils.paper.cells import MINUS, by_task, printable, text
+from rosutils.paper.look import GREY, style
+
+
+def write_figure(fig: Figure, folder: str | Path, name: str, watermark: str) -> list[Path]:
+    """Write `<name>.pdf` and `.png` with the watermark small at the bottom; the same figure gives the same bytes."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{suffix}" for suffix in ("pdf", "png")]
+    with style():
+        fig.supxlabel(watermark, fontsize=5.5, color=GREY)
+        if layout := fig.get_layout_engine():  # once for both files: it takes as long as to draw
+            layout.execute(fig)
+            fig.set_layout_engine("none")
+        fig.savefig(paths[0], metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        fig.savefig(paths[1], metadata={"Software": None})
+    return paths
+
+
+def write_table(frame: pd.DataFrame, folder: str | Path, name: str, *, caption: str) -> list[Path]:
+    """Write `<name>.csv` (a row per number, full precision), `.md` and `.tex` (booktabs); same table, same bytes.
+
+    A table with plain columns (the self-checks of the attacks) is csv and markdown.
+    """
+    texts = {"csv": _csv(frame), "md": _markdown(frame, caption)}
+    if frame.columns.nlevels > 1:
+        texts["tex"] = _latex(frame, name, caption)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, content in texts.items():
+        (folder / f"{name}.{suffix}").write_text(content, encoding="utf-8", newline="\n")
+    return [folder / f"{name}.{suffix}" for suffix in texts]
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    if frame.columns.nlevels > 1:
+        frame = frame.drop(columns="runs", level=-1, errors="ignore")
+        names, values = frame.columns.names[:-1], list(dict.fromkeys(frame.columns.get_level_values(-1)))
+        parts = []
+        for group in dict.fromkeys(column[:-1] for column in frame.columns):
+            part = frame.loc[:, [column[:-1] == group for column in frame.columns]]
+            part = part.set_axis(part.columns.get_level_values(-1), axis=1)
+            parts.append(part.assign(**dict(zip(names, group, strict=True))))
+        frame = pd.concat(parts).reset_index()[[*names, *frame.index.names, *values]]
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def _markdown(frame: pd.DataFrame, caption: str) -> str:
+    lines = []
+    for task, part in by_task(frame).items():
+        cells = printable(part)
+        plain = frame.columns.nlevels == 1
+        heads = list(map(text, cells.columns)) if plain else [text(tuple(cells.index.names)), *map(text, cells.columns)]
+        rules = [":---"] * len(heads) if plain else [":---", *["---:"] * cells.shape[1]]
+        rows = [
+            list(row) if plain else [text(label), *row]
+            for label, row in zip(cells.index, cells.to_numpy(), strict=True)
+        ]
+        lines += [f"**{task}**", ""] if task else []
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (heads, rules, *rows)]
+        lines += [""]
+    return "\n".join([*lines, caption, ""])
+
+
+def _latex(frame: pd.DataFrame, name: str, caption: str) -> str:
+    cells = {task: printable(part) for task, part in by_task(frame).items()}
+    columns = max((part.columns for part in cells.values()), key=len)  # not every task has every group
+    lines = [r"\toprule", *_heads(columns), r"\midrule"]
+    for task, part in cells.items():
+        lines += (
+            [rf"\addlinespace\multicolumn{{{len(columns) + 1}}}{{l}}{{\textit{{{_tex(task)}}}}} \\"] if task else []
+        )
+        part = part.reindex(columns=columns, fill_value="")
+        lines += [_row([text(label), *row]) for label, row in zip(part.index, part.to_numpy(), strict=True)]
+    tabular = "\n".join([rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", *lines, r"\bottomrule", r"\end{tabular}"])
+    small = r"\centering\scriptsize\setlength{\tabcolsep}{3pt}"  # nine numbers in a row need small type
+    return "\n".join([
+        r"% needs \usepackage{adjustbox,booktabs}", r"\begin{table*}[htbp]", small,
+        rf"\caption{{{_tex(caption)}}}\label{{tab:{name}}}", rf"\adjustbox{{max width=\textwidth}}{{{tabular}}}", r"\end{table*}", "",
+    ])  # fmt: skip
+
+
+def _heads(columns: pd.Index) -> list[str]:
+    """The heads of the columns; above them, ruled off, those of their groups."""
+    if columns.nlevels == 1:
+        return [_row(["", *columns])]
+    groups = [(name, len(list(same))) for name, same in groupby(columns.get_level_values(0))]
+    ends = [1 + sum(n for _, n in groups[: place + 1]) for place in range(len(groups))]
+    above = " & ".join(["", *(rf"\multicolumn{{{n}}}{{c}}{{{_tex(name)}}}" for name, n in groups)]) + r" \\"
+    rules = "".join(rf"\cmidrule(lr){{{end - n + 1}-{end}}}" for (_, n), end in zip(groups, ends, strict=True))
+    return [above, rules, _row(["", *columns.get_level_values(1)])]
+
+
+def _row(cells: list[str]) -> str:
+    return " & ".join(map(_tex, cells)) + r" \\"
+
+
+_TEX = str.maketrans({
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", MINUS: "$-$",
+    "·": r"$\cdot$", "τ": r"$\tau$", "α": r"$\alpha$", "“": "``", "”": "''", "×": r"$\times$",
+    **{char: f"\\{char}" for char in "%&_#${}"},
+})  # fmt: skip
+
+
+def _tex(words: str) -> str:
+    return words.translate(_TEX)
