@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rosutils import InputError
-from rosutils.data.devices import send
+from rosutils.data.loader import send
 from rosutils.training import predict
 
 

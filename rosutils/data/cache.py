@@ -4,72 +4,79 @@ import csv
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 from filelock import FileLock, Timeout
+from torch import Tensor
+from tqdm.auto import tqdm
 
 from rosutils import InputError
 from rosutils.data.card import describe
-from rosutils.data.filling import JOURNAL
+from rosutils.data.decode import CHANNELS, Seen, decode_chunk
+from rosutils.data.raw import stamp
 
 
-FORMAT = 2
-FILES = ("images.npy", "labels.npy", "groups.npy", "names.json", "left_out.csv")
+FORMAT = 3
+CHUNK_BYTES, CHUNK_IMAGES = 32 << 20, 128  # what one process decodes at a time
+IN_PROCESS = 256  # starting processes takes longer than to decode this many
+DONE = "done"  # what the files of each finished chunk hold; in the folder until it is whole
 
 logger = logging.getLogger(__name__)
 
 
-class Damaged(Exception):
-    """A cache folder is not what its card says."""
+def fingerprint(*parts: str | np.ndarray | Tensor) -> str:
+    """SHA-256 over strings and the bytes of arrays or tensors, in order: content, never paths."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+    return sha.hexdigest()
 
 
-def fingerprint(images, labels, groups, names, class_names, multilabel) -> str:
-    """SHA-256 over images [N, channels, H, W], labels, groups, names and classes: content, never paths."""
+def fingerprint_of(images, labels, groups, names, class_names, multilabel) -> str:
+    """That of what a cache holds: images [N, channels, H, W], labels, groups, names and classes."""
     arrays = [np.asarray(labels, "<f4" if multilabel else "<i8"), np.asarray(groups, "<i8")]
     shapes = [images.shape, *(array.shape for array in arrays)]
-    header = [shapes, list(names), list(class_names), bool(multilabel)]
-    digest = hashlib.sha256(json.dumps(header).encode())
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array))
-    for start in range(0, len(images), 1024):
-        digest.update(np.ascontiguousarray(images[start : start + 1024]))
-    return digest.hexdigest()
+    header = json.dumps([shapes, list(names), list(class_names), bool(multilabel)])
+    return fingerprint(header, *arrays, *(images[start : start + 1024] for start in range(0, len(images), 1024)))
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None:
+    """What a cache folder holds: images (memory-mapped, read-only), labels, ..., card; None where it has to be made.
 
-
-def open_or_build(folder: Path, fill: Callable[[Path], tuple[dict, dict]], *, rehash=False) -> dict:
-    """What a cache folder holds (see `load`), built first where it is absent and again where it is damaged.
-
-    `fill(images_file)` returns (arrays, card): arrays holds images, labels, groups, names, class_names,
-    multilabel, its images in memory or in `images_file`; card holds what else the data card is to say, and may hold
-    left_out, the (name, reason) of what the set lacks. One process builds at a time in `folder.parent`; the others
-    wait for it and then find the folder. A build that was killed goes on where it was, if its fill keeps a journal.
+    That is where there is none, and with a message where it is not what its fingerprint says, where the files that it was
+    made from have changed since, or where unreadable ones were left out and not `in_part` allows it.
     """
-    with suppress(Damaged, FileNotFoundError):
-        return load(folder, rehash=rehash)
-    with _alone_in(folder.parent):
-        try:
-            return load(folder, rehash=rehash)
-        except Damaged as problem:
-            logger.warning("%s is damaged (%s) and is prepared again", folder, problem)
-        except FileNotFoundError:
-            pass
-        _build(folder, fill)
-    return load(folder)
+    if not place.is_dir():
+        return None
+    try:
+        card = json.loads((place / "card.json").read_text(encoding="utf-8"))
+        content = {"names": tuple(json.loads((place / "names.json").read_text(encoding="utf-8")))}
+        content |= {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "groups")}
+        content |= {"class_names": tuple(card["class_names"]), "multilabel": card["multilabel"]}
+        content |= {"fingerprint": fingerprint_of(**content), "card": card}
+        why = "it is of another format" if card["format"] != FORMAT else ""
+        why = why or ("it is damaged" if card["fingerprint"] != content["fingerprint"] else "")
+        why = why or ("the files it was made from have changed" if card["made_from"] != made_from else "")
+        why = why or ("unreadable files were left out" if card["left_out"] and not in_part else "")
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        why = f"it is damaged ({type(error).__name__}: {error})"
+    if why:
+        logger.warning("%s is prepared again: %s", place, why)
+    return None if why else content
 
 
 @contextmanager
-def _alone_in(root: Path):
+def alone_in(root: Path) -> Iterator[None]:
+    """One process at a time prepares in a folder, the others wait; raises InputError where nobody can write there."""
     lock = FileLock(root / ".lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -86,95 +93,123 @@ def _alone_in(root: Path):
         lock.release()
 
 
-def _build(folder: Path, fill):
-    building = folder.with_name(f".{folder.name}.building")
-    _clear_abandoned(folder, building)
-    whole = verify(building) is None  # so it is where the last attempt was killed just before its renaming
-    if not whole and not (building / JOURNAL).exists():
-        shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(exist_ok=True)
-    try:
-        if not whole:
-            _write(building, *fill(building / "images.npy"))
-        (building / JOURNAL).unlink(missing_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(building, folder)
-    finally:
-        if not (building / JOURNAL).exists():
-            shutil.rmtree(building, ignore_errors=True)
+def building(place: Path) -> Path:
+    """The folder beside `place` in which it is made; what a killed attempt at it finished is still there."""
+    folder = place.with_name(f".{place.name}.building")
+    for abandoned in set(place.parent.glob(f".{place.name.rsplit('-', 1)[0]}-*.building")) - {folder}:
+        shutil.rmtree(abandoned)  # an earlier state of the same source
+    (folder / DONE).mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def _clear_abandoned(folder: Path, building: Path):
-    # Nobody else builds here while we hold the lock: what lies there was left by a process that was killed. What has
-    # a journal is worth going on with, unless it was to be an earlier state of the same folder.
-    for abandoned in set(folder.parent.glob(".*.building")) - {building}:
-        superseded = abandoned.name.rsplit("-", 1)[0] == building.name.rsplit("-", 1)[0]
-        if superseded or not (abandoned / JOURNAL).exists():
-            shutil.rmtree(abandoned)
+def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Sequence[tuple[str, str]] = ()) -> None:
+    """Write what a cache holds beside its images, then its card, and give the folder its name."""
+    np.save(folder / "labels.npy", np.asarray(content["labels"], np.float32 if content["multilabel"] else np.int64))
+    np.save(folder / "groups.npy", np.asarray(content["groups"], np.int64))
+    (folder / "names.json").write_text(json.dumps(list(content["names"])), encoding="utf-8")
+    with open(folder / "left_out.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out])
+    card = {"format": FORMAT, **card, **describe(**content), "fingerprint": fingerprint_of(**content)}
+    (folder / "card.json").write_text(json.dumps(card, indent=2), encoding="utf-8")
+    for file in folder.glob("*.*"):
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
+    for old in (place, folder / DONE):
+        shutil.rmtree(old, ignore_errors=True)
+    os.replace(folder, place)
 
 
-def _write(folder: Path, arrays: dict, card: dict):
-    if not (folder / "images.npy").exists():
-        np.save(folder / "images.npy", np.asarray(arrays["images"], np.uint8))
-    label_type = np.float32 if arrays["multilabel"] else np.int64
-    np.save(folder / "labels.npy", np.asarray(arrays["labels"], label_type))
-    np.save(folder / "groups.npy", np.asarray(arrays["groups"], np.int64))
-    (folder / "names.json").write_text(json.dumps(list(arrays["names"])), encoding="utf-8")
-    with open(folder / "left_out.csv", "w", encoding="utf-8", newline="") as opened:
-        csv.writer(opened, lineterminator="\n").writerows([("name", "reason"), *card.pop("left_out", [])])
-    card = {"format": FORMAT, **card, **describe(**arrays), "fingerprint": fingerprint(**arrays)}
-    sizes = {name: (folder / name).stat().st_size for name in FILES}
-    card["files"] = {name: {"bytes": sizes[name], "sha256": file_sha256(folder / name)} for name in FILES}
-    _sync(folder / "images.npy")
-    # With its card the folder is whole, so the card appears at once or not at all.
-    (folder / "card.part").write_text(json.dumps(card, indent=2), encoding="utf-8")
-    os.replace(folder / "card.part", folder / "card.json")
+@dataclass(frozen=True)
+class Decoded:
+    """What came of decoding: the images in their file, and what each file holds, or why it is unreadable."""
+
+    images: np.ndarray
+    found: list[Seen | str]
+
+    @property
+    def bad(self) -> dict[int, str]:
+        """Number of each unreadable file, and what is wrong with it."""
+        return {number: seen for number, seen in enumerate(self.found) if isinstance(seen, str)}
+
+    @property
+    def good(self) -> list[Seen]:
+        """What the readable files hold."""
+        return [seen for seen in self.found if isinstance(seen, Seen)]
+
+    def facts(self, pixels: int) -> dict:
+        """What the data card says of the files: their sizes, modes and pages, and how many had to be enlarged."""
+        sides = [min(seen.width, seen.height) for seen in self.good]
+        sizes = Counter(f"{seen.width}x{seen.height}" for seen in self.good)
+        facts = {"shorter_side": {"smallest": min(sides), "largest": max(sides)}}
+        facts |= {"enlarged": sum(side < pixels for side in sides), "different_sizes": len(sizes)}
+        facts |= {
+            "sizes": dict(sizes.most_common(12)),
+            "modes": dict(Counter(seen.mode for seen in self.good).most_common()),
+        }
+        return facts | {"first_page_used": sum(seen.pages > 1 for seen in self.good)}
 
 
-def _sync(file: Path):
-    with open(file, "rb") as opened:
-        os.fsync(opened.fileno())
+def decode_all(paths: Sequence[str], pixels: int, mode: str, window, *, folder: Path, title: str) -> Decoded:
+    """Decode files on all cores into `folder`; chunks that a killed attempt finished, of files unchanged since, are kept.
 
-
-def load(folder: Path, *, rehash: bool = False) -> dict:
-    """What a cache folder holds: images (memory-mapped, read-only), labels, ..., fingerprint and card.
-
-    Sizes, shapes and checksums are checked, that of the images only with `rehash`. Raises FileNotFoundError
-    where there is no folder, Damaged where it is not what its card says.
+    Raises InputError when the disk cannot hold the result. Unreadable files are told in the answer, all of them.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(folder)
-    try:
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        _check_files(folder, card, FILES if rehash else FILES[1:])
-        images, labels, groups = (np.load(folder / name, mmap_mode="r") for name in FILES[:3])
-        if (list(images.shape), images.dtype) != (card["shape"], np.uint8):
-            raise Damaged(f"images.npy holds {images.dtype} {images.shape}, its card says {card['shape']}")
-        names = tuple(json.loads((folder / "names.json").read_text(encoding="utf-8")))
-        content = {"images": images, "labels": np.array(labels), "groups": np.array(groups), "names": names}
-        content |= {"class_names": tuple(card["class_names"]), "multilabel": card["multilabel"]}
-        return content | {"fingerprint": card["fingerprint"], "card": card}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{type(error).__name__}: {error}") from error
+    images = images_in(folder, (len(paths), CHANNELS[mode], pixels, pixels))
+    step = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // images[0].size))
+    chunks = [paths[start : start + step] for start in range(0, len(paths), step)]
+    flags = [folder / DONE / f"{number}-{stamp(chunk)}.json" for number, chunk in enumerate(chunks)]
+    done = {number: seen for number, flag in enumerate(flags) if flag.is_file() and (seen := _all_good(flag))}
+    todo = [number for number in range(len(chunks)) if number not in done]
+    alone = (
+        {"n_jobs": 1} if sum(len(chunks[number]) for number in todo) < IN_PROCESS else {"n_jobs": joblib.cpu_count()}
+    )
+    jobs = (joblib.delayed(decode_chunk)(chunks[number], pixels, mode, window) for number in todo)
+    decoded = joblib.Parallel(return_as="generator", **alone)(jobs)
+    with tqdm(total=len(paths), initial=sum(map(len, done.values())), desc=title, unit=" images") as bar:
+        for number, (block, seen) in zip(todo, decoded, strict=True):
+            images[number * step : number * step + len(block)] = block
+            images.flush()
+            part = flags[number].with_suffix(".part")
+            part.write_text(json.dumps(seen), encoding="utf-8")
+            os.replace(part, flags[number])
+            done[number] = seen
+            bar.update(len(seen))
+    return Decoded(images, [seen for number in range(len(chunks)) for seen in done[number]])
 
 
-def _check_files(folder: Path, card: dict, hashed: Sequence[str]):
-    if card["format"] != FORMAT:
-        raise Damaged(f"its format is {card['format']}, this version reads {FORMAT}")
-    for name in FILES:
-        size, said = (folder / name).stat().st_size, card["files"][name]
-        if size != said["bytes"]:
-            raise Damaged(f"{name} has {size:,} bytes, not {said['bytes']:,}")
-        if name in hashed and file_sha256(folder / name) != said["sha256"]:
-            raise Damaged(f"{name} does not match its checksum")
+def _all_good(flag: Path) -> list[Seen] | None:
+    """What a finished chunk's files hold, if all of them could be read."""
+    found = json.loads(flag.read_text(encoding="utf-8"))
+    return None if any(isinstance(seen, str) for seen in found) else [Seen(*seen) for seen in found]
 
 
-def verify(folder: Path) -> str | None:
-    """What is wrong with a cache folder, every file hashed again; None when it is whole."""
-    try:
-        load(folder, rehash=True)
-    except FileNotFoundError:
-        return f"there is no folder {folder}"
-    except Damaged as problem:
-        return str(problem)
+def images_in(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """images.npy in `folder`, of that shape: the one that is there with its finished chunks, or else a new one.
+
+    Raises InputError where the disk has no room for it.
+    """
+    file, size = folder / "images.npy", math.prod(shape)
+    with suppress(OSError, ValueError):
+        if (images := np.load(file, mmap_mode="r+")).shape == shape:
+            return images
+    for flag in (folder / DONE).iterdir():
+        flag.unlink()
+    if size > (free := shutil.disk_usage(folder).free):
+        raise InputError(
+            f"the prepared images need {size / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free; make room, "
+            "choose another folder, or lower data.pixels / --size"
+        )
+    return np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+
+
+def without(folder: Path, images: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+    """The images but for some rows, in their file."""
+    if not len(rows):
+        return images
+    kept = np.setdiff1d(np.arange(len(images)), rows)
+    copy = np.lib.format.open_memmap(folder / DONE / "kept.npy", "w+", np.uint8, (len(kept), *images.shape[1:]))
+    for start in range(0, len(kept), CHUNK_IMAGES):
+        copy[start : start + CHUNK_IMAGES] = images[kept[start : start + CHUNK_IMAGES]]
+    copy.flush()
+    os.replace(folder / DONE / "kept.npy", folder / "images.npy")
+    return copy

@@ -3,40 +3,53 @@
 Light to import on purpose: the processes that decode in parallel import this module and nothing else of the kit.
 """
 
-import hashlib
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 
 CHANNELS = {"RGB": 3, "L": 1}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # told by content; nothing else reaches a decoder
 RESIZE = "turned as EXIF says, the central square, its side to the wanted pixels (Pillow, bilinear, antialiased)"
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+WHITE = 65535  # of 16-bit greys, unless a window says otherwise
 ORIENTATION = 0x0112
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split()
+TURNS = {tag: Image.Transpose[name] for tag, name in enumerate(TURNS, start=2)}
 
 
-def decode(path: str | Path, pixels: int, mode: str) -> tuple[np.ndarray, tuple[int, int, str]]:
-    """One image file as uint8 [channels, pixels, pixels], and the width, height and mode it has in the file.
+class Seen(NamedTuple):
+    """What a file holds: its size and mode, its pages (the first is used), and of greys deeper than 8 bits the range."""
+
+    width: int
+    height: int
+    mode: str
+    pages: int = 1
+    darkest: int | None = None
+    brightest: int | None = None
+
+
+def decode(path: str | Path, pixels: int, mode: str, window: Sequence[float] | None = None) -> tuple[np.ndarray, Seen]:
+    """One image file as uint8 [channels, pixels, pixels], and what it holds.
 
     The image is turned as its EXIF orientation says, the central square is kept and resized (antialiased bilinear
-    filter); colours become luminance for mode "L", 16-bit greys are scaled to 8 bits, transparency is dropped.
-    Raises one of UNREADABLE for a file that is no image, or not a whole one.
+    filter); colours become luminance for mode "L", deeper greys are scaled from `window` (0 to WHITE) to 8 bits,
+    transparency is dropped. Raises one of UNREADABLE for a file that is no image, or not a whole one.
     """
-    with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path) as image:  # on garbled tags
-        found = (*image.size, image.mode)
+    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:  # on garbled tags
+        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a photograph's other pages are previews
+        found = Seen(*image.size, image.mode, pages)
         # JPEG decodes faster at 1/2, 1/4 or 1/8; twice the wanted size leaves the filter its work.
         image.draft(mode, (2 * pixels, 2 * pixels))
         image.load()
-        image = _in_mode(_upright(image), mode)
+        if image.mode.startswith("I"):
+            found = found._replace(**dict(zip(("darkest", "brightest"), image.getextrema(), strict=True)))
+        image = _in_mode(_upright(image), mode, window or (0, WHITE))
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
@@ -54,48 +67,34 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+def _in_mode(image: Image.Image, mode: str, window: Sequence[float]) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers without a fixed range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit greys at 255 on converting them; here 65535 becomes 255.
-        grey = np.asarray(image).astype(np.float64).clip(0, 65535) * (255 / 65535)
+    if image.mode.startswith("I"):  # Pillow would clip them at 255
+        low, high = window
+        grey = (np.asarray(image).astype(np.float64).clip(low, high) - low) * (255 / (high - low))
         image = Image.fromarray(grey.round().astype(np.uint8))
     image.info.pop("transparency", None)
     return image.convert(mode)
 
 
-def decode_into(
-    file: Path, chunk: int, offset: int, paths: Sequence[str], pixels: int, mode: str, parent: int
-) -> dict:  # fmt: skip
-    """Decode a chunk of files into its place in `file`, from byte `offset` on: {"chunk", "stamp", "found", "sha256" of its bytes}.
-
-    "found" has [width, height, mode] of each file, or [why] for one that cannot be read, which leaves zeros. `parent`
-    is the process that asks for it.
-    """
-    if parent not in (os.getpid(), os.getppid()):
-        os._exit(1)  # who asked was killed: nobody waits for this, and the next attempt may be writing already
-    before = stamp(paths)  # a file that is replaced meanwhile is then decoded again
-    block = np.zeros((len(paths), CHANNELS[mode], pixels, pixels), np.uint8)
-    found: list[list] = []
-    for place, path in zip(block, paths, strict=True):
+def decode_chunk(
+    paths: Sequence[str], pixels: int, mode: str, window: Sequence[float] | None
+) -> tuple[np.ndarray, list[Seen | str]]:
+    """Files as uint8 [n, channels, pixels, pixels], and what each holds, or why it cannot be read, which leaves zeros."""
+    images = np.zeros((len(paths), CHANNELS[mode], pixels, pixels), np.uint8)
+    found: list[Seen | str] = []
+    for image, path in zip(images, paths, strict=True):
         try:
-            place[:], seen = decode(path, pixels, mode)
-            found.append(list(seen))
+            image[:], seen = decode(path, pixels, mode, window)
+            found.append(seen)
         except UNREADABLE as error:
-            found.append([why_unreadable(Path(path), error)])
-    with open(file, "r+b") as opened:
-        opened.seek(offset)
-        opened.write(block)
-    return {"chunk": chunk, "stamp": before, "found": found, "sha256": hashlib.sha256(block).hexdigest()}
+            found.append(why_unreadable(Path(path), error))
+    return images, found
 
 
-def stamp(paths: Sequence[str]) -> str:
-    """Changes when one of the files is another, or has been written since."""
-    return hashlib.sha256(repr([(path, *_size_and_time(path)) for path in paths]).encode()).hexdigest()
-
-
-def _size_and_time(path: str) -> tuple[int, int]:
+def size_and_time(path: str) -> tuple[int, int]:
+    """The size and the time of writing of a file: others where it has been replaced, zeros where there is none."""
     try:
         found = os.stat(path)
     except OSError:
@@ -113,8 +112,10 @@ def why_unreadable(path: Path, error: Exception) -> str:
         return f"it cannot be opened: {problem.strerror}"
     if size == 0:
         return "it is empty, 0 bytes"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than the {2 * Image.MAX_IMAGE_PIXELS:,} pixels that are allowed; save it smaller"
     if isinstance(error, UnidentifiedImageError):
-        return f"it is no image, {size:,} bytes that begin with {start!r}"
+        return f"it is no image of the kinds {', '.join(FORMATS)}, {size:,} bytes that begin with {start!r}"
     if "truncated" in str(error).lower():
         return f"it is cut off after {size:,} bytes"
     return f"it is damaged: {type(error).__name__}, {error}"

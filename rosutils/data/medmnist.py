@@ -1,38 +1,19 @@
 """MedMNIST's 2-D sets as one npz file each: official split, images already square and small."""
 
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from rosutils import InputError
-from rosutils.data import filling, nih
+from rosutils.data import cache, nih
 
 
 PARTS = {"train": "train", "validation": "val", "test": "test"}
 SIZES = (28, 64, 128, 224)
 NOTES = {"dermamnist": "split by image: images of one lesion are known to be in several parts (Abhishek et al. 2025)"}
-ORGANS = (
-    "bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left", "lung-right",
-    "pancreas", "spleen",
-)  # fmt: skip
-CLASS_NAMES = {
-    "dermamnist": ("AK", "BCC", "BKL", "DF", "MEL", "NV", "VASC"),
-    "chestmnist": nih.CLASS_NAMES,
-    "pathmnist": (
-        "adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa", "stroma",
-        "adenocarcinoma",
-    ),
-    "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
-    "pneumoniamnist": ("normal", "pneumonia"),
-    "breastmnist": ("malignant", "normal or benign"),
-    "bloodmnist": (
-        "basophil", "eosinophil", "erythroblast", "immature granulocytes", "lymphocyte", "monocyte", "neutrophil", "platelet",
-    ),
-    "organamnist": ORGANS, "organcmnist": ORGANS, "organsmnist": ORGANS,
-}  # fmt: skip
+# The paper's tasks in its words; the names of other sets are the package's.
+CLASS_NAMES = {"dermamnist": ("AK", "BCC", "BKL", "DF", "MEL", "NV", "VASC"), "chestmnist": nih.CLASS_NAMES}
 
 
 def npz_file(dataset: str, pixels: int, folder: Path) -> Path:
@@ -43,12 +24,8 @@ def npz_file(dataset: str, pixels: int, folder: Path) -> Path:
     if pixels not in SIZES:
         raise InputError(f"data.pixels is {pixels}, but MedMNIST comes in {', '.join(map(str, SIZES))} px")
     path = folder / (f"{dataset}.npz" if pixels == 28 else f"{dataset}_{pixels}.npz")
-    if not path.is_file():
-        _download(dataset, pixels, folder, path)
-    return path
-
-
-def _download(dataset: str, pixels: int, folder: Path, path: Path) -> None:
+    if path.is_file():
+        return path
     instead = f"download {path.name} from the MedMNIST record on Zenodo into {folder} by hand"
     try:
         import medmnist
@@ -58,79 +35,78 @@ def _download(dataset: str, pixels: int, folder: Path, path: Path) -> None:
         raise InputError(f"MedMNIST has no set '{dataset}'; allowed: {', '.join(sorted(medmnist.INFO))}")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        getattr(medmnist, medmnist.INFO[dataset]["python_class"])(
-            split="train", download=True, root=str(folder), size=pixels
-        )
+        fetch = getattr(medmnist, medmnist.INFO[dataset]["python_class"])
+        fetch(split="train", download=True, root=str(folder), size=pixels)
     except (OSError, RuntimeError) as error:
         path.unlink(missing_ok=True)
         raise InputError(f"{path.name} could not be fetched ({error}); {instead}") from None
+    return path
 
 
-def read(path: Path, dataset: str, *, to: Path) -> tuple[dict, dict]:
-    """The arrays of an npz file, its images block by block into `to`, and its card: the official parts as ranges.
+def read(path: Path, dataset: str, pixels: int, folder: Path) -> tuple[dict, dict]:
+    """The arrays of an npz file, its images part by part into `folder`, and its card: the official parts as ranges.
 
     Each image is a group of its own. Of ChestMNIST's fourteen labels the eight of Table III are kept. Raises InputError
-    for a file that is not one of MedMNIST's 2-D sets.
+    for a file that is not one of MedMNIST's 2-D sets, or whose arrays do not fit each other.
     """
     try:
         with np.load(path) as file:
-            labels = np.concatenate([file[f"{part}_labels"] for part in PARTS.values()])
-        sizes = _copy(path, to, title=f"{dataset}, {path.name}")
+            labels = [file[f"{part}_labels"] for part in PARTS.values()]
+            images = _copied(file, labels, pixels, folder)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a MedMNIST file ({error}); delete it and download it again") from None
-    ends = np.cumsum(sizes)
-    split = {name: [int(end - size), int(end)] for name, size, end in zip(PARTS, sizes, ends, strict=True)}
+    ends, labels = np.cumsum([len(part) for part in labels]), np.concatenate(labels)
     multilabel = labels.shape[1] > 1
-    n_classes = min(labels.shape[1], 8) if multilabel else int(labels.max()) + 1
+    names = _class_names(dataset, labels)
+    if int(labels.max()) >= (2 if multilabel else len(names)):
+        raise InputError(f"{path} has the label {labels.max()}, but {dataset} has the classes {', '.join(names)}")
     content = {
-        "images": np.load(to, mmap_mode="r"),
-        "labels": labels[:, :8].astype(np.float32) if multilabel else labels[:, 0].astype(np.int64),
-        "groups": np.arange(len(labels)), "names": tuple(f"{dataset}-{number:06d}" for number in range(len(labels))),
-        "class_names": CLASS_NAMES.get(dataset, tuple(str(number) for number in range(n_classes))),
+        "images": images,
+        "labels": labels[:, : len(names)].astype(np.float32) if multilabel else labels[:, 0].astype(np.int64),
+        "groups": np.arange(len(labels)),
+        "names": tuple(f"{dataset}-{number:06d}" for number in range(len(labels))),
+        "class_names": names,
         "multilabel": multilabel,
-    }  # fmt: skip
-    options = {"dataset": dataset, "grouped_by": "image", "pixels": content["images"].shape[-1]}
-    return content, {"source": "medmnist", "options": options, "split": split, "note": NOTES.get(dataset, "")}
+    }
+    split = {part: [int(start), int(end)] for part, start, end in zip(PARTS, (0, *ends), ends, strict=False)}
+    options = {"dataset": dataset, "grouped_by": "image", "pixels": pixels}
+    return content, {"options": options, "split": split, "note": NOTES.get(dataset, "")}
 
 
-def _copy(path: Path, to: Path, *, title: str) -> list[int]:
-    """All images of an npz file, one part after the other, as one npy file [N, channels, H, W]; how many each part has."""
-    with zipfile.ZipFile(path) as archive:
-        shapes = [_shape(archive, part) for part in PARTS.values()]
-        sizes = [shape[0] for shape in shapes]
-        _, *size = shapes[0]
-        header = filling.npy_header((sum(sizes), *((1, *size) if len(size) == 2 else (size[2], *size[:2]))))
-        filling.require_space(to.parent, len(header) + sum(sizes) * int(np.prod(size)))
-        with open(to, "wb") as file, tqdm(total=sum(sizes), desc=title, unit=" images") as bar:
-            file.write(header)
-            for part in PARTS.values():
-                for block in _blocks(archive, part):
-                    file.write(np.ascontiguousarray(block if block.ndim == 3 else block.transpose(0, 3, 1, 2)))
-                    bar.update(len(block))
-    return sizes
+def _copied(file, labels: list[np.ndarray], pixels: int, folder: Path) -> np.ndarray:
+    """All images of an npz file, one part after the other, as uint8 [N, channels, H, W]."""
+    images, end = None, 0
+    for part, their in zip(PARTS.values(), labels, strict=True):
+        block = file[f"{part}_images"]
+        block = block[..., None] if block.ndim == 3 else block
+        if (
+            block.dtype != np.uint8
+            or block.ndim != 4
+            or block.shape[1:3] != (pixels, pixels)
+            or block.shape[3] not in (1, 3)
+        ):
+            raise ValueError(f"{part}_images holds {block.dtype} {block.shape}, not images of a 2-D set at {pixels} px")
+        if (
+            their.ndim != 2
+            or their.dtype.kind not in "iu"
+            or len(their) != len(block)
+            or their.shape[1:] != labels[0].shape[1:]
+        ):
+            raise ValueError(f"{part}_labels holds {their.dtype} {their.shape} for {len(block):,} images")
+        if images is None:
+            images = cache.images_in(folder, (sum(map(len, labels)), block.shape[3], pixels, pixels))
+        images[end : end + len(block)] = block.transpose(0, 3, 1, 2)
+        end += len(block)
+    images.flush()
+    return images
 
 
-def _opened(archive: zipfile.ZipFile, part: str):
-    file = archive.open(f"{part}_images.npy")
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(file)
-    if fortran or dtype != np.uint8 or not (len(shape) == 3 or len(shape) == 4 and shape[3] == 3):
-        raise ValueError(f"{part}_images holds {dtype} {shape}, not images of a 2-D set")
-    return file, shape
+def _class_names(dataset: str, labels: np.ndarray) -> tuple[str, ...]:
+    if dataset in CLASS_NAMES:
+        return CLASS_NAMES[dataset]
+    try:
+        from medmnist import INFO
 
-
-def _shape(archive: zipfile.ZipFile, part: str) -> tuple[int, ...]:
-    file, shape = _opened(archive, part)
-    file.close()
-    return shape
-
-
-def _blocks(archive: zipfile.ZipFile, part: str) -> Iterator[np.ndarray]:
-    file, shape = _opened(archive, part)
-    each = int(np.prod(shape[1:]))
-    step = max(1, filling.CHUNK_BYTES // each)
-    with file:
-        for start in range(0, shape[0], step):
-            content = file.read(min(step, shape[0] - start) * each)
-            yield np.frombuffer(content, np.uint8).reshape(-1, *shape[1:])
+        return tuple(INFO[dataset]["label"].values())
+    except (ModuleNotFoundError, KeyError):
+        return tuple(str(number) for number in range(labels.shape[1] if labels.shape[1] > 1 else int(labels.max()) + 1))

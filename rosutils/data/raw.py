@@ -1,72 +1,69 @@
-"""A raw folder as its publisher lays it out: its tables read, its files found, and the two brought together."""
+"""A raw folder: its tables read, its files found, and the two brought together; one reader for every source."""
 
+import csv
+import filecmp
+import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
-from operator import not_
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from rosutils import InputError
+from rosutils.data.decode import size_and_time
 
 
 SHOWN = 20  # names in a message; a longer list goes to a file
 WHERE = "DATA=folder (data.root) must be the folder that holds isic2019/ and nih/, --raw one of these two"
-
-
-@dataclass
-class Raw:
-    """A raw folder that has been looked through, but for the images themselves."""
-
-    tables: dict[str, Path]  # the label files that were read, by name
-    class_names: tuple[str, ...]
-    grouped_by: str  # the column whose values no split may cut, or "image"
-    names: tuple[str, ...]  # of the images that have a row and a file, as labels, groups and paths are
-    labels: np.ndarray
-    groups: np.ndarray
-    paths: list[str]
-    named: int  # rows in the table
-    left_out: dict[str, list[str]]  # by reason
-
-    def count(self, reason: str) -> tuple[int, list[str]]:
-        """How many images are left out for a reason, and the first of them."""
-        return len(self.left_out[reason]), self.left_out[reason][:1]
-
-
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 MISSING, NO_ROW, TWICE = "no file", "no row in the table", "a second file of that name"
 
 
-def look_through(raw: Path, layout, section, *, allow_missing: bool, skip_bad: bool, out: Path) -> Raw:
+@dataclass(frozen=True)
+class Raw:
+    """A raw folder that has been looked through, but for the images themselves."""
+
+    tables: Sequence[Path]
+    named: int  # rows in the first table
+    content: dict  # sorted names of the images that have a row and a file, and what a cache holds of them
+    grouped_by: str  # the column whose values no split may cut, or "image"
+    paths: list[str]  # of the images, in the order of their names
+    left_out: dict[str, list[str]]  # by reason
+
+
+def stamp(paths: Iterable[str]) -> str:
+    """SHA-256 of the files' names, sizes and times of writing, none of them read."""
+    return hashlib.sha256(repr([(path, *size_and_time(path)) for path in paths]).encode()).hexdigest()
+
+
+def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad: bool, out: Path) -> Raw:
     """Tables, file names and what fits together of both; no image is opened.
 
-    Raises InputError naming everything that is wrong with names and files: those missing (unless `allow_missing`),
-    those there twice (unless `skip_bad`), those empty. A list too long for a message is written below `out`.
+    Raises InputError for a table that cannot be used, and naming all that is wrong with the files: those missing (unless
+    `allow_missing`), there twice (unless `skip_bad` and equal), empty. A long list is written below `out`.
     """
-    if not raw.is_dir():
-        raise InputError(f"there is no folder {raw}; {layout.WHERE}")
-    tables = [(path, read_table(path, columns)) for path, columns in layout.tables(raw, section)]
-    rows = layout.examples(*(table for _, table in tables), section)
-    about = {key: rows[key] for key in ("class_names", "grouped_by")}
-    files, twice = layout.find(raw, rows["names"])
-    there = [name in files for name in rows["names"]]
-    missing = sorted(compress(rows["names"], map(not_, there)))
-    problems = []
-    if missing and not (allow_missing and len(missing) < len(rows["names"])):
-        problems.append(_missing_message(missing, len(rows["names"]), tables[0][0], out))
-    if twice and not skip_bad:
-        problems.append(_twice_message(twice))
-    if problems:
-        raise InputError(". Also, ".join(problems + _empty_message(files)))
-    present = _sorted_by_name(_take(rows, np.flatnonzero(there)))
-    left_out = {MISSING: missing, NO_ROW: sorted(files.keys() - set(present["names"]))}
-    left_out[TWICE] = [Path(path).relative_to(raw).as_posix() for paths in twice.values() for path in paths[1:]]
-    return Raw(
-        tables={path.name: path for path, _ in tables}, **about, **present,
-        paths=[files[name] for name in present["names"]], named=len(rows["names"]), left_out=left_out,
-    )  # fmt: skip
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; {layout.WHERE}")
+    tables = {path: read_table(path, columns, layout.REPAIR) for path, columns in layout.tables(folder, section)}
+    (path, table), *_ = tables.items()
+    names = table.iloc[:, 0]
+    files, twice, unnamed = find(folder, list(names), layout.other_names)
+    there = names.isin(files).to_numpy()
+    missing = sorted(names[~there])
+    _refuse_files(path, missing, len(names), files, twice, allow_missing, skip_bad, out)
+    groups, grouped_by = layout.groups(*tables.values(), section)  # of all rows: a partial download numbers them alike
+    labels, class_names = layout.labels(table[there], section)
+    present = list(names[there])
+    order = sorted(range(len(present)), key=present.__getitem__)
+    content = {"names": tuple(sorted(present)), "labels": labels[order], "groups": groups[there][order]}
+    content |= {"class_names": class_names, "multilabel": labels.ndim == 2}
+    left_out = {MISSING: missing, NO_ROW: unnamed, TWICE: [path for found in twice.values() for path in found[1:]]}
+    paths = [os.path.join(folder, files[name]) for name in content["names"]]
+    return Raw(list(tables), len(names), content, grouped_by, paths, left_out)
 
 
 def first_of(folder: Path, names: Sequence[str]) -> Path:
@@ -77,96 +74,161 @@ def first_of(folder: Path, names: Sequence[str]) -> Path:
     return folder / name
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The columns of a csv file as text, spaces around it dropped; raises InputError where it is not such a table."""
-    # Copies of NIH's 2017 file end their rows in one comma too many: the first column is no index for that.
-    options = {"dtype": object, "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
-    try:
-        table = pd.read_csv(path, usecols=lambda name: name in columns, **options)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a csv file ({error}); repair it, or download it again") from error
-    absent = [column for column in columns if column not in table.columns]
-    if absent or not len(table):
-        what = f"no column {', '.join(absent)}" if absent else "no rows"
-        raise InputError(f"{path} has {what}; repair it, or download it again")
-    table = table[list(columns)].map(str.strip).astype(object)  # 112,120 texts are looked at faster than as str
-    _refuse_repeats(path, table[columns[0]])
+def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
+    """Columns of a csv file as stripped text, the index their lines; a column "name?" may be absent.
+
+    Headers are compared without spaces around them and without case. Raises InputError where it is not such a table: a
+    column absent or there twice, a row with another number of fields than the header, an image in two rows.
+    """
+    header, rows = _rows(path)
+    places = {name.removesuffix("?"): _place(path, header, name.removesuffix("?")) for name in columns}
+    absent = [name for name in columns if name in places and places[name] is None]
+    if absent or not rows:
+        has = f"no column {', '.join(absent)}, it has {', '.join(map(repr, header))}" if absent else "no rows"
+        raise InputError(f"{path} has {has}; {repair}")
+    table = pd.DataFrame(
+        {name: [row[place].strip() for _, row in rows] for name, place in places.items() if place is not None},
+        index=[line for line, _ in rows], dtype=object,
+    )  # fmt: skip
+    plain = table.iloc[:, 0].map(plain_name)
+    if len(again := plain[plain.duplicated(keep=False) & (plain != "")]):
+        lines = " and ".join(map(str, again.index[again == again.iloc[0]]))
+        raise InputError(
+            f"{path} has more than one row for {again.nunique():,} image(s) (first: {again.iloc[0]}, lines {lines}; all: "
+            f"{listed(list(again.unique()))}); keep one row for each"
+        )
     return table
 
 
-def _refuse_repeats(path: Path, names: pd.Series):
-    repeated = names[names.duplicated(keep=False)]
-    if len(repeated):
-        name = repeated.iloc[0]
-        lines = " and ".join(str(index + 2) for index in repeated.index[repeated == name])
-        others = [other for other in repeated.unique() if other != name]
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header and the rows of a table with their lines; commas, semicolons or tabs between the fields."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            delimiter = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            (_, header), *rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+    except (OSError, ValueError, csv.Error) as error:
+        what = f"{path} cannot be read as a csv file ({error})"
+        raise InputError(f"{what}; save it as comma-separated text in UTF-8, or download it again") from error
+    header = [name.strip() for name in header]
+    while header and not header[-1]:  # NIH's lines of 2017 end in one comma too many
+        header.pop()
+    width = len(header)
+    if wrong := [(line, row) for line, row in rows if len(row) < width or any(map(str.strip, row[width:]))]:
         raise InputError(
-            f"{path} has more than one row for {repeated.nunique():,} image(s) (first: {name}, lines {lines}"
-            f"{'; also ' + listed(others) if others else ''}); keep one row for each"
+            f"{path}: the header has {width} fields, but line {wrong[0][0]} has {len(wrong[0][1])}; put quotes around a text "
+            f"that holds a comma, or repair what is wrong: lines {listed([str(line) for line, _ in wrong])}"
         )
+    return header, rows
 
 
-def _sorted_by_name(rows: dict) -> dict:
-    return _take(rows, sorted(range(len(rows["names"])), key=rows["names"].__getitem__))
+def _place(path: Path, header: Sequence[str], name: str) -> int | None:
+    same = [place for place, found in enumerate(header) if found == name]
+    same = same or [place for place, found in enumerate(header) if found.casefold() == name.casefold()]
+    if len(same) > 1:
+        raise InputError(f"{path} has {len(same)} columns named {header[same[0]]!r}; leave one of them, or rename them")
+    return same[0] if same else None
 
 
-def _take(rows: Mapping, index: Sequence[int] | np.ndarray) -> dict:
-    names = tuple(map(rows["names"].__getitem__, index))
-    return {"names": names, "labels": rows["labels"][index], "groups": rows["groups"][index]}
+def numbered(values: pd.Series, names: pd.Series) -> np.ndarray:
+    """Groups int64 [N] by their values, in the order they come; where the value is empty, an image is one of its own."""
+    own = "\0" + names.to_numpy(object)  # a NUL keeps it apart from any value
+    return pd.factorize(np.where(values.to_numpy(object) == "", own, values.to_numpy(object)))[0].astype(np.int64)
 
 
-def scan(folders: Iterable[Path], suffixes: Sequence[str], *, with_suffix: bool = False) -> tuple[dict, dict]:
-    """Image files by name: {name: path}, and {name: paths} of those there more than once, the first of them taken."""
-    files: dict[str, str] = {}  # as text: to make a Path of each of 112,120 takes half a second
+def plain_name(name: str) -> str:
+    """A name as all ways to write the same path have it: forward slashes, no ./ before it, one Unicode form."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
+
+
+def spellings(path: str) -> set[str]:
+    """What a table may call a file: its path, its file name, and either without the suffix."""
+    name = path.rpartition("/")[2]
+    return {path, name, os.path.splitext(path)[0], os.path.splitext(name)[0]}
+
+
+def find(folder: Path, names: Sequence[str], other_names) -> tuple[dict, dict, list]:
+    """Image files at any depth by their names in a table; those that fit several files; the files without a name.
+
+    Paths are within the folder. A name is a path, or a file name, with or without suffix; of several files that have it the
+    one at that very path is meant. Raises InputError for two names of one file.
+    """
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    everything = [path for path in _walk(folder) if path.lower().endswith(SUFFIXES)]
+    for path in everything:
+        for key in spellings(plain_name(path)):
+            places[key].append(path)
+    files: dict[str, str] = {}
     twice: dict[str, list[str]] = {}
-    for folder in sorted(set(folders)):
-        for file in sorted(os.listdir(folder)):
-            stem, suffix = os.path.splitext(file)
-            # Files that begin with a dot are what macOS leaves beside the images it unpacks.
-            if suffix.lower() not in suffixes or file.startswith("."):
-                continue
-            name, path = file if with_suffix else stem, os.path.join(folder, file)
-            if name in files:
-                twice.setdefault(name, [files[name]]).append(path)
-            else:
-                files[name] = path
-    return files, twice
+    names_of: dict[str, str] = {}
+    known, root = set(names), plain_name(os.path.abspath(folder)) + "/"
+    for name in names:
+        key = plain_name(name).removeprefix(root)
+        keys = [key, *(other for other in other_names(key) if other not in known)]
+        found = next((places[key] for key in keys if key in places), [])
+        found = [path for path in found if plain_name(path) == key] or found
+        files |= {name: found[0]} if found else {}
+        twice |= {name: found} if len(found) > 1 else {}
+        if found and names_of.setdefault(found[0], name) != name:
+            raise InputError(f"the table has {names_of[found[0]]} and {name} for the file {found[0]}; keep one of them")
+    used = {*files.values(), *(path for found in twice.values() for path in found)}
+    return files, twice, sorted(path for path in everything if path not in used)
 
 
-def _missing_message(missing: list[str], total: int, table: Path, out: Path) -> str:
-    present, also = total - len(missing), ""
-    if len(missing) > SHOWN:
-        out.mkdir(parents=True, exist_ok=True)
-        everything = out / f"{table.parent.name}-missing.txt"
-        everything.write_text("\n".join(missing) + "\n", encoding="utf-8")
-        also = f", all of them listed in {everything}"
-    elif len(missing) > 1:
-        also = f", also {listed(missing[1:])}"
-    what = f"{len(missing):,} of {total:,} images named in {table} are missing (first: {missing[0]}){also}"
-    if not present:
-        return f"{what}: no image was found; download the images into {table.parent}"
-    return (
-        f"{what}; set data.allow_missing: true / --allow-missing to go on with the {present:,} present, "
-        "or finish the download"
-    )
+def _walk(folder: Path) -> Iterator[str]:
+    """Paths within the folder of all its files, but for hidden ones, which macOS leaves beside images it unpacks."""
+    seen = set()
+    for place, inner, files in os.walk(folder, followlinks=True):
+        again = os.path.realpath(place) in seen  # a link that leads back up
+        seen.add(os.path.realpath(place))
+        inner[:] = [] if again else sorted(name for name in inner if not name.startswith("."))
+        start = os.path.relpath(place, folder)
+        for name in () if again else sorted(files):
+            if not name.startswith("."):
+                yield os.path.normpath(os.path.join(start, name))
 
 
-def _twice_message(twice: Mapping[str, Sequence[str]]) -> str:
-    where = listed([" and ".join(paths) for paths in twice.values()])
-    more = f", and {len(twice) - 1:,} others are" if len(twice) > 1 else ""
-    return (
-        f"the image {next(iter(twice))} is there twice{more}: {where}; keep one of them, or set data.skip_bad: true / "
-        "--skip-bad to take the first"
-    )
+def _refuse_files(table: Path, missing, total, files: Mapping, twice: Mapping, allow_missing, skip_bad, out) -> None:
+    folder, problems = table.parent, []
+    if missing and not (allow_missing and files):
+        there, everything = total - len(missing), out / f"{folder.name}-missing.txt"
+        what = f"{len(missing):,} of {total:,} images named in {table} are missing (first: {missing[0]}): "
+        todo = f"set data.allow_missing: true / --allow-missing to go on with the {there:,} present, or finish the download"
+        if near := _near(folder, missing[0]):
+            todo = f"but there is {near}: correct the names in the table, or save the images as {', '.join(SUFFIXES)}"
+        elif not there:
+            todo = f"no image was found; download the images into {folder}"
+        problems.append(f"{what}{listed(missing, everything)}; {todo}")
+    for name, paths in twice.items():
+        if not skip_bad or not all(filecmp.cmp(folder / paths[0], folder / path, shallow=False) for path in paths[1:]):
+            where = " and ".join(str(folder / path) for path in paths)
+            problems.append(
+                f"the image {name} is there twice (as are {len(twice) - 1:,} others): {where}; keep one, name it by its path, "
+                "or, where they are equal byte for byte, set data.skip_bad: true / --skip-bad to take the first"
+            )
+            break
+    if problems:
+        empty = [name for name, path in files.items() if size_and_time(os.path.join(folder, path))[0] == 0]
+        problems += [f"{len(empty):,} file(s) are empty, 0 bytes: {listed(empty)}; fetch them again"] if empty else []
+        raise InputError(". Also, ".join(problems))
 
 
-def _empty_message(files: Mapping[str, str]) -> list[str]:
-    empty = [name for name, path in files.items() if os.stat(path).st_size == 0]
-    what = f"{len(empty):,} file(s) are empty, 0 bytes, and have to be downloaded again: {listed(empty)}"
-    return [what] if empty else []
+def _near(folder: Path, name: str) -> str | None:
+    """A file whose name differs in folder, case or suffix only."""
+
+    def bare(path: str) -> str:
+        return os.path.splitext(plain_name(path).rpartition("/")[2])[0].casefold()
+
+    return next((path for path in _walk(folder) if bare(path) == bare(name)), None)
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names for a message: the first SHOWN of them."""
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def listed(names: Sequence[str], file: Path | None = None, between: str = ", ") -> str:
+    """Names for a message: the first SHOWN of them, and the file in which all of them are then written."""
+    text = between.join(names[:SHOWN])
+    if len(names) <= SHOWN:
+        return text
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(names) + "\n", encoding="utf-8")
+    return f"{text}{between}and {len(names) - SHOWN:,} more" + (f", all of them listed in {file}" if file else "")

@@ -1,23 +1,25 @@
-"""Where images come from: a generator, or a raw folder in its publisher's layout or a user's, prepared once."""
+"""Where images come from: a generator, an npz file, or a raw folder in its publisher's layout or a user's, prepared once."""
 
 import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL
 
 from rosutils import InputError
-from rosutils.data import cache, chest_film, decode, dermoscopy, filling, folder, isic2019, medmnist, nih, synthetic
-from rosutils.data.raw import MISSING, NO_ROW, SHOWN, TWICE, Raw, look_through
-from rosutils.params import ROOT, Source
+from rosutils.data import cache, decode, folder, isic2019, medmnist, nih, synthetic
+from rosutils.data.raw import MISSING, NO_ROW, TWICE, Raw, listed, look_through, stamp
+from rosutils.params import ROOT, source
 
 
 RAW = {"isic2019": isic2019, "nih": nih, "folder": folder}
 PREPARED = ("isic2019", "nih", "medmnist", "folder")
+BRIGHT = 8192  # 16-bit greys that stay below are of 13 bits at most: most of their levels would go
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +35,7 @@ class Examples:
     multilabel: bool
     fingerprint: str
     card: dict
+    resident: dict = field(default_factory=dict)  # the images on each device that has room for them
 
 
 def open_source(
@@ -40,29 +43,29 @@ def open_source(
 ) -> Examples:
     """The examples that one entry of `data.sources` describes, prepared now or found in `cache_root`.
 
-    `section` is a `params.Source`; `root` holds the raw folders isic2019/ and nih/, or is a user's own (MedMNIST's
-    medmnist/ is made beside the cache where it is not given); `allow_missing` accepts a partial download, `skip_bad`
-    leaves unreadable files out. Raises InputError for whatever is wrong with the raw folder.
+    `root` holds the raw folders isic2019/ and nih/, or is a user's own (MedMNIST's medmnist/ is made beside the cache
+    where it is not given); `allow_missing` accepts a partial download, `skip_bad` leaves unreadable files out. Raises
+    InputError for whatever is wrong with the raw folder.
     """
-    if section.source == "synthetic":
-        return _open_synthetic(section, pixels, Path(cache_root))
-    if section.source == "medmnist":
-        return Examples(
-            **cache.open_or_build(*_plan_medmnist(section, pixels, _beside(root or cache_root), cache_root))
-        )
-    if section.source not in RAW:
-        raise InputError(
-            f"data source {section.source!r} is not known; choose one of synthetic, medmnist, {', '.join(RAW)}"
-        )
-    if root is None:
+    if section.source in RAW and root is None:
         raise InputError(f"the source {section.source} needs raw images: {RAW[section.source].WHERE}")
-    plan = _plan(section, folder_of(section, root), pixels, Path(cache_root), allow_missing, skip_bad)
-    examples = Examples(**cache.open_or_build(*plan))
-    if unreadable := examples.card["raw"]["unreadable"]:
-        logger.warning(
-            "%s: %s unreadable file(s) were left out when it was prepared", section.source, f"{unreadable:,}"
-        )
-    return examples
+    raw = folder_of(section, root or cache_root)
+    return _opened(section, pixels, raw, Path(cache_root), allow_missing, skip_bad)
+
+
+def prepare(
+    source_name: str, *, raw: Path, pixels: int, out: Path, allow_missing=False, skip_bad=False, section=None
+) -> dict:
+    """Prepare one raw folder (isic2019/ or nih/ itself, MedMNIST's npz files, your own); returns its data card.
+
+    What it makes in `out` is the folder that `open_source` with `cache_root=out` looks for; a whole one is left as it is.
+    """
+    if source_name not in PREPARED:
+        raise InputError(f"source {source_name!r} cannot be prepared; choose one of {', '.join(PREPARED)}")
+    section = section or source({"source": source_name})
+    card = _opened(section, pixels, Path(raw), Path(out), allow_missing, skip_bad).card
+    print(f"{out}: {card['examples']:,} images at {pixels} px, {source_name} is prepared")
+    return card
 
 
 def folder_of(section, root: str | Path) -> Path:
@@ -92,123 +95,119 @@ def split_lists(section, root: str | Path | None) -> dict[str, Path] | None:
     )
 
 
-def _beside(root: str | Path) -> Path:
-    return Path(root) / "medmnist"
+# Look (no image is read), find the cache or make it (decode, write, finish the card), open
 
 
-def prepare(
-    source: str, *, raw: Path, pixels: int, out: Path, allow_missing=False, skip_bad=False, section=None
-) -> dict:  # fmt: skip
-    """Prepare one raw folder (isic2019/ or nih/ itself, MedMNIST's npz files, your own); returns its data card.
+class Found(NamedTuple):
+    """What there is to prepare: a key that names its cache, what changes when its files do, and what was looked through."""
 
-    What it makes in `out` is the folder that `open_source` with `cache_root=out` looks for; a whole one is left as it
-    is. `section` holds the source's options, as a `params.Source`.
-    """
-    if source not in PREPARED:
-        raise InputError(f"source {source!r} cannot be prepared; choose one of {', '.join(PREPARED)}")
-    if source == "medmnist":
-        place, fill = _plan_medmnist(section, pixels, Path(raw), Path(out))
-    else:
-        section = section or (Source(source="folder") if source == "folder" else None)
-        place, fill = _plan(section, Path(raw), pixels, Path(out), allow_missing, skip_bad, source=source)
-    whole = cache.verify(place) is None
-    if whole and not skip_bad and cache.load(place)["card"].get("raw", {}).get("unreadable"):
-        whole = False  # it was prepared with --skip-bad, and this time nothing is to be left out
-        (place / "card.json").unlink()
-    card = cache.open_or_build(place, fill, rehash=not whole)["card"]
-    print(f"{place} {'holds them already' if whole else 'is prepared'}: {card['examples']:,} images at {pixels} px")
-    return card
+    key: tuple
+    made_from: str
+    what: Raw | Path | None
 
 
-def _open_synthetic(section, pixels: int, cache_root: Path) -> Examples:
-    options = {"modality": section.modality, "examples": section.examples, "seed": section.seed}
-    options["pixels"] = pixels
-    # The generator's text decides its images too: a cache must not outlive a change to it.
-    code = [cache.file_sha256(Path(module.__file__)) for module in (synthetic, dermoscopy, chest_film)]
-    key = _short_hash(options, code)
-
-    def fill(images_file):
-        return synthetic.make(**options), {"source": "synthetic", "pixels": pixels, "options": options}
-
-    return Examples(**cache.open_or_build(cache_root / f"synthetic-{pixels}px-{key}", fill))
-
-
-def _plan_medmnist(section, pixels: int, folder: Path, cache_root: Path):
-    path = medmnist.npz_file(section.dataset, pixels, folder)
-    key = _short_hash(cache.FORMAT, "medmnist", section.dataset, path.stat().st_size, str(path.resolve()))
-    place = Path(cache_root) / f"medmnist-{pixels}px-{key}"
-    return place, lambda images_file: medmnist.read(path, section.dataset, to=images_file)
-
-
-def _plan(section, raw: Path, pixels: int, cache_root: Path, allow_missing: bool, skip_bad: bool, source: str = ""):
-    """The cache folder of a raw folder, and what fills it; reads tables and file names, but no image."""
-    source = source or section.source
+def _opened(section, pixels: int, raw: Path, out: Path, allow_missing: bool, skip_bad: bool) -> Examples:
     if pixels < 1:
         raise InputError(f"images cannot be prepared at {pixels} pixels; the size must be 1 or more")
-    layout = RAW[source]
-    found = look_through(raw, layout, section, allow_missing=allow_missing, skip_bad=skip_bad, out=cache_root)
-    content = {"class_names": found.class_names, "multilabel": found.labels.ndim == 2}
-    content |= {"names": found.names, "labels": found.labels, "groups": found.groups}
-    mode = layout.mode(section)
-    place = cache_root / f"{source}-{pixels}px-{_key(source + mode, raw, pixels, content)}"
-
-    def fill(images_file):
-        title = f"{source} at {pixels} px"
-        decoded = filling.decode_all(found.paths, pixels, mode, to=images_file, title=title)
-        if decoded.bad and (not skip_bad or len(decoded.bad) == len(found.paths)):
-            raise InputError(_unreadable_message(found, decoded.bad, place))
-        report, bad = _report(found, decoded, pixels), sorted(decoded.bad)
-        if report["without_row"]:
-            logger.warning("%s: %s images have no row and are left out", raw, f"{report['without_row']:,}")
-        options = {"pixels": pixels, "resize": decode.RESIZE, "mode": mode, "pillow": PIL.__version__}
-        options["grouped_by"] = found.grouped_by
-        left_out = [(name, reason) for reason, names in found.left_out.items() for name in names]
-        left_out += [(found.names[number], decoded.bad[number]) for number in bad]
-        card = {"source": source, "pixels": pixels, "options": options, "raw": report, "left_out": left_out}
-        return _without(content, bad, images_file), card
-
-    return place, fill
+    found = _look(section, pixels, raw, out, allow_missing, skip_bad)
+    key = hashlib.sha256(json.dumps([cache.FORMAT, *found.key]).encode()).hexdigest()[:12]
+    place = out / f"{section.source}-{pixels}px-{key}"
+    content = cache.opened(place, found.made_from, in_part=skip_bad)
+    if content is None:
+        with cache.alone_in(out):  # or another process has made it by then
+            if (content := cache.opened(place, found.made_from, in_part=skip_bad)) is None:
+                _make(section, pixels, found, place, skip_bad)
+                content = cache.opened(place, found.made_from, in_part=skip_bad)
+    if unreadable := content["card"]["left_out"]:
+        logger.warning("%s: %s unreadable file(s) are left out", place, f"{unreadable:,}")
+    return Examples(**content)
 
 
-def _report(found: Raw, decoded: filling.Decoded, pixels: int) -> dict:
-    """What the data card says of the raw folder; the names of all that is left out are in left_out.csv."""
-    report = {"images_named": found.named, "unreadable": len(decoded.bad)}
-    for key, reason in (("missing", MISSING), ("without_row", NO_ROW), ("named_twice", TWICE)):
-        report[key], report[f"first_{key}"] = found.count(reason)
-    report["label_files"] = {name: cache.file_sha256(path) for name, path in found.tables.items()}
-    return report | decoded.facts(pixels)
+def _look(section, pixels: int, raw: Path, out: Path, allow_missing: bool, skip_bad: bool) -> Found:
+    if section.source == "synthetic":
+        return Found((synthetic.FORMAT, section.modality, section.examples, section.seed), "", None)
+    if section.source == "medmnist":
+        path = medmnist.npz_file(section.dataset, pixels, raw)
+        return Found((section.dataset, str(path.resolve())), stamp([str(path)]), path)
+    layout = RAW[section.source]
+    there = look_through(raw, layout, section, allow_missing=allow_missing, skip_bad=skip_bad, out=out)
+    # the folder's place stands for the content of its images, their names and labels for what is downloaded so far
+    content = cache.fingerprint_of(np.zeros(0), **there.content)
+    how = (layout.mode(section), getattr(section, "window", None), str(raw.resolve()), content)
+    return Found(how, stamp(there.paths), there)
 
 
-def _without(content: Mapping, bad: list[int], images_file: Path) -> dict:
-    if bad:
-        # From here on the array is no longer what the journal says: killed now, it starts anew.
-        images_file.with_name(filling.JOURNAL).unlink(missing_ok=True)
-        filling.drop(images_file, bad)
-    kept = np.setdiff1d(np.arange(len(content["names"])), bad)
+def _make(section, pixels: int, found: Found, place: Path, skip_bad: bool) -> None:
+    folder, left_out, bad = cache.building(place), [], {}
+    if section.source == "synthetic":
+        options = {"modality": section.modality, "examples": section.examples, "seed": section.seed, "pixels": pixels}
+        content, card = synthetic.make(**options), {"options": options}
+        np.save(folder / "images.npy", content["images"])
+    elif section.source == "medmnist":
+        content, card = medmnist.read(found.what, section.dataset, pixels, folder)
+    else:
+        raw, title = found.what, f"{section.source} at {pixels} px"
+        mode, window = RAW[section.source].mode(section), getattr(section, "window", None)
+        decoded = cache.decode_all(raw.paths, pixels, mode, window, folder=folder, title=title)
+        bad = decoded.bad
+        _refuse(decoded, raw.paths, window, folder, skip_bad)
+        content = _without(raw.content, list(bad)) | {"images": cache.without(folder, decoded.images, list(bad))}
+        left_out = [(name, reason) for reason, names in raw.left_out.items() for name in names]
+        left_out += [(raw.content["names"][number], why) for number, why in bad.items()]
+        options = {"pixels": pixels, "resize": decode.RESIZE, "mode": mode, "window": window, "pillow": PIL.__version__}
+        card = {"options": options | {"grouped_by": raw.grouped_by}, "raw": _report(raw, decoded, pixels)}
+    card |= {"source": section.source, "pixels": pixels, "made_from": found.made_from, "left_out": len(bad)}
+    cache.finish(folder, place, content, card, left_out)
+
+
+def _without(content: Mapping, rows: list[int]) -> dict:
+    kept = np.setdiff1d(np.arange(len(content["names"])), rows)
     names = tuple(content["names"][number] for number in kept)
-    found = {"names": names, "labels": content["labels"][kept], "groups": content["groups"][kept]}
-    return {**content, **found, "images": np.load(images_file, mmap_mode="r")}
+    return {**content, "names": names, "labels": content["labels"][kept], "groups": content["groups"][kept]}
 
 
-def _unreadable_message(found: Raw, bad: Mapping[int, str], place: Path) -> str:
-    lines = [f"{found.paths[number]}: {bad[number]}" for number in sorted(bad)]
-    shown = "\n  ".join(lines[:SHOWN])
-    if len(lines) > SHOWN:
-        everything = place.with_name(f"{place.name}-unreadable.txt")
-        everything.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        shown += f"\n  ... and {len(lines) - SHOWN:,} more; all of them are listed in {everything}"
-    return (
-        f"{len(bad):,} file(s) are not readable images; delete and download them again, or go on without them "
-        f"(data.skip_bad: true / --skip-bad):\n  {shown}"
+def _report(raw: Raw, decoded: cache.Decoded, pixels: int) -> dict:
+    """What the data card says of the raw folder; what is doubtful about it is also said at once."""
+    report = {"images_named": raw.named, "unreadable": len(decoded.bad)}
+    for key, reason in (("missing", MISSING), ("without_row", NO_ROW), ("named_twice", TWICE)):
+        report |= {key: len(raw.left_out[reason]), f"first_{key}": raw.left_out[reason][:1]}
+    report["label_files"] = {path.name: cache.fingerprint(np.fromfile(path, np.uint8)) for path in raw.tables}
+    report |= decoded.facts(pixels)
+    labels = raw.content["labels"]
+    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(raw.content["class_names"]))
+    absent = [name for name, count in zip(raw.content["class_names"], counts, strict=True) if not count]
+    doubts = {
+        f"{report['without_row']:,} images have no row in the table and are left out": report["without_row"],
+        f"{report['first_page_used']:,} files have several pages, of which the first is used": report[
+            "first_page_used"
+        ],
+        "every image is a group of its own: the table has no column of groups": raw.grouped_by == "image",
+        f"no image is of the class {', '.join(absent)}": absent,
+    }
+    for doubt in filter(doubts.get, doubts):
+        logger.warning("%s", doubt)
+    return report
+
+
+def _refuse(decoded: cache.Decoded, paths: list[str], window, folder: Path, skip_bad: bool) -> None:
+    """Raises InputError for unreadable files, unless they may be left out, and for greys that 8 bits would not tell apart."""
+    bad, deep = decoded.bad, [seen for seen in decoded.good if seen.darkest is not None]
+    if bad and (not skip_bad or len(bad) == len(paths)):
+        lines = [f"{paths[number]}: {why}" for number, why in bad.items()]
+        shown = listed(lines, folder.parent / "unreadable.txt", "\n  ")
+        raise InputError(
+            f"{len(bad):,} file(s) are not readable images; delete and download them again, or go on without them "
+            f"(data.skip_bad: true / --skip-bad):\n  {shown}"
+        )
+    low, high = (
+        min((seen.darkest for seen in deep), default=0),
+        max((seen.brightest for seen in deep), default=decode.WHITE),
     )
-
-
-def _key(source: str, raw: Path, pixels: int, content: Mapping) -> str:
-    # No image is read to find the cache: the raw folder's place stands for the content of the images, their
-    # names and labels for what has been downloaded so far.
-    content = cache.fingerprint(np.zeros(0, np.uint8), **content)
-    return _short_hash(cache.FORMAT, source, str(raw.resolve()), pixels, content)
-
-
-def _short_hash(*parts) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    if window is None and (low < 0 or not BRIGHT <= high <= decode.WHITE):
+        raise InputError(
+            f"the 16-bit images hold greys from {low:,} to {high:,} of 0 to {decode.WHITE:,}, few of which 8 bits would tell "
+            f"apart: name those that are to be black and white, such as window: [{low}, {high}] (source folder)"
+        )
+    if window is not None and len(deep) < len(decoded.good):
+        rest = len(decoded.good) - len(deep)
+        raise InputError(f"window {window} is for 16-bit images, but {rest:,} have 8 bits: save all of them alike")

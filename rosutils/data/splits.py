@@ -1,6 +1,7 @@
 """Train, validation and test part of a task (Section IV-A): by whole lesions or patients, or as list files say."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,11 +9,11 @@ import torch
 from torch import Tensor
 
 from rosutils import InputError
+from rosutils.data.raw import SHOWN, listed, plain_name, spellings
 
 
 PARTS = ("train", "validation", "test")
 BOTH = "train+validation"  # a list that names the two together, as NIH's own does
-SHOWN = 20
 
 
 def split_by_group(
@@ -38,39 +39,67 @@ def split_by_group(
 
 
 def split_by_lists(
-    lists: Mapping[str, str | Path], names: Sequence[str], groups: Tensor, eligible: Tensor, *,
-    fractions: Sequence[float], generator: torch.Generator,
-) -> dict[str, Tensor]:  # fmt: skip
+    lists: Mapping[str, str | Path],
+    names: Sequence[str],
+    groups: Tensor,
+    eligible: Tensor,
+    *,
+    fractions: Sequence[float],
+    generator: torch.Generator,
+    absent: int = 0,
+) -> dict[str, Tensor]:
     """Parts from text files of image names, one a line; a list for train and validation together is split by `fractions`.
 
-    Listed names that are not present are left out. Raises InputError for a list without any image that is there, and for
-    lists that put an image, a lesion or a patient into two parts, naming them.
+    Names are matched as those of a table: a path or a file name, with or without suffix. Raises InputError where more names
+    than the `absent` images fit none, for a list without any image that is there, and for lists that put an image, a lesion
+    or a patient into two parts, naming them.
     """
-    position = {name: number for number, name in enumerate(names)}
-    allowed = set(eligible.tolist())
-    listed = {part: _listed(part, Path(path), position, allowed) for part, path in lists.items()}
-    _refuse_torn(listed, groups, lists)
-    if BOTH in listed:
+    numbers = _by_spelling(names)
+    read = {part: _listed(part, Path(path), numbers) for part, path in lists.items()}
+    unmatched = [f"{line} ({Path(lists[part]).name})" for part, (_, lines) in read.items() for line in lines]
+    if len(unmatched) > absent:
+        raise InputError(
+            f"the split's lists have {len(unmatched):,} names that fit none or several of the {len(names):,} images, of which "
+            f"{absent:,} are known to be missing: {listed(unmatched)}; correct the lists, or make the images complete"
+        )
+    parts = {part: index[torch.isin(index, eligible)] for part, (index, _) in read.items()}
+    if empty := [part for part, index in parts.items() if not len(index)]:
+        raise InputError(f"data list '{empty[0]}': none of its names is among the {len(eligible):,} images to be split")
+    _refuse_torn(parts, groups, lists)
+    if BOTH in parts:
         train, validation, _ = fractions
         shares = [train / (train + validation), validation / (train + validation)]
-        listed |= split_by_group(groups, shares, eligible=listed.pop(BOTH), generator=generator)
-    return {part: listed[part] for part in PARTS}
+        parts |= split_by_group(groups, shares, eligible=parts.pop(BOTH), generator=generator)
+    return {part: parts[part] for part in PARTS}
 
 
-def _listed(part: str, path: Path, position: Mapping[str, int], eligible: set[int]) -> Tensor:
-    if not path.is_file():
+def _by_spelling(names: Sequence[str]) -> dict[str, int | None]:
+    """The number of each image by all that a list may call it; None where several images are called so."""
+    numbers: dict[str, int | None] = {}
+    for number, name in enumerate(names):
+        for key in spellings(plain_name(name)):
+            numbers[key] = None if key in numbers else number
+    return numbers | {plain_name(name): number for number, name in enumerate(names)}
+
+
+def _listed(part: str, path: Path, numbers: Mapping[str, int | None]) -> tuple[Tensor, list[str]]:
+    """The images of a list, sorted, and its lines that fit none."""
+    try:
+        lines = [line.strip(" \t,;") for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        gone = f"the file {path} does not exist" if not path.is_file() else f"{path} cannot be read ({error})"
         raise InputError(
-            f"data list '{part}': the file {path} does not exist; give the path of a text file of image names"
-        )
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    # Some public lists have the labels behind each name.
-    numbers = {position.get(line, position.get(line.replace(",", " ").split()[0])) for line in lines}
-    present = sorted((numbers - {None}) & eligible)
-    if not present:
-        raise InputError(
-            f"data list '{part}': none of the {len(lines)} names in {path} is among the {len(position)} images"
-        )
-    return torch.tensor(present)
+            f"data list '{part}': {gone}; give a text file in UTF-8 with an image name on each line"
+        ) from None
+    found = {line: _number(plain_name(line), numbers) for line in lines if line}
+    index = sorted({number for number in found.values() if number is not None})
+    return torch.tensor(index, dtype=torch.long), [line for line, number in found.items() if number is None]
+
+
+def _number(line: str, numbers: Mapping[str, int | None]) -> int | None:
+    first = line.replace(",", " ").split()[0]  # some public lists have the labels behind each name
+    keys = (line, first, *(os.path.splitext(text)[0] for text in (line, first)))
+    return next((numbers[key] for key in keys if key in numbers), None)
 
 
 def _refuse_torn(listed: Mapping[str, Tensor], groups: Tensor, lists: Mapping[str, str | Path]) -> None:

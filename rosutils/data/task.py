@@ -1,18 +1,13 @@
-"""A `Task`: images, labels, groups, class names, split, fingerprint; and the loader that hands it out in batches."""
+"""A `Task`: images, labels, groups, class names, split and fingerprint."""
 
-import hashlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rosutils import InputError
-from rosutils.augment import View
-from rosutils.data.devices import AHEAD, Images, send
+from rosutils.data.cache import fingerprint
 from rosutils.data.splits import PARTS, describe, refuse_torn_groups, split_by_group, split_by_lists
 from rosutils.noise import flip_labels, label_flip_rates, move_labels, noise_rate, transition_matrix
 
@@ -33,6 +28,7 @@ class Task:
     fingerprint: str
     noise_rate: float  # measured on the training part
     card: Mapping = field(default_factory=dict)
+    resident: dict = field(default_factory=dict, repr=False)  # the images on each device that has room for them
 
     @property
     def n_classes(self) -> int:
@@ -40,13 +36,20 @@ class Task:
         return len(self.class_names)
 
     def summary(self) -> str:
-        """One line for people: images, parts, groups, noise."""
+        """One line for people: images, parts, groups, noise, and the classes that a part lacks."""
         parts = " / ".join(f"{len(self.split[part]):,}" for part in PARTS)
+        lacking = [f"; no {', '.join(lacks)} in {part}" for part in PARTS if (lacks := self.lacks(part))]
         return (
             f"{self.name}: {len(self.images):,} images of {self.images.shape[-1]} px in {len(self.groups.unique()):,} groups, "
             f"split {parts} (train / validation / test), {self.n_classes} {'labels' if self.multilabel else 'classes'}, "
-            f"injected label noise {self.noise_rate:.1%}"
+            f"injected label noise {self.noise_rate:.1%}{''.join(lacking)}"
         )
+
+    def lacks(self, part: str) -> list[str]:
+        """The classes without an image in a part: no metric can tell anything of them there."""
+        labels = self.clean_labels[self.split[part]]
+        counts = labels.sum(0) if self.multilabel else labels.bincount(minlength=self.n_classes)
+        return [name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count]
 
 
 def make_task(
@@ -75,8 +78,10 @@ def make_task(
     if sample is not None:
         eligible = _whole_groups(groups, eligible, sample, generator=_generator(seed, 3))
     if lists:
+        raw = examples.card.get("raw", {})
+        absent = raw.get("missing", 0) + raw.get("unreadable", 0)
         parts = split_by_lists(
-            lists, examples.names, groups, eligible, fractions=fractions, generator=_generator(seed, 0)
+            lists, examples.names, groups, eligible, fractions=fractions, generator=_generator(seed, 0), absent=absent
         )
     elif "split" in examples.card and split != "seeded":  # the publisher's own parts, as ranges of examples
         parts = {
@@ -90,13 +95,22 @@ def make_task(
         parts |= {part: parts[part][labels[parts[part]].sum(1) > 0] for part in ("train", "validation")}
     given = labels.clone()
     given[parts["train"]] = _noisy(labels[parts["train"]], noise, examples, generator=_generator(seed, 1))
+    numbered = [part for name in PARTS for part in (name, parts[name])]
     return Task(
-        name=name, images=examples.images, labels=given, clean_labels=labels, groups=groups, names=examples.names,
-        class_names=examples.class_names, multilabel=examples.multilabel, split=parts,
-        fingerprint=fingerprint(examples.fingerprint, given, *(part for name in PARTS for part in (name, parts[name]))),
+        name=name,
+        images=examples.images,
+        labels=given,
+        clean_labels=labels,
+        groups=groups,
+        names=examples.names,
+        class_names=examples.class_names,
+        multilabel=examples.multilabel,
+        split=parts,
+        fingerprint=fingerprint(examples.fingerprint, given, *numbered),
         noise_rate=float(noise_rate(given[parts["train"]], labels[parts["train"]])),
         card={**examples.card, "parts": describe(parts, examples.names, groups)},
-    )  # fmt: skip
+        resident=examples.resident,
+    )
 
 
 def _noisy(labels: Tensor, noise, examples, *, generator: torch.Generator) -> Tensor:
@@ -136,72 +150,3 @@ def intensities(task: Task, per_class: int = 500) -> dict[str, np.ndarray]:
     """Mean pixel value (0 to 255) of the first training images of each class, one per lesion or patient: float [n]."""
     chosen = examples_by_class(task, per_class)
     return {name: np.array([task.images[number].mean() for number in index.tolist()]) for name, index in chosen.items()}
-
-
-def fingerprint(*parts: str | Tensor) -> str:
-    """SHA-256 over strings and the bytes of tensors, in order."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(part.encode() if isinstance(part, str) else part.contiguous().numpy().tobytes())
-    return sha.hexdigest()
-
-
-class Batch(NamedTuple):
-    """What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch."""
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-    epoch: int
-
-
-class Loader:
-    """Batches of a task's examples; order and views of an epoch depend on (seed, epoch) alone.
-
-    With `shuffle_seed` the order is shuffled and a smaller last batch is dropped, or there are `batches` an epoch, for which
-    the examples are shuffled as often as it takes; without, the order is that of `index`.
-    On an accelerator the images are gathered, cropped, flipped and scaled there, and nothing waits for it.
-    """
-
-    def __init__(
-        self, task: Task, index: Tensor, *, batch_size: int, shuffle_seed: int | None = None, batches: int | None = None,
-        view: View | None = None, device: str | torch.device = "cpu",
-    ) -> None:  # fmt: skip
-        if shuffle_seed is not None and len(index) < batch_size:
-            raise InputError(
-                f"training.batch_size is {batch_size}, but a training set of task '{task.name}' has only {len(index)} "
-                "examples: use a smaller batch_size or more images"
-            )
-        self.task, self.index, self.batch_size, self.batches = task, index, batch_size, batches
-        self.shuffle_seed, self.view, self.device, self.epoch = shuffle_seed, view, torch.device(device), 0
-        self.images = Images(task.images, self.device)
-        # a processor gains nothing from several batches at once; an accelerator waits for fewer launches
-        self.batches_ahead = 1 if self.device.type == "cpu" else max(1, AHEAD // batch_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Fix the epoch (from 0) whose order and views come next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        batches = len(self.index) / self.batch_size
-        return math.ceil(batches) if self.shuffle_seed is None else self.batches or math.floor(batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        order = self.index
-        if self.shuffle_seed is not None:
-            generator = torch.Generator().manual_seed(self.shuffle_seed * 100_003 + self.epoch)
-            rounds = math.ceil(len(self) * self.batch_size / len(order))
-            order = torch.cat([order[torch.randperm(len(order), generator=generator)] for _ in range(rounds)])
-        order, together = order[: len(self) * self.batch_size], self.batches_ahead * self.batch_size
-        for start in range(0, len(order), together):
-            yield from self._batches(order[start : start + together])
-
-    def _batches(self, index: Tensor) -> Iterator[Batch]:
-        """Gathered, cropped and flipped together on the device; then cut into batches."""
-        on_device, labels = send(index, self.device), send(self.task.labels[index], self.device)
-        images = self.images(index, on_device)
-        if self.view is not None:
-            images = self.view(images, on_device, self.epoch)
-        parts = (tensor.split(self.batch_size) for tensor in (images, labels, index))
-        for pixels, targets, numbers in zip(*parts, strict=True):
-            yield Batch(pixels.float() / 255, targets, numbers, self.epoch)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rosutils import InputError
 from rosutils.params.messages import sentences, unknown
 from rosutils.params.sections import Noise, Parameters
-from rosutils.params.sources import Source
+from rosutils.params.sources import AnySource, Source
 
 
 __all__ = [
@@ -87,7 +87,7 @@ def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
 def source(content: Mapping[str, Any]) -> Source:
     """One entry of data.sources on its own; raises InputError as `load` does."""
     try:
-        return Source.model_validate(content)
+        return TypeAdapter(AnySource).validate_python(content)
     except ValidationError as error:
         raise InputError("; ".join(sentences(error.errors(), Source))) from None
 
@@ -130,5 +130,6 @@ def _lay_over(base: Mapping, changes: Mapping) -> dict:
     merged = dict(base)
     for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        both = both and value.get("source") in (None, merged[key].get("source"))  # another kind of source has other keys
         merged[key] = _lay_over(merged[key], value) if both else value
     return merged

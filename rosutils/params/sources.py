@@ -7,59 +7,93 @@ from pydantic import Field, model_validator
 from rosutils.params.base import Count, Section, Seed, Share
 
 
+SPLITS = {"nih": ("official", "chexnet"), "medmnist": ("official",)}  # besides seeded
+PARTS = ("train", "validation", "test")
+
+
 class Source(Section):
     """Where the images of one task come from, and how they are split (Section IV-A: seeded, by lesion or patient)."""
 
-    source: Literal["synthetic", "isic2019", "nih", "medmnist", "folder"]
-    modality: Literal["dermoscopy", "chest-film"] | None = None
-    examples: Count | None = None
-    seed: Seed = 0
-    dataset: str | None = None  # of medmnist
-    revision: Literal[2017, 2020] | None = None  # of nih's labels; the newest there is without it
+    source: str
     keep_unlabelled: bool = True
-    split: Literal["seeded", "official", "chexnet"] | None = None  # medmnist: official without it, others: seeded
+    split: str | None = None  # medmnist: official without it, others: seeded
     lists: dict[Literal["train", "validation", "test"], str] | None = None
-    # Of the source folder, a user's own images: the table and its columns, all within `path` of the data folder.
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether its images have several labels each, known before they are opened."""
+        return self.source == "nih"
+
+    @model_validator(mode="after")
+    def _split_exists(self) -> "Source":
+        if self.lists is not None and set(self.lists) != set(PARTS):
+            raise ValueError(f"lists needs all three of {', '.join(PARTS)} (paths of text files of image names)")
+        allowed = ("seeded", *SPLITS.get(self.source, ()))
+        if self.split not in (None, *allowed):
+            raise ValueError(
+                f"split {self.split} does not exist for the source {self.source}: allowed are {', '.join(allowed)}, "
+                "or your own lists"
+            )
+        if self.lists is not None and self.split is not None:
+            raise ValueError("split and lists exclude each other: lists name the parts themselves")
+        return self
+
+
+class Synthetic(Source):
+    """Images drawn on the spot."""
+
+    source: Literal["synthetic"]
+    modality: Literal["dermoscopy", "chest-film"]
+    examples: Count
+    seed: Seed = 0
+    multilabel = property(lambda self: self.modality == "chest-film")
+
+
+class Isic2019(Source):
+    """The folder isic2019/ in the challenge's layout."""
+
+    source: Literal["isic2019"]
+
+
+class Nih(Source):
+    """The folder nih/ in the publisher's layout."""
+
+    source: Literal["nih"]
+    revision: Literal[2017, 2020] | None = None  # of the labels; the newest there is without it
+
+
+class Medmnist(Source):
+    """A set of MedMNIST."""
+
+    source: Literal["medmnist"]
+    dataset: str  # such as dermamnist or chestmnist
+    multilabel = property(lambda self: self.dataset.startswith("chestmnist"))
+
+
+class Folder(Source):
+    """A user's own images: the table and its columns, all within `path` of the data folder."""
+
+    source: Literal["folder"]
     path: str = "."
     table: str = "labels.csv"
     image: str = "image"
     label: str = "label"
     labels: Annotated[list[str], Field(min_length=2)] | None = None
+    one_hot: bool = False  # of the columns `labels` exactly one is 1: they are the classes of one label
     group: str | None = None
     grey: bool = False
-
-    @property
-    def multilabel(self) -> bool:
-        """Whether its images have several labels each, known before they are opened."""
-        several = {"nih": True, "folder": self.labels is not None, "synthetic": self.modality == "chest-film"}
-        return several.get(self.source, (self.dataset or "").startswith("chestmnist"))
+    window: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None  # 16-bit greys for black and white
+    multilabel = property(lambda self: self.labels is not None and not self.one_hot)
 
     @model_validator(mode="after")
-    def _complete(self) -> "Source":
-        if self.source == "synthetic" and (self.modality is None or self.examples is None):
-            raise ValueError("source synthetic needs modality (dermoscopy or chest-film) and examples (a number)")
-        if self.source == "medmnist" and self.dataset is None:
-            raise ValueError("source medmnist needs dataset (such as dermamnist or chestmnist)")
-        if self.lists is not None and set(self.lists) != {"train", "validation", "test"}:
-            raise ValueError("lists needs all three of train, validation, test (paths of text files of image names)")
+    def _window_has_a_width(self) -> "Folder":
+        if self.window and self.window[0] >= self.window[1]:
+            raise ValueError(f"window is {self.window}; the first grey (black) must be below the second (white)")
         return self
 
-    @model_validator(mode="after")
-    def _options_of_this_source(self) -> "Source":
-        own = ("path", "table", "image", "label", "labels", "group", "grey")
-        owners = {"dataset": "medmnist", "revision": "nih", **dict.fromkeys(own, "folder")}
-        for key, owner in owners.items():  # every key is there again once parameters have gone to a worker and back
-            if self.source != owner and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} is a key of the source {owner}, not of {self.source}")
-        splits = {"nih": ("official", "chexnet"), "medmnist": ("official",)}.get(self.source, ())
-        if self.split not in (None, "seeded", *splits):
-            raise ValueError(
-                f"split {self.split} does not exist for the source {self.source}: allowed are "
-                f"{', '.join(('seeded', *splits))}, or your own lists"
-            )
-        if self.lists is not None and self.split is not None:
-            raise ValueError("split and lists exclude each other: lists name the parts themselves")
-        return self
+
+SOURCES = {"synthetic": Synthetic, "isic2019": Isic2019, "nih": Nih, "medmnist": Medmnist, "folder": Folder}
+AnySource = Annotated[Synthetic | Isic2019 | Nih | Medmnist | Folder, Field(discriminator="source")]
 
 
 class Data(Section):
@@ -71,7 +105,7 @@ class Data(Section):
     skip_bad: bool = False  # leave out files that cannot be read
     examples: Count | None = None  # a seeded sample of whole lesions or patients with about this many images
     fractions: Annotated[list[Share], Field(min_length=3, max_length=3)] = [0.7, 0.1, 0.2]
-    sources: Annotated[dict[str, Source], Field(min_length=1)]
+    sources: Annotated[dict[str, AnySource], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _fractions_sum_to_one(self) -> "Data":

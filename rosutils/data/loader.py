@@ -1,0 +1,121 @@
+"""Batches of a task, on any device: an epoch's order and views depend on (seed, epoch) alone."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rosutils import InputError
+from rosutils.augment import View
+from rosutils.data.task import Task
+
+
+# Of the device's free memory, what the images of one task may take: the rest is for networks and for other workers.
+SHARE = 0.5
+# Images that go through the host or through a view together: a few launches for several batches instead of for each.
+AHEAD = 512
+
+
+class Batch(NamedTuple):
+    """What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    epoch: int
+
+
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on `device`; from the host to CUDA through pinned memory, and without waiting for it."""
+    device = torch.device(device)
+    to_cuda = device.type == "cuda" and tensor.device.type == "cpu"
+    return (tensor.pin_memory() if to_cuda else tensor).to(device, non_blocking=to_cuda)
+
+
+def resident(task: Task, device: torch.device, free: int | None = None) -> Tensor | None:
+    """The task's images on an accelerator, sent there once, where they take at most SHARE of its free memory; or None.
+
+    `free` is in bytes; by default what a CUDA driver tells, and 0 for any other device.
+    """
+    if free is None:
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    if device not in task.resident and task.images.nbytes <= SHARE * free:
+        whole = torch.empty(task.images.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(whole), 8 * AHEAD):
+            rows = slice(start, start + 8 * AHEAD)
+            whole[rows] = torch.from_numpy(np.array(task.images[rows])).to(device)
+        task.resident[device] = whole
+    return task.resident.get(device)
+
+
+class Loader:
+    """Batches of a task's examples; order and views of an epoch depend on (seed, epoch) alone.
+
+    With `shuffle_seed` the order is shuffled and a smaller last batch is dropped, or there are `batches` an epoch, for which
+    the examples are shuffled as often as it takes; without, the order is that of `index`.
+    On an accelerator the images are gathered, cropped, flipped and scaled there, and nothing waits for it.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        index: Tensor,
+        *,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        batches: int | None = None,
+        view: View | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if shuffle_seed is not None and len(index) < batch_size:
+            raise InputError(
+                f"training.batch_size is {batch_size}, but a training set of task '{task.name}' has only {len(index)} "
+                "examples: use a smaller batch_size or more images"
+            )
+        self.task, self.index, self.batch_size, self.batches = task, index, batch_size, batches
+        self.shuffle_seed, self.view, self.device, self.epoch = shuffle_seed, view, torch.device(device), 0
+        self.resident = resident(task, self.device)
+        # a processor gains nothing from several batches at once; an accelerator waits for fewer launches
+        self.batches_ahead = 1 if self.device.type == "cpu" else max(1, AHEAD // batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Fix the epoch (from 0) whose order and views come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        batches = len(self.index) / self.batch_size
+        return math.ceil(batches) if self.shuffle_seed is None else self.batches or math.floor(batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self.index
+        if self.shuffle_seed is not None:
+            generator = torch.Generator().manual_seed(self.shuffle_seed * 100_003 + self.epoch)
+            rounds = math.ceil(len(self) * self.batch_size / len(order))
+            order = torch.cat([order[torch.randperm(len(order), generator=generator)] for _ in range(rounds)])
+        order, together = order[: len(self) * self.batch_size], self.batches_ahead * self.batch_size
+        for start in range(0, len(order), together):
+            yield from self._batches(order[start : start + together])
+
+    def _batches(self, index: Tensor) -> Iterator[Batch]:
+        """Gathered, cropped and flipped together on the device; then cut into batches."""
+        on_device, labels = send(index, self.device), send(self.task.labels[index], self.device)
+        images = self._gathered(index, on_device)
+        if self.view is not None:
+            images = self.view(images, on_device, self.epoch)
+        parts = (tensor.split(self.batch_size) for tensor in (images, labels, index))
+        for pixels, targets, numbers in zip(*parts, strict=True):
+            yield Batch(pixels.float() / 255, targets, numbers, self.epoch)
+
+    def _gathered(self, index: Tensor, on_device: Tensor) -> Tensor:
+        """The images whose numbers are `index` on the host: from device memory, or through pinned host memory."""
+        if self.resident is not None:
+            return self.resident.index_select(0, on_device)
+        images = self.task.images
+        if self.device.type != "cuda":
+            return torch.from_numpy(np.asarray(images[index.numpy()])).to(self.device)
+        rows = torch.empty((len(index), *images.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        np.take(images, index.numpy(), axis=0, out=rows.numpy(), mode="clip")  # mode="raise" would copy once more
+        return rows.to(self.device, non_blocking=True)
