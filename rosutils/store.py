@@ -1,28 +1,24 @@
-"""Content-addressed runs on disk: a run exists whole or not at all, checksummed, locked while it is made."""
+"""Content-addressed runs on disk: a run exists whole or not at all, checksummed, made by one process at a time."""
 
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import SoftFileLease
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rosutils import InputError
 
 
-# Whoever makes a run touches its lock this often (seconds). On one machine a lock ends with its process; that of a machine
-# which is gone may stay in a network file system, so whoever waits passes over one that was not touched for PATIENCE.
-BEAT, PATIENCE = 10.0, 120.0
+# Whoever makes a run renews its lease. One that was not renewed for so many seconds is passed over: its machine is gone.
+PATIENCE = 120.0
 WEIGHTS = ("weights.safetensors", "averaged.safetensors", "running.safetensors")
 
 
@@ -68,23 +64,21 @@ class Run:
             return [f"{self.key}/run.json is damaged"]
         return [f"{self.key}/{name} is {state}" for name in expected if (state := self._state(name, expected[name]))]
 
-    def _state(self, name: str, checksum: str) -> str:
-        path = self.path / name
-        if not path.is_file():
+    def _state(self, name: str, expected: str) -> str:
+        if not (self.path / name).is_file():
             return "missing"
-        return "" if _checksum(path) == checksum else "damaged (its checksum differs)"
+        return "" if checksum(self.path / name) == expected else "damaged (its checksum differs)"
 
     def _checked(self, name: str) -> Path:
-        checksums = self.about()["checksums"]
-        if name in self.about().get("released", {}):
+        about = self.about()
+        if name in about.get("released", {}):
             raise InputError(
                 f"{name} of the run {self.key} was released when all that needed it had been made; to have it again, delete "
                 f"the folder {self.path} and run the same command with engine.keep_weights: all"
             )
-        if name not in checksums:
-            raise InputError(f"the run {self.key} holds no {name}; it holds {', '.join(checksums)}")
-        state = self._state(name, checksums[name])
-        if state:
+        if name not in about["checksums"]:
+            raise InputError(f"the run {self.key} holds no {name}; it holds {', '.join(about['checksums'])}")
+        if state := self._state(name, about["checksums"][name]):
             raise InputError(f"{self.path / name} is {state}: delete the folder {self.path} and it will be made again")
         return self.path / name
 
@@ -100,32 +94,39 @@ class Store:
         return Run(self.root / key) if (self.root / key / "run.json").is_file() else None
 
     def put(
-        self,
-        key: str,
-        *,
-        recipe: Mapping,
-        record: Mapping,
-        tensors: Mapping[str, Mapping[str, Tensor]],
+        self, key: str, *, recipe: Mapping, record: Mapping, tensors: Mapping[str, Mapping[str, Tensor]],
         tables: Mapping[str, pd.DataFrame] | None = None,
-    ) -> Run:
+    ) -> Run:  # fmt: skip
         """Write a run into a temporary folder and rename it into place; an existing run stays, unless its weights were released."""
         self.root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
         try:
             for name, content in tensors.items():
-                save_file(
-                    {k: v.detach().cpu().contiguous() for k, v in content.items()}, folder / f"{name}.safetensors"
-                )
+                plain = {part: value.detach().cpu().contiguous() for part, value in content.items()}
+                save_file(plain, folder / f"{name}.safetensors")
             for name, table in (tables or {}).items():
                 table.to_csv(folder / f"{name}.csv", index=False)
-            checksums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
-            about = {"recipe": recipe, "record": record, "checksums": checksums}
-            _write(folder / "run.json", about)
+            checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
+            _write(folder / "run.json", {"recipe": recipe, "record": record, "checksums": checksums})
             self._move_into_place(folder, key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self.checkpoint(key).unlink(missing_ok=True)
         return Run(self.root / key)
+
+    def _move_into_place(self, folder: Path, key: str) -> None:
+        folder.chmod(0o755)
+        try:
+            there = self.get(key)
+            if there is not None and there.released:
+                aside = folder.with_name(f"{folder.name}-released")
+                there.path.rename(aside)
+                shutil.rmtree(aside)
+            if self.get(key) is None:
+                folder.rename(self.root / key)
+        except OSError:  # another process was faster: its run stays
+            if self.get(key) is None:
+                raise
 
     def release(self, key: str) -> None:
         """Delete the weights of a run and note their checksums; logits, tables and recipe stay."""
@@ -139,19 +140,6 @@ class Store:
             for name in gone:
                 (run.path / name).unlink(missing_ok=True)
 
-    def _move_into_place(self, folder: Path, key: str) -> None:
-        folder.chmod(0o755)
-        try:
-            there = self.get(key)
-            if there is not None and there.released:
-                there.path.rename(folder.with_name(f"{folder.name}-released"))
-                shutil.rmtree(folder.with_name(f"{folder.name}-released"))
-            if self.get(key) is None:
-                folder.rename(self.root / key)
-        except OSError:  # another process was faster: its run stays
-            if self.get(key) is None:
-                raise
-
     def keys(self) -> list[str]:
         """The keys of all finished runs, sorted."""
         return sorted(path.parent.name for path in self.root.glob("[!.]*/run.json"))
@@ -164,47 +152,14 @@ class Store:
         """Where a run in progress keeps its last finished epoch."""
         return self.root / ".checkpoints" / f"{key}.safetensors"
 
-    def lock(self, key: str) -> FileLock:
-        """A lock that lets one process make the run while others wait for it."""
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{key}.lock")
-
-    @contextmanager
-    def alone(self, key: str, *, beat: float = BEAT, patience: float = PATIENCE) -> Iterator[None]:
-        """Hold the lock of a run, and touch it meanwhile; a holder that was not heard of for `patience` seconds is passed over.
+    def lock(self, key: str, patience: float = PATIENCE) -> SoftFileLease:
+        """A lock that lets one process make the run while others wait; one that died or is silent is passed over.
 
         Should it live after all, both make the same run and the store keeps one.
         """
-        lock, ended = self._acquired(key, patience), threading.Event()
-        heart = threading.Thread(target=_beat, args=(Path(lock.lock_file), beat, ended), daemon=True)
-        heart.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            heart.join()
-            lock.release()
-
-    def _acquired(self, key: str, patience: float) -> FileLock:
-        lock = self.lock(key)
-        path, heard, since = Path(lock.lock_file), None, time.monotonic()
-        while True:
-            try:
-                lock.acquire(timeout=min(1.0, patience / 4))
-                return lock
-            except Timeout:
-                touched = path.stat().st_mtime_ns if path.exists() else None
-                if touched != heard:  # by the clock here: that of another machine may go wrong
-                    heard, since = touched, time.monotonic()
-                elif time.monotonic() - since > patience:
-                    path.unlink(missing_ok=True)  # a new file has a lock of its own
-
-
-def _beat(path: Path, seconds: float, ended: threading.Event) -> None:
-    while not ended.wait(seconds):
-        with suppress(OSError):
-            os.utime(path)
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return SoftFileLease(folder / f"{key}.lock", lease_duration=patience)
 
 
 def _write(path: Path, about: Mapping) -> None:
@@ -214,6 +169,7 @@ def _write(path: Path, about: Mapping) -> None:
     os.replace(partial, path)
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Run independent jobs: in this process, in local processes through loky, or as tasks of a Ray cluster."""
+"""Run independent jobs: in this process, in local processes through loky, or as tasks of a Ray cluster over a shared folder."""
 
 import os
 import threading
@@ -7,20 +7,29 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
 from tqdm.auto import tqdm
 
 from rosutils import InputError
-from rosutils.study import cluster
-from rosutils.study.cluster import Place
 
 
 BACKENDS = ("inline", "loky", "ray")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+# For a Ray that is started here: nothing reported, no warning about GPUs that nobody asked for, workers as urgent as loky's.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
+OBJECT_STORE = 256 * 2**20  # bytes of Ray's own memory: runs lie in the store
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} elapsed, about {remaining} left{postfix}"
+
+
+class Place(NamedTuple):
+    """Where Ray runs: null or "local" starts it on this machine, "auto" joins its cluster, or that of an address."""
+
+    address: str | None = None
+    gpus_per_run: float = 1.0
+    retries: int = 3
 
 
 @contextmanager
@@ -53,25 +62,32 @@ def run_jobs(
 ) -> None:  # fmt: skip
     """Call `function(job)` for every job, the costliest first, with a progress bar in units of cost.
 
-    torch has one CPU thread in each job whatever the backend, so the bits of its result do not depend on it. `place` says
-    where Ray runs; `pool` holds the processes of `processes`, else they are started for these jobs. The first exception of
-    a job is raised, InputError for an unknown backend, and what `cluster.finished` raises.
+    torch has one CPU thread in each job whatever the backend, so the bits of its result do not depend on it. `pool` holds the
+    processes of `processes`, else they are started for these jobs. The first exception of a job is raised and the others are
+    cancelled; InputError for an unknown backend, and what `_on_ray` raises.
     """
     if backend not in BACKENDS:
         raise InputError(f"engine.backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
-    costs = list(costs) if costs is not None else [1.0] * len(jobs)
-    order = sorted(range(len(jobs)), key=lambda i: -costs[i])
-    queue = [jobs[i] for i in order]
     if not jobs:
         return
+    costs = list(costs) if costs is not None else [1.0] * len(jobs)
+    order = sorted(range(len(jobs)), key=lambda number: -costs[number])
+    queue, call = [jobs[number] for number in order], partial(_on_one_thread, function)
+    ray = backend == "ray"
+    ended = _on_ray(call, queue, place or Place(), workers) if ray else _here(call, queue, backend, workers, pool)
     with tqdm(total=sum(costs), desc=description, bar_format=_BAR) as bar:
-        if backend == "ray":
-            places = cluster.finished(partial(_on_one_thread, function), queue, place=place or Place(), workers=workers)
-        else:
-            places = _here(partial(_on_one_thread, function), queue, backend, workers, pool)
-        for done, number in enumerate(places, 1):
+        for done, number in enumerate(ended, 1):
             bar.set_postfix_str(f"{done} of {len(jobs)} runs", refresh=False)
             bar.update(min(costs[order[number]], bar.total - bar.n))  # rounding must not carry the bar past its end
+
+
+def _on_one_thread(function: Callable, job: Any) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        function(job)
+    finally:
+        torch.set_num_threads(before)
 
 
 def _here(call: Callable, jobs: Sequence, backend: str, workers: int, pool) -> Iterator[int]:
@@ -93,10 +109,56 @@ def _here(call: Callable, jobs: Sequence, backend: str, workers: int, pool) -> I
                 future.cancel()
 
 
-def _on_one_thread(function: Callable, job: Any) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _on_ray(call: Callable, jobs: Sequence, place: Place, workers: int) -> Iterator[int]:
+    """The same as Ray tasks. A job whose worker or machine is lost is tried again `place.retries` times.
+
+    Raises InputError without Ray, without a cluster at the address, or where no machine there is large enough for a job (it
+    would be waited for without end); RuntimeError for a job lost too often.
+    """
+    ray = _connected(place.address, workers)
+    gpus = place.gpus_per_run if ray.cluster_resources().get("GPU", 0) else 0.0
+    largest = max(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])
+    if gpus > largest:
+        raise InputError(f"engine.gpus_per_run is {gpus:g}, but the cluster's largest machine has {largest:g} GPUs")
+    # Several runs a worker: to start one takes longer than a short run. A lambda, for Ray takes no partial.
+    options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": place.retries, "max_calls": 20 if gpus else 0}
+    task = ray.remote(**options)(lambda job: call(job))
+    places = {task.remote(job): number for number, job in enumerate(jobs)}
     try:
-        function(job)
+        while places:
+            [done], _ = ray.wait(list(places))
+            number = places.pop(done)  # before its result is asked for: to cancel a task that just ended can end Ray
+            ray.get(done)
+            yield number
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(
+            f"a run lost its worker in all of {place.retries + 1} attempts ({type(error).__name__}); finished runs and "
+            "epochs are kept: the same command goes on from there"
+        ) from error
     finally:
-        torch.set_num_threads(before)
+        for reference in places:
+            ray.cancel(reference)
+
+
+def _connected(address: str | None, cores: int):
+    """Ray, started on this machine or joined; it stays so until this process ends, for starting it takes seconds."""
+    os.environ |= {name: value for name, value in QUIET.items() if name not in os.environ}
+    try:
+        import ray
+    except ImportError:
+        raise InputError("engine.backend is 'ray', which is not installed; run: pip install 'rosutils[ray]'") from None
+    if ray.is_initialized():
+        return ray
+    options = {"address": address or "local", "log_to_driver": False, "logging_level": "error"}
+    if options["address"] == "local":
+        options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        ray.init(**options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"engine.address is {address!r}, but no Ray cluster answers there ({error}); start one with "
+            "'ray start --head', or leave engine.address out to use this machine alone"
+        ) from None
+    return ray

@@ -1,9 +1,11 @@
 """What a profile takes, how far it is, and what is doubtful about it: runs, time and disk, before a single image is there."""
 
 import math
+import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from rosutils import InputError, distill, models, training
@@ -20,7 +23,7 @@ from rosutils.store import digest
 from rosutils.study import costs
 from rosutils.study.experiment import RunSpec
 from rosutils.study.needs import ARTEFACTS
-from rosutils.study.study import STAGE_NAMES, STAGES, Study
+from rosutils.study.study import STAGES, Study
 from rosutils.subsets import core_share
 
 
@@ -33,7 +36,7 @@ WHENCE = {
     "medmnist": "fetched by `pip install medmnist`, or from its record on Zenodo by hand",
     "folder": "your own",
 }
-STAGE = {role: name for roles, name in zip(STAGES, STAGE_NAMES, strict=True) for role in roles}
+STAGE = {role: name for name, roles in STAGES.items() for role in roles}
 NOTEBOOKS = 90.0  # seconds that they take on two cores, with results.csv and the report
 SECONDS, PIXELS = 10.0, 2**19  # of a measurement; of its batches on the CPU, where time grows with their number
 COPIES = 6  # of a run's weights, at most, in its checkpoint and in the one that replaces it
@@ -42,22 +45,17 @@ COPIES = 6  # of a run's weights, at most, in its checkpoint and in the one that
 class Unopened(Study):
     """A study that opens no source: its tasks stand in for the real ones, and differ wherever those would."""
 
-    def task(self, name: str) -> Task:
+    def _task(self, name: str) -> Task:
         """A stand-in with the real one's number of label kinds; its fingerprint is that of the parameters."""
-        if name not in self._tasks:
-            data, noise, source = self.parameters.data, self.parameters.noise, self.parameters.data.sources[name]
-            noisy = noise.model_dump() if noise.rate or noise.false_negatives or noise.false_positives else None
-            images = source.model_dump(), data.model_dump(exclude={"sources", "root"})
-            groups = torch.from_numpy(np.repeat(np.arange(STAND_IN // 2), np.tile([1, 2, 3], STAND_IN // 6)))
-            labels = torch.zeros(STAND_IN, 8) if source.multilabel else torch.zeros(STAND_IN, dtype=torch.long)
-            edges = [round(STAND_IN * share) for share in (data.fractions[0], 1 - data.fractions[2])]
-            parts = zip(("train", "validation", "test"), torch.arange(STAND_IN).tensor_split(edges), strict=True)
-            self._tasks[name] = Task(
-                name=name, images=None, labels=labels, clean_labels=labels, groups=groups, names=(), class_names=(),
-                multilabel=source.multilabel, split=dict(parts), fingerprint=digest([images, noisy, self.parameters.seeds.data]),
-                noise_rate=0.0,
-            )  # fmt: skip
-        return self._tasks[name]
+        data, noise, source = self.parameters.data, self.parameters.noise, self.parameters.data.sources[name]
+        noisy = noise.model_dump() if noise.rate or noise.false_negatives or noise.false_positives else None
+        what = [source.model_dump(), data.model_dump(exclude={"sources", "root"})], noisy, self.parameters.seeds.data
+        groups = torch.from_numpy(np.repeat(np.arange(STAND_IN // 2), np.tile([1, 2, 3], STAND_IN // 6)))
+        labels = torch.zeros(STAND_IN, 8) if source.multilabel else torch.zeros(STAND_IN, dtype=torch.long)
+        edges = [round(STAND_IN * share) for share in (data.fractions[0], 1 - data.fractions[2])]
+        parts = zip(("train", "validation", "test"), torch.arange(STAND_IN).tensor_split(edges), strict=True)
+        how = {"multilabel": source.multilabel, "split": dict(parts), "fingerprint": digest(what), "noise_rate": 0.0}
+        return Task(name, None, labels, labels, groups, names=(), class_names=(), **how)
 
 
 def load(profile: str | Path, **sections: Any) -> Study:
@@ -74,7 +72,7 @@ def known(study: Study, task: str) -> tuple[int, int] | None:
         return study.task(task).images.shape[:2]
     if source.source == "synthetic":
         return source.examples, 3 if source.modality == "dermoscopy" else 1
-    return PUBLISHED.get(source.dataset or source.source)
+    return PUBLISHED.get(source.dataset if source.source == "medmnist" else source.source)
 
 
 def sizes(there: Study, spec: RunSpec) -> costs.Sizes:
@@ -90,7 +88,7 @@ def survey(study: Study) -> pd.DataFrame:
     specs = study.unique(study.all_runs())
     missing = {study.key(spec) for spec in study.missing(specs)}
     needed = {name: {study.key(spec) for spec in study.runs(name)} for name in ARTEFACTS}
-    runs = pd.DataFrame([_row(study.of(spec), spec) for spec in specs])
+    runs = pd.DataFrame([_row(study.at(spec), spec) for spec in specs])
     names = [[name for name in ARTEFACTS if key in needed[name]] for key in runs["key"]]
     return runs.assign(needed=names, done=~runs["key"].isin(missing))
 
@@ -98,12 +96,10 @@ def survey(study: Study) -> pd.DataFrame:
 def _row(there: Study, spec: RunSpec) -> dict[str, Any]:
     run, size = there.run(spec), sizes(there, spec)
     record = run.about()["record"] if run else {}
-    small, weights = costs.disk(there, spec, size)
-    return {
-        "key": there.key(spec), "run": str(spec), "role": spec.role, "stage": STAGE[spec.role], "small": small,
-        "weights": weights, "work": costs.work(there, spec, size), "took": record.get("seconds", math.nan),
-        "margin": record.get("validation_margin", math.nan),
-    }  # fmt: skip
+    found = {"key": there.key(spec), "run": str(spec), "role": spec.role, "stage": STAGE[spec.role]}
+    found |= dict(zip(("small", "weights"), costs.disk(there, spec, size), strict=True))
+    took, margin = (record.get(name, math.nan) for name in ("seconds", "validation_margin"))
+    return found | {"work": costs.work(there, spec, size), "took": took, "margin": margin}
 
 
 def speed_of(runs: pd.DataFrame) -> float | None:
@@ -121,12 +117,13 @@ def measured_speed(study: Study, workers: int) -> float:
 
 
 def _trained(pixels: int, count: int, device: str, precision: str) -> float:
+    """By `training.fit`, which goes round one batch until the time is over; the first epoch pays for allocation."""
     count = min(count, max(2, PIXELS // pixels**2)) if device == "cpu" else count
-    images, index = torch.rand(count, 3, pixels, pixels).to(device), torch.arange(count)
+    images, index, ends = torch.rand(count, 3, pixels, pixels).to(device), torch.arange(count), []
     batch = Batch(images, torch.zeros_like(index).to(device), index, 0)
     model = models.placed(models.create("resnet18", 8, seed=0), device, precision).train()
     optimizer = training.sgd(model, learning_rate=1e-4, momentum=0.9, weight_decay=2e-4)
-    threads, ends = torch.get_num_threads(), []
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     while len(ends) < 2 or ends[-1] - ends[0] < SECONDS:  # the first step pays for allocation
         loss = distill.supervised_loss(model, batch)
@@ -139,17 +136,18 @@ def _trained(pixels: int, count: int, device: str, precision: str) -> float:
     return costs.TRAINING[precision]["resnet18"] * count * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
+@lru_cache(maxsize=4)
+def flops(pixels: int) -> int:
+    """Floating-point operations of training a ResNet-18 on one image: a pass forward, and two backward."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        models.create("resnet18", 8, seed=0)(torch.zeros(1, 3, pixels, pixels))
+    return 3 * counter.get_total_flops()
+
+
 def takes(runs: pd.DataFrame, workers: int, speed: float) -> float:
     """Seconds until the stages of the runs are made: of each no less than its share of a worker, nor than its longest run."""
     stages = runs.groupby("stage")["work"]
     return float(np.maximum(stages.sum() / workers, stages.max()).sum() / speed)
-
-
-def time_left(study: Study, missing: Iterable[RunSpec]) -> float | None:
-    """Seconds that the missing runs take by what the finished ones took; None before there are any."""
-    runs, keys = survey(study), {study.key(spec) for spec in missing}
-    speed = speed_of(runs)
-    return None if speed is None else takes(runs[runs["key"].isin(keys)], study.workers(), speed)
 
 
 def plan(study: Study, workers: int, *, gpus: bool = False, speed: float | None = None) -> Iterator[str]:
@@ -163,41 +161,49 @@ def plan(study: Study, workers: int, *, gpus: bool = False, speed: float | None 
             left, shared = own[~own["done"]], own["needed"].map(len).gt(1).sum()
             seconds = duration(takes(left, workers, speed)) if speed else "?"
             yield f"{name:<12}{len(own):>6}{shared:>8}{len(left):>9}{left['work'].sum():>18,.0f}{seconds:>10}"
-    yield f"images: as many as a ResNet-18 could be trained on instead; the notebooks take about {NOTEBOOKS:.0f} s more"
+    each, left = flops(study.parameters.data.pixels), runs.loc[~runs["done"], "work"].sum()
+    yield f"images: as many as a ResNet-18 could be trained on instead, of {each:.2g} FLOPs each: {each * left:.2g} in all"
+    yield f"the notebooks take about {NOTEBOOKS:.0f} s more"
     yield f"workers: {workers}, " + (f"each of {speed:,.3g} images a second, {whence}" if speed else whence)
-    yield _disk(study, runs, workers)
+    disk = disk_of(study, runs, workers)
+    text = "disk: {} when all is made, at most {} on the way, and {} of prepared images; {} are free"
+    yield text.format(*(tqdm.format_sizeof(count, "B") for count in (*disk, free(study.folder))))
 
 
 def _speed(study: Study, runs: pd.DataFrame, workers: int, gpus: bool) -> tuple[float | None, str]:
     if gpus and study.device.type != "cuda":
-        return (
-            None,
-            "but how many images a GPU trains on in a second is not known, for there is none here; give it by --speed",
-        )
+        return None, "but how many images a GPU trains on in a second is not known without one; give it by --speed"
     found = speed_of(runs)
     return (found, "by what finished runs took") if found else (measured_speed(study, workers), "measured now")
 
 
 def _stages(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [*((name, runs[runs["stage"] == name]) for name in STAGE_NAMES), ("in all", runs)]
+    return [*((name, runs[runs["stage"] == name]) for name in STAGES), ("in all", runs)]
 
 
-def _disk(study: Study, runs: pd.DataFrame, workers: int) -> str:
-    """Meanwhile, as an upper bound: students that probes are still to be made from, and all that is in progress."""
-    readers, missing, weights = study._readers([]), set(runs.loc[~runs["done"], "key"]), runs["weights"]
+def disk_of(study: Study, runs: pd.DataFrame, workers: int) -> tuple[float, float, float]:
+    """Bytes of the store at the end, on the way at most, and of prepared images.
+
+    On the way there are students that probes are still to be made from, and all that is in progress.
+    """
+    readers, missing, weights = study.readers(), set(runs.loc[~runs["done"], "key"]), runs["weights"]
     held = runs["key"].map(lambda key: bool(missing & readers.get(key, set()))) & (runs["role"] == "student")
     end = runs["small"].sum() + weights[~runs["key"].isin(list(readers))].sum()
     most = end + weights[held].sum() + (workers * COPIES * weights.max() if missing else 0)
     images = sum(math.prod(known(study, task)) for task in study.parameters.tasks) * study.parameters.data.pixels**2
-    text = "disk: {} when all is made, at most {} on the way, and {} of prepared images"
-    return text.format(*(tqdm.format_sizeof(count, "B") for count in (end, most, images)))
+    return end, most, images
+
+
+def free(folder: Path) -> int:
+    """Bytes that are free where a folder is, or will be."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
 
 
 def status(study: Study, every: bool = False) -> Iterator[str]:
     """How far a study is, a line for each stage, and which networks learnt nothing; with `every` a line for each run first."""
     study.check_batches(study.unique(study.all_runs()))
     runs, workers = survey(study), study.workers()
-    speed, of = speed_of(runs), runs["margin"].notna().sum()
+    speed = speed_of(runs)
     for run in runs.itertuples() if every else ():
         about = f", about {duration(run.work / speed)}" if speed else ""
         state = f"done, took {duration(run.took)}" if run.done else f"missing{about}"
@@ -209,6 +215,7 @@ def status(study: Study, every: bool = False) -> Iterator[str]:
     if speed is None:
         yield f"how long they take: python -m rosutils plan {study.parameters.profile}"
     if bad := runs.loc[runs["margin"] < 0, "run"].tolist():
+        of = runs["margin"].notna().sum()
         yield f"{len(bad)} of {of} networks have a higher validation loss than the base rates alone, such as:"
         yield from (f"  {run}" for run in bad[:5])
 
@@ -262,6 +269,16 @@ def doubts(study: Study) -> Iterator[str]:
     """What is doubtful about the parameters of a study, opened or not, one sentence each."""
     tasks = study.parameters.tasks
     yield from dict.fromkeys(doubt for name in tasks for doubt in _doubts_of(study.for_task(name), name))
+
+
+def lacking(study: Study) -> Iterator[str]:
+    """What is doubtful about an opened study as `reproduce` begins: its parameters, and too little free disk."""
+    yield from doubts(study)
+    runs = survey(study)
+    more = disk_of(study, runs, study.workers())[1] - runs.loc[runs["done"], ["small", "weights"]].sum().sum()
+    if more > (there := free(study.folder)):
+        sizes = [tqdm.format_sizeof(count, "B") for count in (more, there)]
+        yield "the runs to make take up to {} more disk, and {} are free".format(*sizes)
 
 
 def _doubts_of(study: Study, name: str) -> Iterator[str]:

@@ -7,26 +7,28 @@ from torch import Tensor, nn
 from rosutils import attacks, landscape, training
 from rosutils.data import Batch, Loader
 from rosutils.losses import task_loss
-from rosutils.study.experiment import Experiment, RunSpec, thresholds_of
+from rosutils.study.experiment import RunSpec, thresholds_of
 
 
 CHECKED_IMAGES, PATH_STEPS = 64, 21
 
 
-def probe(experiment: Experiment, spec: RunSpec) -> tuple[dict, dict]:
-    """Tensors and tables of a probe: what its role asks of the student in the state it names."""
-    model = experiment.model_in_state(spec.of, spec.state)
+def probe(there, spec: RunSpec) -> tuple[dict, dict]:
+    """Tensors and tables of a probe: what its role asks of the student in the state it names.
+
+    `there` is the study under the probe's own parameters.
+    """
     make = {
         "attack": _attack, "curve": _curve, "checks": _checks, "surface": _surface, "path": _path, "curvature": _curvature,
         "agreement": _agreement,
     }  # fmt: skip
-    return make[spec.role](experiment, spec, model)
+    return make[spec.role](there, spec, there.model(spec.of, spec.state))
 
 
-def test_batch(experiment: Experiment, task: str, count: int | None) -> Batch:
+def test_batch(there, task: str, count: int | None) -> Batch:
     """The seeded sample of a task's test part that every probe of every model sees, as one batch."""
-    index = experiment.sample(task, count)
-    return next(iter(Loader(experiment.task(task), index, batch_size=len(index), device=experiment.device)))
+    index = there.sample(task, count)
+    return next(iter(Loader(there.task(task), index, batch_size=len(index), device=there.device)))
 
 
 def probe_loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -34,42 +36,45 @@ def probe_loss(model: nn.Module, batch: Batch) -> Tensor:
     return task_loss(model(batch.images), batch.labels, multilabel=batch.labels.is_floating_point()).mean()
 
 
-def _attack(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+def attack_name(attack: str, norm: str, eps: float) -> str:
+    """The name under which a probe keeps the logits after an attack; `eps` to the last bit."""
+    return f"{attack} {norm} {eps!r}"
+
+
+def _attack(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
     """Table II: logits before and after FGSM and PGD in every reading of the radius."""
-    section = experiment.parameters.attacks
-    wanted = [(attack, norm, section.eps) for attack in ("fgsm", "pgd") for norm in section.norms]
-    return _attacked(experiment, spec, model, wanted), {}
+    section = there.parameters.attacks
+    return _attacked(there, spec, model, [(name, n, section.eps) for name in ("fgsm", "pgd") for n in section.norms])
 
 
-def _curve(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
-    section = experiment.parameters.attacks
-    wanted = [("pgd", section.curve_norm, multiple * section.eps) for multiple in section.curve_multiples]
-    return _attacked(experiment, spec, model, wanted), {}
+def _curve(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+    section = there.parameters.attacks
+    radii = [multiple * section.eps for multiple in section.curve_multiples]
+    return _attacked(there, spec, model, [("pgd", section.curve_norm, eps) for eps in radii])
 
 
-def _attacked(experiment: Experiment, spec: RunSpec, model: nn.Module, wanted: list[tuple[str, str, float]]) -> dict:
-    section = experiment.parameters.attacks
-    batches = list(experiment.loader(spec, experiment.sample(spec.task, section.examples)))
+def _attacked(there, spec: RunSpec, model: nn.Module, wanted: list[tuple[str, str, float]]) -> tuple[dict, dict]:
+    section = there.parameters.attacks
+    batches = list(there.loader(spec, there.sample(spec.task, section.examples)))
     found = {"before": training.predict(model, batches)[0]}
     for attack, norm, eps in wanted:
-        options = {"eps": eps, "norm": norm, "loss_fn": attacks.classification_loss}
-        run = attacks.fgsm
+        options, run = {"eps": eps, "norm": norm, "loss_fn": attacks.classification_loss}, attacks.fgsm
         if attack == "pgd":
             run, generator = attacks.pgd, torch.Generator().manual_seed(spec.seed)
             options |= {"steps": section.steps, "step_size": section.step_factor * eps / section.steps}
             options |= {"random_start": section.random_start, "generator": generator}
         moved = [b._replace(images=run(model, b.images, b.labels, **options)) for b in batches]
         found[attack_name(attack, norm, eps)] = training.predict(model, moved)[0]
-    return {"logits": found}
+    return {"logits": found}, {}
 
 
-def _checks(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+def _checks(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
     """The self-checks of the attacks on a student, in every reading of the radius; the surrogate is what it is set against."""
-    section, tables = experiment.parameters.attacks, []
-    batch = test_batch(experiment, spec.task, min(section.examples or CHECKED_IMAGES, CHECKED_IMAGES))
+    section, tables = there.parameters.attacks, []
+    batch = test_batch(there, spec.task, min(section.examples or CHECKED_IMAGES, CHECKED_IMAGES))
     options = {"eps": section.eps, "steps": section.steps, "step_factor": section.step_factor}
-    options |= {"surrogate": experiment.model(spec.against), "loss_fn": attacks.classification_loss}
-    options["thresholds"] = thresholds_of(experiment, spec.of, spec.state)
+    options |= {"surrogate": there.model(spec.against), "loss_fn": attacks.classification_loss}
+    options["thresholds"] = thresholds_of(there, spec.of, spec.state)
     for norm in section.norms:
         generator = torch.Generator().manual_seed(spec.seed)
         rows = attacks.self_checks(model, batch.images, batch.labels, norm=norm, generator=generator, **options)
@@ -77,32 +82,27 @@ def _checks(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[di
     return {}, {"checks": pd.concat(tables, ignore_index=True)}
 
 
-def _path(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+def _path(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
     """The loss on the straight line from the student it is set against (Baseline III) to this one (RoS-KD)."""
-    batch = test_batch(experiment, spec.task, experiment.parameters.landscape.examples)
-    loss = landscape.path(experiment.model(spec.against), model, batch, probe_loss, steps=PATH_STEPS)
+    batch = test_batch(there, spec.task, there.parameters.landscape.examples)
+    loss = landscape.path(there.model(spec.against), model, batch, probe_loss, steps=PATH_STEPS)
     return {"path": {"loss": torch.as_tensor(loss)}}, {}
 
 
-def attack_name(attack: str, norm: str, eps: float) -> str:
-    """The name under which a probe keeps the logits after an attack; `eps` to the last bit."""
-    return f"{attack} {norm} {eps!r}"
-
-
-def _surface(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+def _surface(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
     """Fig. 4: the loss on the plane of two filter-normalised directions."""
-    section = experiment.parameters.landscape
-    batch = test_batch(experiment, spec.task, section.examples)
+    section = there.parameters.landscape
+    batch = test_batch(there, spec.task, section.examples)
     directions = landscape.filter_normalized_directions(model, generator=torch.Generator().manual_seed(spec.seed))
     grid = landscape.square_grid(section.span, section.points)
     loss = landscape.loss_surface(model, directions, grid, batch, probe_loss)
     return {"surface": {"grid": torch.as_tensor(grid), "loss": torch.from_numpy(loss)}}, {}
 
 
-def _curvature(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+def _curvature(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
     """The numbers beside Fig. 4's pictures: norm, sharpness by radius, largest eigenvalue and trace of the Hessian, loss."""
-    section = experiment.parameters.landscape
-    asked = model, test_batch(experiment, spec.task, section.examples), probe_loss
+    section = there.parameters.landscape
+    asked = model, test_batch(there, spec.task, section.examples), probe_loss
 
     def draws() -> torch.Generator:
         """The same for each number: radii, which start in the same direction, are then comparable."""
@@ -118,7 +118,7 @@ def _curvature(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple
     return {}, {"curvature": pd.DataFrame(rows, columns=["metric", "average", "value"])}
 
 
-def _agreement(experiment: Experiment, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+def _agreement(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
     """Logits of the training part without augmentation: agreement with clean and with given labels is read off them."""
-    loader = experiment.loader(spec, experiment.task(spec.task).split["train"])
+    loader = there.loader(spec, there.task(spec.task).split["train"])
     return {"logits": {"train": training.predict(model, loader)[0]}}, {}

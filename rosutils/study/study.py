@@ -1,59 +1,78 @@
-"""From parameters to the runs that each table and figure needs."""
+"""From parameters to the runs that tables and figures need: which are missing, how they are made, what is measured on them."""
 
-import copy
+import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from rosutils import InputError, params, results
-from rosutils.data import Task
+from rosutils import InputError, models, params, results
+from rosutils.augment import View
+from rosutils.bank import Bank
+from rosutils.data import Loader, Task, make_task, synthetic
+from rosutils.data.sources import Examples, open_source, split_lists
+from rosutils.data.task import examples_by_class
 from rosutils.params import ROOT, Parameters
-from rosutils.settings import PLAIN, SETTINGS, TEACHERS
-from rosutils.settings import setting as row_of
-from rosutils.store import digest
-from rosutils.study import costs, variants
+from rosutils.settings import SETTINGS, setting
+from rosutils.store import Run, Store, digest
+from rosutils.study import costs, experiment, variants
 from rosutils.study.engine import Place, processes, run_jobs
-from rosutils.study.experiment import FORMAT, Experiment, RunSpec, weights_needed
+from rosutils.study.experiment import EVALUATION_BATCH, TRAINED, RunSpec, bank_of, settings_of, weights_needed
 from rosutils.study.making import Job, make_job, versions
 from rosutils.study.measurements import rows_of
 from rosutils.study.needs import ARTEFACTS, with_prerequisites
 from rosutils.study.variants import LABEL_NOISE, OWN, Variant
 from rosutils.study.verification import checksums
+from rosutils.subsets import overlapping_subsets
 
 
 PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
-STAGES = (("chance", "pixels", "teacher"), ("bank",), ("student",), PROBES)
-STAGE_NAMES = ("teachers", "banks", "students", "probes")
+STAGES = {"teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",), "probes": PROBES}
 
 
-class Study(Experiment):
-    """An experiment and its artefacts: which runs they need, which are missing, and the results of those that exist."""
+class Study:
+    """A profile's parameters with the data they name and the store of its runs.
+
+    The sweeps, the repetitions and the tasks with sections of their own are studies as well, under their parameters; whatever
+    is asked about a run is looked up under those that the run names.
+    """
 
     def __init__(
-        self, parameters: Parameters, variant: Variant = OWN, replicate: int = 0, opened: dict | None = None, label: str = ""
-    ) -> None:  # fmt: skip
-        """`variant` is what the parameters are (a profile's own, or a point of a sweep), `replicate` which repetition, from 0.
+        self,
+        parameters: Parameters,
+        variant: Variant = OWN,
+        replicate: int = 0,
+        label: str = "",
+        opened: dict | None = None,
+    ) -> None:
+        """`variant` and `replicate` (from 0) say which of a profile's studies it is; `opened` holds the sources open already.
 
         `label` is the profile's name with what was laid over it, such as demo+alpha0.5: its folders and watermark have it.
         """
-        super().__init__(parameters, opened)
-        self.variant, self.replicate, self.label = variant, replicate, label or parameters.profile
-        self.about: str | None = None  # the one task that it is for, or all
+        self.parameters, self.variant, self.replicate = parameters, variant, replicate
+        self.label = label or parameters.profile
+        self._opened: dict[tuple, Examples] = {} if opened is None else opened
+        self._tasks: dict[str, Task] = {}
+        self._keys: dict[RunSpec, str] = {}
+
+    def __reduce__(self):  # how it gets to workers: as its parameters, made into a study once in each process
+        return _in_this_process, (pickle.dumps(self.parameters), self.variant, self.replicate, self.label)
 
     @classmethod
     def load(cls, profile: str | Path, **overrides: Any) -> "Study":
         """The study of a profile (a name or a YAML file), with sections laid over it; raises InputError for wrong input."""
         parameters = params.load(profile, **overrides)
-        study = cls(parameters, label=params.label(profile, parameters))
-        study.check()
-        return study
+        for task in parameters.tasks:  # a point of a sweep that is out of range is told before anything is trained
+            variants.variants(variants.of_task(parameters, task))
+        return cls(parameters, label=params.label(profile, parameters))
 
     @classmethod
     def of_notebook(cls, names: Mapping[str, Any]) -> "Study":
@@ -63,39 +82,21 @@ class Study(Experiment):
         """
         return cls.load(names["profile"], **params.sections_in(names))
 
-    def check(self) -> None:
-        """Raises InputError for a sweep that is out of range: before anything is trained."""
-        for task in self.parameters.tasks:
-            variants.variants(variants.of_task(self.parameters, task))
+    # Which parameters
 
     def _like(self, parameters: Parameters, variant: Variant, replicate: int) -> "Study":
-        return type(self)(parameters, variant, replicate, self._opened, self.label)
+        return type(self)(parameters, variant, replicate, self.label, self._opened)
 
     @cached_property
     def variants(self) -> dict[Variant, "Study"]:
         """The studies of the sweeps, first replicates: the same source under other parameters."""
         return {variant: self._like(there, variant, 0) for variant, there in variants.variants(self.parameters).items()}
 
-    def only(self, task: str) -> "Study":
-        """This study, for one task alone."""
-        there = copy.copy(self)
-        there.about = task
-        return there
-
     @cached_property
     def replicates(self) -> list["Study"]:
         """The repetitions of this study: each with its own seeds, so its own split, views, teachers and students."""
-        seeds = self.parameters.seeds
-        shifts = [variants.replicate(self.parameters, number) for number in range(1, seeds.replicates)]
-        return [self, *(self._like(there, self.variant, number) for number, there in enumerate(shifts, 1))]
-
-    def of(self, spec: RunSpec) -> "Study":
-        """The study with the parameters that a run is made under."""
-        study = self.for_task(spec.task)
-        if (spec.variant, spec.replicate) == (study.variant, study.replicate):
-            return study
-        study = study if spec.variant == study.variant else study.variants[spec.variant]
-        return study.replicates[spec.replicate]
+        numbers = range(1, self.parameters.seeds.replicates)
+        return [self, *(self._like(variants.replicate(self.parameters, n), self.variant, n) for n in numbers)]
 
     def for_task(self, task: str) -> "Study":
         """This study with the sections that `by_task` lays over for the runs of one task."""
@@ -103,15 +104,40 @@ class Study(Experiment):
 
     @cached_property
     def _by_task(self) -> dict[str, "Study"]:
-        own = self.parameters
-        others = {task: variants.of_task(own, task) for task in own.by_task}
-        plain = {task: there.model_copy(update={"by_task": {}}) for task, there in others.items()}
+        own = {task: variants.of_task(self.parameters, task) for task in self.parameters.by_task}
+        plain = {task: there.model_copy(update={"by_task": {}}) for task, there in own.items()}
         return {task: self._like(there, self.variant, self.replicate) for task, there in plain.items()}
 
-    def key(self, spec: RunSpec) -> str:
-        """The run's name in the store, under the parameters of its own variant and replicate."""
-        there = self.of(spec)
-        return super().key(spec) if there is self else there.key(spec)
+    def at(self, spec: RunSpec) -> "Study":
+        """This study under the parameters that a run is made under; raises ValueError where it has no such run."""
+        there = self.for_task(spec.task)
+        if spec.variant != there.variant:
+            there = there.variants.get(spec.variant, there)
+        if spec.replicate != there.replicate and there.replicate == 0 and spec.replicate < len(there.replicates):
+            there = there.replicates[spec.replicate]
+        if (there.variant, there.replicate) != (spec.variant, spec.replicate):
+            raise ValueError(
+                f"the study '{self.label}' {self.variant}, replicate {self.replicate + 1}, has no run '{spec}'"
+            )
+        return there
+
+    # Where things are
+
+    @property
+    def folder(self) -> Path:
+        """Where runs, caches and executed notebooks are kept."""
+        return ROOT / self.parameters.engine.store
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of runs."""
+        return Store(self.folder / "store")
+
+    @property
+    def root(self) -> Path | None:
+        """The data folder; a relative one is taken from the project's folder, wherever the notebooks run."""
+        root = self.parameters.data.root
+        return None if root is None else ROOT / root
 
     @property
     def figures(self) -> Path:
@@ -123,30 +149,43 @@ class Study(Experiment):
         """Where this profile's results.csv, executed notebooks and images that are not to be shared go."""
         return self.folder / self.label
 
+    @cached_property
+    def device(self) -> torch.device:
+        """The accelerator where there is one (engine.device: auto), or the one named."""
+        named = self.parameters.engine.device
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if named == "auto" else named)
+
     def workers(self) -> int:
         """How many runs are made at once: as many as cores, or as GPUs."""
         engine = self.parameters.engine
-        if engine.backend == "inline":
-            return 1
-        if engine.workers != "auto":
-            return engine.workers
+        if engine.backend == "inline" or engine.workers != "auto":
+            return 1 if engine.backend == "inline" else engine.workers
         return torch.cuda.device_count() if self.device.type == "cuda" else joblib.cpu_count()
 
-    def watermark(self) -> str:
-        """What every artefact says on its face: profile, data, pixels, epochs, and whether the paper's numbers compare."""
-        p, data = self.parameters, self.parameters.data
-        sources = " and ".join(dict.fromkeys(data.sources[name].source for name in p.tasks))
-        kind = f"{sources} images" + (f", about {data.examples:,} a task" if data.examples else "")
-        epochs = {task: self.for_task(task).parameters.training.epochs for task in p.tasks}
-        own = [f"{task} {count}" for task, count in epochs.items() if count != p.training.epochs]
-        long = f"{p.training.epochs} epochs" + (f" ({', '.join(own)})" if own else "")
-        text = f"profile {self.label} · {kind} · {data.pixels} px · {long}"
-        return text if self.as_printed() else f"{text} · not comparable with the paper"
+    # Images
 
-    def as_printed(self) -> bool:
-        """Whether these are params/paper.yaml's parameters, laid-over sections included; where it runs does not matter."""
-        elsewhere = {"engine": True, "data": {"root"}}
-        return self.parameters.model_dump(exclude=elsewhere) == params.load("paper").model_dump(exclude=elsewhere)
+    def task(self, name: str) -> Task:
+        """The task with its split and label noise, opened once; raises InputError for data that cannot be used."""
+        there = self.for_task(name)
+        if name not in there._tasks:
+            there._tasks[name] = there._task(name)
+        return there._tasks[name]
+
+    def _task(self, name: str) -> Task:
+        data, section = self.parameters.data, self.parameters.data.sources[name]
+        return make_task(
+            name, self._source(name), fractions=data.fractions, noise=self.parameters.noise, seed=self.parameters.seeds.data,
+            lists=split_lists(section, self.root), split=section.split, keep_unlabelled=section.keep_unlabelled,
+            sample=data.examples,
+        )  # fmt: skip
+
+    def _source(self, name: str) -> Examples:
+        data, section = self.parameters.data, self.parameters.data.sources[name]
+        options = {"root": self.root} | data.model_dump(include={"pixels", "allow_missing", "skip_bad"})
+        which = (section.model_dump_json(exclude={"lists", "split", "keep_unlabelled"}), *options.values())
+        if which not in self._opened:
+            self._opened[which] = open_source(section, **options, cache_root=self.folder / "cache")
+        return self._opened[which]
 
     def tasks(self) -> dict[str, Task]:
         """Every task of the profile by name."""
@@ -154,10 +193,120 @@ class Study(Experiment):
 
     def about_tasks(self) -> dict[str, dict]:
         """What tables and figures need to know of each task."""
-        return {
-            name: {"multilabel": task.multilabel, "class_names": task.class_names}
-            for name, task in self.tasks().items()
-        }
+        return {n: {"multilabel": task.multilabel, "class_names": task.class_names} for n, task in self.tasks().items()}
+
+    def gallery(self, name: str, *, per_class: int, pixels: int | None = None) -> dict[str, np.ndarray]:
+        """Training images of each class, uint8 [n, channels, H, W]; with `pixels` synthetic scenes are drawn at that size."""
+        task, source = self.task(name), self.parameters.data.sources[name]
+        chosen = {label: index for label, index in examples_by_class(task, per_class).items() if len(index)}
+        if source.source != "synthetic" or pixels in (None, self.parameters.data.pixels):
+            return {label: np.asarray(task.images[index.numpy()]) for label, index in chosen.items()}
+        draw = partial(synthetic.draw, source.modality, pixels=pixels, seed=source.seed)
+        return {label: np.stack([draw(number) for number in index.tolist()]) for label, index in chosen.items()}
+
+    def subsets(self, name: str) -> list[Tensor]:
+        """Section III-A: the example numbers of the k overlapping subsets of a task's training part."""
+        task, section = self.task(name), self.parameters.subsets
+        train, generator = task.split["train"], torch.Generator().manual_seed(self.parameters.seeds.data * 1009 + 2)
+        how = {"scheme": section.scheme, "groups": task.groups[train], "generator": generator}
+        return [train[index] for index in overlapping_subsets(len(train), section.count, section.overlap, **how)]
+
+    def sample(self, name: str, count: int | None) -> Tensor:
+        """A seeded sample of a task's test part, the same for all probes of all models; all of it without a count."""
+        test = self.task(name).split["test"]
+        if count is None or count >= len(test):
+            return test
+        generator = torch.Generator().manual_seed(self.parameters.seeds.data * 1009 + 4)
+        return test[torch.randperm(len(test), generator=generator)[:count]].sort().values
+
+    # What a run is made from, under its own parameters
+
+    def training_index(self, spec: RunSpec) -> Tensor:
+        """The example numbers a run is trained on."""
+        there = self.at(spec)
+        return there.task(spec.task).split["train"] if spec.subset is None else there.subsets(spec.task)[spec.subset]
+
+    def view_seed(self, spec: RunSpec) -> int:
+        """The seed of a run's views: bank and students share theirs, teachers are not asked about views they were trained on."""
+        return 2 * self.at(spec).parameters.seeds.data + (spec.role == "teacher")
+
+    def view(self, spec: RunSpec) -> View:
+        """The augmented views of a run."""
+        section = self.at(spec).parameters.training.augmentation
+        return View(self.view_seed(spec), section.pad, tuple(section.flips), section.views)
+
+    @property
+    def views(self) -> int:
+        """How many views of an image a bank holds: one for each epoch, or those that come round by turns."""
+        section = self.parameters.training
+        return min(section.epochs, section.augmentation.views or section.epochs)
+
+    def batches(self, spec: RunSpec) -> int | None:
+        """Batches an epoch of a subset's teacher that is to take as many steps as one of the full set; None for all others."""
+        there = self.at(spec)
+        if spec.role != "teacher" or spec.subset is None or there.parameters.teachers.steps == "own":
+            return None
+        return len(there.task(spec.task).split["train"]) // there.parameters.training.batch_size
+
+    def precision(self, spec: RunSpec) -> str:
+        """Of a run's training passes: float32 or bfloat16."""
+        named = self.at(spec).parameters.training.precision
+        named = named.get(spec.architecture, "auto") if isinstance(named, dict) else named
+        return models.precision(self.device) if named == "auto" else named
+
+    def loader(self, spec: RunSpec, index: Tensor, *, shuffled: bool = False, augmented: bool = False) -> Loader:
+        """Batches of examples `index`: shuffled by the run's seed for training, in order otherwise.
+
+        Raises InputError where a batch is larger than what is to be shuffled.
+        """
+        there, how = self.at(spec), {"batch_size": EVALUATION_BATCH}
+        if shuffled:
+            size = there.parameters.training.batch_size
+            how = {"batch_size": size, "shuffle_seed": spec.seed, "batches": there.batches(spec)}
+        view = there.view(spec) if augmented else None
+        return Loader(there.task(spec.task), index, device=self.device, view=view, **how)
+
+    def recipe(self, spec: RunSpec) -> dict:
+        """Everything that decides a run's result, JSON-able; the key is its hash."""
+        return experiment.recipe(self.at(spec), spec)
+
+    def key(self, spec: RunSpec) -> str:
+        """The run's name in the store: <role>-<architecture>-<hash of its recipe>."""
+        there = self.at(spec)
+        if spec not in there._keys:
+            there._keys[spec] = f"{spec.role}-{spec.architecture}-{digest(there.recipe(spec))}"
+        return there._keys[spec]
+
+    def run(self, spec: RunSpec) -> Run | None:
+        """The finished run, or None."""
+        return self.store.get(self.key(spec))
+
+    def model(self, spec: RunSpec, state: str = "weights") -> models.Classifier:
+        """The trained network of a finished run in one of `settings.STATES`, in eval mode."""
+        run, n_classes = self.run(spec), self.at(spec).task(spec.task).n_classes
+        model = models.create(spec.architecture, n_classes, seed=spec.seed)
+        model.load_state_dict(run.tensors("weights" if state == "weights" else "averaged"))
+        if state == "averaged, BatchNorm as copied":
+            model.load_state_dict(run.tensors("running"), strict=False)
+        return models.placed(model, self.device).eval()
+
+    def bank(self, spec: RunSpec) -> Bank:
+        """The logits [K, views, N, C] of a student's K teachers for every view of the training part."""
+        there = self.at(spec)
+        logits = torch.stack([there.run(bank_of(teacher)).tensors("logits")["train"] for teacher in spec.teachers])
+        by_turns = there.parameters.training.augmentation.views is not None
+        return Bank(logits, there.task(spec.task).split["train"], by_turns=by_turns)
+
+    def name_of(self, spec: RunSpec) -> str:
+        """A network's architecture, and which of several of its pool it is: "mobilenet_v2 (2)" for the second."""
+        pool, number = self.at(spec).parameters.teachers.architectures, spec.seed % 1000
+        before = pool[:number].count(spec.architecture) if spec.role == "teacher" and number < len(pool) else 0
+        return f"{spec.architecture} ({before + 1})" if before else spec.architecture
+
+    # Which runs
+
+    def _spec(self, role: str, task: str, architecture: str, seed: int, **which: Any) -> RunSpec:
+        return RunSpec(role, task, architecture, seed, variant=self.variant, replicate=self.replicate, **which)
 
     def teachers(self, task: str, pool: str) -> tuple[RunSpec, ...]:
         """The k teachers of a pool: each on its own subset, or all on the full set (Section IV-B)."""
@@ -167,12 +316,11 @@ class Study(Experiment):
             for number, architecture in enumerate(self.parameters.teachers.architectures)
         )
 
-    def student(self, task: str, setting: str, architecture: str | None = None) -> RunSpec:
+    def student(self, task: str, row: str, architecture: str | None = None) -> RunSpec:
         """The student of a row of Table I, or one of another architecture; Baseline V and RoS-KD are the same run."""
-        knobs = row_of(setting)
-        section = self.parameters.distillation
+        knobs, section = setting(row), self.parameters.distillation
         pool = section.reinforced.teacher_pool if knobs.weighting == "reinforced" else knobs.pool
-        teachers = self.teachers(task, pool) if knobs.teachers != "none" else ()
+        teachers = () if knobs.teachers == "none" else self.teachers(task, pool)
         if knobs.teachers == "single":
             teachers = tuple(t for t in teachers if t.architecture == section.single_teacher)[:1]
         which = {"weighting": knobs.weighting, "teachers": teachers}
@@ -185,9 +333,6 @@ class Study(Experiment):
     def logistic_regression(self, task: str) -> RunSpec:
         """Logistic regression on the pixels, beside Table I."""
         return self._spec("pixels", task, "logistic", self.parameters.seeds.student)
-
-    def _spec(self, role: str, task: str, architecture: str, seed: int, **which: Any) -> RunSpec:
-        return RunSpec(role, task, architecture, seed, variant=self.variant, replicate=self.replicate, **which)
 
     def runs(self, artefact: str) -> list[RunSpec]:
         """The runs an artefact needs, prerequisites first, each once."""
@@ -213,16 +358,17 @@ class Study(Experiment):
 
     def missing(self, runs: Iterable[RunSpec]) -> list[RunSpec]:
         """Those of the runs that the store does not hold, each once; and those whose weights it released and they need."""
-        specs = self.unique(runs)
-        found = {spec: self.run(spec) for spec in specs}
-        needed = {self.key(other) for spec in specs if found[spec] is None for other in weights_needed(spec)}
+        found = {spec: self.run(spec) for spec in self.unique(runs)}
+        needed = {self.key(other) for spec, run in found.items() if run is None for other in weights_needed(spec)}
         return [spec for spec, run in found.items() if run is None or (run.released and self.key(spec) in needed)]
+
+    # Making them
 
     def check_batches(self, runs: Iterable[RunSpec]) -> None:
         """Raises InputError where a batch is larger than what a run is trained on: before hours of training, not after."""
         for spec in runs:
-            if spec.role in ("teacher", "student"):
-                self.of(spec).loader(spec, self.of(spec).training_index(spec), shuffled=True)
+            if spec.role in TRAINED:
+                self.loader(spec, self.training_index(spec), shuffled=True)
 
     def ensure(self, runs: Sequence[RunSpec]) -> None:
         """Make the missing ones of the runs and what they need: teachers with banks, students, probes; longest first.
@@ -231,17 +377,17 @@ class Study(Experiment):
         """
         missing = self.missing(with_prerequisites(runs))
         self.check_batches(missing)
-        engine, readers = self.parameters.engine, self._readers(missing)
+        engine, readers = self.parameters.engine, self.readers(missing)
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
+        how = {"backend": engine.backend, "workers": self.workers(), "place": place}
         with processes(engine.backend, self.workers() if len(missing) > 1 else 1) as pool:
-            for roles, name in zip(STAGES, STAGE_NAMES, strict=True):
+            for name, roles in STAGES.items():
                 jobs = self._jobs([spec for spec in missing if spec.role in roles], missing, readers)
-                weight = [sum(costs.relative(self.of(spec), spec) for spec in job.specs) for job in jobs]
-                run_jobs(
-                    make_job, jobs, backend=engine.backend, workers=self.workers(), place=place, description=name,
-                    costs=weight, pool=pool,
-                )  # fmt: skip
-                self._release(readers)
+                work = [sum(costs.relative(self, spec) for spec in job.specs) for job in jobs]
+                run_jobs(partial(make_job, self), jobs, description=name, costs=work, pool=pool, **how)
+                for key, keys in readers.items():
+                    if self._made(keys):
+                        self.store.release(key)
 
     def _jobs(self, wanted: list[RunSpec], missing: list[RunSpec], readers: Mapping[str, set[str]]) -> list[Job]:
         """One job for each run, a teacher's with its bank; what its weights are not needed for after it is released by it."""
@@ -251,64 +397,70 @@ class Study(Experiment):
             key = self.key(spec)
             specs = (spec, banks[key]) if key in banks and spec.role == "teacher" else (spec,)
             made = {self.key(each) for each in specs}
-            release = (key,) if key in readers and self._all_made(readers[key] - made) else ()
-            jobs.append(Job(self.of(spec).json, specs, release, number))
+            release = (key,) if key in readers and self._made(readers[key] - made) else ()
+            jobs.append(Job(specs, release, number))
         return [job for job in jobs if job.specs[0].role != "bank" or self.run(job.specs[0]) is None]
 
-    def _readers(self, missing: list[RunSpec]) -> dict[str, set[str]]:
-        """The keys of the trained runs whose weights may go, with the keys of the runs that are made from these."""
-        if self.parameters.engine.keep_weights == "all":
-            return {}
+    def _made(self, keys: Iterable[str]) -> bool:
+        return all(self.store.get(key) is not None for key in keys)
+
+    def readers(self, runs: Iterable[RunSpec] = ()) -> dict[str, set[str]]:
+        """The keys of the trained runs whose weights may go, with the keys of the runs that are made from these.
+
+        Those of the first replicate's full-set teachers and students of Table I stay.
+        """
         readers: dict[str, set[str]] = defaultdict(set)
-        for spec in [*self.all_runs(), *missing]:
-            if spec.role in ("teacher", "student"):
+        for spec in [*self.all_runs(), *runs] if self.parameters.engine.keep_weights == "needed" else ():
+            if spec.role in TRAINED:
                 readers[self.key(spec)]  # a student that nobody looks into may go at once
             for other in weights_needed(spec):
                 readers[self.key(other)].add(self.key(spec))
-        kept = self._kept()
-        return {key: keys for key, keys in readers.items() if key not in kept}
+        for there, task in ((self.for_task(task), task) for task in self.parameters.tasks):
+            for spec in (*there.teachers(task, "full"), *(there.student(task, row.name) for row in SETTINGS)):
+                readers.pop(self.key(spec), None)
+        return dict(readers)
 
-    def _kept(self) -> set[str]:
-        """The keys of the runs whose weights stay: the first replicate's full-set teachers and students of Table I."""
-        kept = []
-        for task in self.parameters.tasks:
-            there = self.for_task(task)
-            kept += [*there.teachers(task, "full"), *(there.student(task, row.name) for row in SETTINGS)]
-        return {self.key(spec) for spec in kept}
+    # What is shown
 
-    def _all_made(self, keys: Iterable[str]) -> bool:
-        return all(self.store.get(key) is not None for key in keys)
+    def watermark(self) -> str:
+        """What every artefact says on its face: profile, data, pixels, epochs, and whether the paper's numbers compare."""
+        p, data = self.parameters, self.parameters.data
+        sources = " and ".join(dict.fromkeys(data.sources[name].source for name in p.tasks))
+        kind = f"{sources} images" + (f", about {data.examples:,} a task" if data.examples else "")
+        epochs = {task: self.for_task(task).parameters.training.epochs for task in p.tasks}
+        own = [f"{task} {count}" for task, count in epochs.items() if count != p.training.epochs]
+        long = f"{p.training.epochs} epochs" + (f" ({', '.join(own)})" if own else "")
+        text = f"profile {self.label} · {kind} · {data.pixels} px · {long}"
+        return text if self.as_printed() else f"{text} · not comparable with the paper"
 
-    def _release(self, readers: Mapping[str, set[str]]) -> None:
-        for key, keys in readers.items():
-            if self._all_made(keys):
-                self.store.release(key)
-
-    @cached_property
-    def json(self) -> str:
-        """The parameters as workers get them."""
-        return self.parameters.model_dump_json()
-
-    def history(self, runs: Iterable[RunSpec]) -> pd.DataFrame:
-        """The training histories of finished runs, one row per run and epoch."""
-        tables = [
-            self.run(spec).table("history").assign(run=self.key(spec), task=spec.task, architecture=self.of(spec).name_of(spec),
-                                                   trained_on="full set" if spec.subset is None else "subset",
-                                                   replicate=spec.replicate)
-            for spec in runs
-        ]  # fmt: skip
-        return pd.concat(tables, ignore_index=True)
+    def as_printed(self) -> bool:
+        """Whether these are params/paper.yaml's parameters, laid-over sections included; where it runs does not matter."""
+        elsewhere = {"engine": True, "data": {"root"}}
+        return self.parameters.model_dump(exclude=elsewhere) == params.load("paper").model_dump(exclude=elsewhere)
 
     def publish(self, item):
         """Make an item of the paper, write its tables and figures to `figures`; what a notebook shows of it."""
         return item.publish(self)
+
+    def history(self, runs: Iterable[RunSpec]) -> pd.DataFrame:
+        """The training histories of finished runs, one row per run and epoch."""
+        tables = []
+        for spec in runs:
+            trained_on = "full set" if spec.subset is None else "subset"
+            about = {"run": self.key(spec), "task": spec.task, "architecture": self.name_of(spec)}
+            table = self.run(spec).table("history")
+            tables.append(table.assign(**about, trained_on=trained_on, replicate=spec.replicate))
+        return pd.concat(tables, ignore_index=True)
 
     def results(self) -> pd.DataFrame:
         """Every measurement of every finished run of this study: results.csv, the one source of numbers.
 
         The file is written anew where runs have come, or where it is not what was written last.
         """
-        path, made_from = self.output / "results.csv", self._finished()
+        runs = [(spec.variant, spec.replicate, self.key(spec), spec.state) for spec in self._measured()]
+        sections = self.parameters.model_dump(include={"evaluation", "landscape"})
+        made_from = digest([experiment.FORMAT, list(results.COLUMNS), runs, sections])
+        path = self.output / "results.csv"
         with self.store.lock(f"results-{self.label}"):  # one notebook measures, others wait for it
             if not results.is_current(path, made_from):
                 results.mark_current(results.write(self.measure(), path), made_from)
@@ -316,38 +468,15 @@ class Study(Experiment):
 
     def measure(self) -> pd.DataFrame:
         """The same from the runs themselves, whatever results.csv says."""
-        runs = tqdm(self._measured(), desc="measuring", leave=False)
-        rows = [row for spec in runs for row in rows_of(self.of(spec), spec, self._settings_of(spec))]
+        rows = [row for spec in tqdm(self._measured(), desc="measuring", leave=False) for row in rows_of(self, spec)]
         if not rows:
             raise InputError(f"no run of profile '{self.label}' is finished yet; run: make reproduce")
         return results.validate(pd.concat(rows, ignore_index=True))
 
     def _measured(self) -> list[RunSpec]:
-        """The finished runs that results are about: teachers of the profile itself, every student and probe, the
-        banks of the noise study for what their teachers say of the labels."""
+        """The finished runs that results are about; of banks those of the noise study, for what teachers say of the labels."""
         wanted = [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.kind in LABEL_NOISE]
         return [spec for spec in wanted if self.run(spec) is not None]
-
-    def _finished(self) -> str:
-        """A digest of all that decides the results: the finished runs with their variants, and how they are evaluated."""
-        runs = [(spec.variant, spec.replicate, self.key(spec), spec.state) for spec in self._measured()]
-        sections = self.parameters.model_dump(include={"evaluation", "landscape"})
-        return digest([FORMAT, list(results.COLUMNS), runs, sections])
-
-    def _settings_of(self, spec: RunSpec) -> list[tuple[str, str]]:
-        """(setting, state of the weights) for a run: a teacher is one, the run of Baseline V and RoS-KD is two."""
-        if spec.role == "teacher":
-            return [(TEACHERS[spec.subset is not None], "weights")]
-        if spec.role == "pixels":
-            return [(PLAIN, "weights")]
-        if spec.role in ("bank", "chance"):
-            return []
-        student, there = spec.of or spec, self.of(spec)
-        found = [
-            (row.name, row.state) for row in SETTINGS
-            if there.student(student.task, row.name, student.architecture) == student
-        ]  # fmt: skip
-        return found if spec.of is None else [pair for pair in found if spec.state.startswith(pair[1])]
 
     def timings(self) -> pd.DataFrame:
         """Seconds of a step of each setting's training, rows like those of the results; no part of results.csv, for they vary."""
@@ -355,31 +484,36 @@ class Study(Experiment):
         for spec in self.unique(self.runs("table1")):
             run = self.run(spec) if spec.role == "student" else None
             record = run.about()["record"] if run else {}
-            if "epoch_seconds" not in record:
-                continue
-            for setting, state in self._settings_of(spec):
+            for row, state in settings_of(spec) if "epoch_seconds" in record else ():
                 seconds = record["epoch_seconds"] - (record["averaging_seconds"] if state == "weights" else 0)
-                rows.append({"task": spec.task, "setting": setting, "student": spec.architecture, "replicate": spec.replicate,
-                             "metric": "seconds", "value": seconds, "run": run.key})  # fmt: skip
+                about = {"task": spec.task, "setting": row, "student": spec.architecture, "replicate": spec.replicate}
+                rows.append(about | {"metric": "seconds", "value": seconds, "run": run.key})
         return results.validate(pd.DataFrame(rows).reindex(columns=list(results.COLUMNS))) if rows else pd.DataFrame()
 
     def provenance(self) -> dict:
         """Where the numbers come from: parameters, data, versions and every finished run; no path and no time of writing."""
-        parameters = self.parameters.model_dump(exclude={"engine": True, "data": {"root"}})
         data = {
-            name: {"images": len(task.images), "groups": len(task.groups.unique()), "noise_rate": round(task.noise_rate, 4),
-                   "fingerprint": task.fingerprint, "source": task.card.get("source"), "raw": task.card.get("raw"),
-                   "parts": task.card.get("parts")}
+            name: {
+                "images": len(task.images),
+                "groups": len(task.groups.unique()),
+                "noise_rate": round(task.noise_rate, 4),
+            }
+            | {"fingerprint": task.fingerprint, **{part: task.card.get(part) for part in ("source", "raw", "parts")}}
             for name, task in self.tasks().items()
-        }  # fmt: skip
+        }
         found = [run for spec in self.unique(self.all_runs()) if (run := self.run(spec))]
-        runs = {run.key: run.about() for run in found}
+        abouts = {run.key: run.about() for run in found}
         return {
             "profile": self.label,
-            "parameters": parameters,
+            "parameters": self.parameters.model_dump(exclude={"engine": True, "data": {"root"}}),
             "data": data,
             "versions": versions(),
-            "runs": {key: about["record"] for key, about in runs.items()},
-            "recipes": {key: about["recipe"] for key, about in runs.items()},
+            "runs": {key: about["record"] for key, about in abouts.items()},
+            "recipes": {key: about["recipe"] for key, about in abouts.items()},
             "files": checksums(self.figures),
         }
+
+
+@lru_cache(maxsize=2)
+def _in_this_process(parameters: bytes, variant: Variant, replicate: int, label: str) -> Study:
+    return Study(pickle.loads(parameters), variant, replicate, label)

@@ -21,39 +21,31 @@ def checksums(folder: Path) -> dict[str, str]:
 
 def problems(study) -> Iterator[str]:
     """One sentence for each thing that is not as it was computed: a damaged run, a changed number, a changed file."""
-    runs = [study.of(spec).run(spec) for spec in study.unique(study.all_runs())]
-    for run in filter(None, runs):
+    runs = [run for spec in study.unique(study.all_runs()) if (run := study.run(spec))]
+    for run in runs:
         yield from run.problems()
     path = study.output / "results.csv"
-    if any(runs) and path.is_file():
+    if runs and path.is_file():
         yield from differences(results.read(path), study.measure())
-    elif any(runs):
+    elif runs:
         yield f"{path} is missing; make reproduce writes it again"
     yield from changed_files(study.figures)
 
 
 def differences(written: pd.DataFrame, measured: pd.DataFrame) -> Iterator[str]:
     """What a results table says otherwise than the runs it names: changed, missing and added numbers."""
-    both = measured.merge(
-        written, on=results.KEYS, how="outer", suffixes=("_measured", "_written"), indicator=True, sort=True
-    )
-    for row in both.to_dict("records"):
-        what = ", ".join(
-            f"{name} {row[name]}" for name in results.KEYS if row[name] not in ("",) and row[name] == row[name]
-        )
+    how = {"on": results.KEYS, "how": "outer", "suffixes": ("_measured", "_written"), "indicator": True, "sort": True}
+    for row in measured.merge(written, **how).to_dict("records"):
+        what = ", ".join(f"{name} {row[name]}" for name in results.KEYS if row[name] != "" and row[name] == row[name])
+        values, runs = ([row[f"{name}_{side}"] for side in ("written", "measured")] for name in ("value", "run"))
         if row["_merge"] == "left_only":
-            yield f"results.csv lacks {what}: run {row['run_measured']} gives {row['value_measured']}"
+            yield f"results.csv lacks {what}: run {runs[1]} gives {values[1]}"
         elif row["_merge"] == "right_only":
-            yield f"results.csv has {what}, which no finished run gives (it names {row['run_written']})"
-        elif (
-            row["value_written"] != row["value_measured"]
-            and not pd.isna([row["value_written"], row["value_measured"]]).all()
-        ):
-            yield (
-                f"results.csv: {what} is {row['value_written']}, but run {row['run_measured']} gives {row['value_measured']}"
-            )
-        elif row["run_written"] != row["run_measured"]:
-            yield f"results.csv: {what} names the run {row['run_written']}, but is of {row['run_measured']}"
+            yield f"results.csv has {what}, which no finished run gives (it names {runs[0]})"
+        elif values[0] != values[1] and not pd.isna(values).all():
+            yield f"results.csv: {what} is {values[0]}, but run {runs[1]} gives {values[1]}"
+        elif runs[0] != runs[1]:
+            yield f"results.csv: {what} names the run {runs[0]}, but is of {runs[1]}"
 
 
 def changed_files(folder: Path) -> Iterator[str]:
