@@ -7,10 +7,8 @@ import logging
 import math
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -66,7 +64,7 @@ def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None
         why = "it is of another format" if card["format"] != FORMAT else ""
         why = why or ("it is damaged" if card["fingerprint"] != content["fingerprint"] else "")
         why = why or ("the files it was made from have changed" if card["made_from"] != made_from else "")
-        why = why or ("unreadable files were left out" if card["left_out"] and not in_part else "")
+        why = why or ("unreadable files were left out" if card.get("raw", {}).get("unreadable") and not in_part else "")
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         why = f"it is damaged ({type(error).__name__}: {error})"
     if why:
@@ -119,52 +117,22 @@ def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Seque
     os.replace(folder, place)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """What came of decoding: the images in their file, and what each file holds, or why it is unreadable."""
+def decode_all(
+    paths: Sequence[str], pixels: int, mode: str, window, *, folder: Path, title: str
+) -> tuple[np.ndarray, list[Seen | str]]:
+    """Decode files on all cores into `folder`: the images, and what each file holds, or why it is unreadable.
 
-    images: np.ndarray
-    found: list[Seen | str]
-
-    @property
-    def bad(self) -> dict[int, str]:
-        """Number of each unreadable file, and what is wrong with it."""
-        return {number: seen for number, seen in enumerate(self.found) if isinstance(seen, str)}
-
-    @property
-    def good(self) -> list[Seen]:
-        """What the readable files hold."""
-        return [seen for seen in self.found if isinstance(seen, Seen)]
-
-    def facts(self, pixels: int) -> dict:
-        """What the data card says of the files: their sizes, modes and pages, and how many had to be enlarged."""
-        sides = [min(seen.width, seen.height) for seen in self.good]
-        sizes = Counter(f"{seen.width}x{seen.height}" for seen in self.good)
-        facts = {"shorter_side": {"smallest": min(sides), "largest": max(sides)}}
-        facts |= {"enlarged": sum(side < pixels for side in sides), "different_sizes": len(sizes)}
-        facts |= {
-            "sizes": dict(sizes.most_common(12)),
-            "modes": dict(Counter(seen.mode for seen in self.good).most_common()),
-        }
-        return facts | {"first_page_used": sum(seen.pages > 1 for seen in self.good)}
-
-
-def decode_all(paths: Sequence[str], pixels: int, mode: str, window, *, folder: Path, title: str) -> Decoded:
-    """Decode files on all cores into `folder`; chunks that a killed attempt finished, of files unchanged since, are kept.
-
-    Raises InputError when the disk cannot hold the result. Unreadable files are told in the answer, all of them.
+    Chunks that a killed attempt finished, of files unchanged since, are kept. Raises InputError when the disk is too small.
     """
     images = images_in(folder, (len(paths), CHANNELS[mode], pixels, pixels))
     step = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // images[0].size))
     chunks = [paths[start : start + step] for start in range(0, len(paths), step)]
     flags = [folder / DONE / f"{number}-{stamp(chunk)}.json" for number, chunk in enumerate(chunks)]
-    done = {number: seen for number, flag in enumerate(flags) if flag.is_file() and (seen := _all_good(flag))}
+    done = {number: seen for number, flag in enumerate(flags) if (seen := _seen(flag))}
     todo = [number for number in range(len(chunks)) if number not in done]
-    alone = (
-        {"n_jobs": 1} if sum(len(chunks[number]) for number in todo) < IN_PROCESS else {"n_jobs": joblib.cpu_count()}
-    )
+    processes = joblib.cpu_count() if sum(len(chunks[number]) for number in todo) >= IN_PROCESS else 1
     jobs = (joblib.delayed(decode_chunk)(chunks[number], pixels, mode, window) for number in todo)
-    decoded = joblib.Parallel(return_as="generator", **alone)(jobs)
+    decoded = joblib.Parallel(n_jobs=processes, return_as="generator")(jobs)
     with tqdm(total=len(paths), initial=sum(map(len, done.values())), desc=title, unit=" images") as bar:
         for number, (block, seen) in zip(todo, decoded, strict=True):
             images[number * step : number * step + len(block)] = block
@@ -174,13 +142,14 @@ def decode_all(paths: Sequence[str], pixels: int, mode: str, window, *, folder: 
             os.replace(part, flags[number])
             done[number] = seen
             bar.update(len(seen))
-    return Decoded(images, [seen for number in range(len(chunks)) for seen in done[number]])
+    return images, [each for number in range(len(chunks)) for each in done[number]]
 
 
-def _all_good(flag: Path) -> list[Seen] | None:
-    """What a finished chunk's files hold, if all of them could be read."""
-    found = json.loads(flag.read_text(encoding="utf-8"))
-    return None if any(isinstance(seen, str) for seen in found) else [Seen(*seen) for seen in found]
+def _seen(flag: Path) -> list[Seen] | None:
+    """What the files of a finished chunk hold, if all of them could be read."""
+    with suppress(OSError, ValueError):
+        found = json.loads(flag.read_text(encoding="utf-8"))
+        return None if any(isinstance(each, str) for each in found) else [Seen(*each) for each in found]
 
 
 def images_in(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -202,14 +171,11 @@ def images_in(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.lib.format.open_memmap(file, "w+", np.uint8, shape)
 
 
-def without(folder: Path, images: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-    """The images but for some rows, in their file."""
-    if not len(rows):
-        return images
-    kept = np.setdiff1d(np.arange(len(images)), rows)
-    copy = np.lib.format.open_memmap(folder / DONE / "kept.npy", "w+", np.uint8, (len(kept), *images.shape[1:]))
-    for start in range(0, len(kept), CHUNK_IMAGES):
-        copy[start : start + CHUNK_IMAGES] = images[kept[start : start + CHUNK_IMAGES]]
-    copy.flush()
+def only(folder: Path, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of the images, in their place."""
+    kept = np.lib.format.open_memmap(folder / DONE / "kept.npy", "w+", np.uint8, (len(rows), *images.shape[1:]))
+    for start in range(0, len(rows), CHUNK_IMAGES):
+        kept[start : start + CHUNK_IMAGES] = images[rows[start : start + CHUNK_IMAGES]]
+    kept.flush()
     os.replace(folder / DONE / "kept.npy", folder / "images.npy")
-    return copy
+    return kept

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -22,30 +22,28 @@ def describe(images, labels, groups, names, class_names, multilabel) -> dict:
         card["examples_with_no_class"] = int((labels.sum(axis=1) == 0).sum())
     hashes, means, spreads = pixels_of(images)
     flat = np.flatnonzero(spreads == 0)
-    card["intensity"] = {
-        "mean": round(float(means.mean()), 2), "darkest": round(float(means.min()), 2),
-        "brightest": round(float(means.max()), 2), "spread": round(float(spreads.mean()), 2),
-        "flat": len(flat), "flat_images": [names[i] for i in flat[:LISTED]],
-    }  # fmt: skip
+    rounded = {"mean": means.mean(), "darkest": means.min(), "brightest": means.max(), "spread": spreads.mean()}
+    card["intensity"] = {key: round(float(value), 2) for key, value in rounded.items()}
+    card["intensity"] |= {"flat": len(flat), "flat_images": [names[i] for i in flat[:LISTED]]}
     return card | {"duplicates": duplicates(hashes, labels, groups, names)}
 
 
 def pixels_of(images) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each image [N, channels, H, W]: a hash of its pixels uint64 [N], their mean and standard deviation float [N]."""
     step = max(1, BLOCK_BYTES // int(np.prod(images.shape[1:])))
-    parts = [_block(np.ascontiguousarray(images[start : start + step])) for start in range(0, len(images), step)]
+    parts = []
+    for start in range(0, len(images), step):
+        block = np.ascontiguousarray(images[start : start + step])
+        flat = block.reshape(len(block), -1).astype(np.float32)
+        hashes = [int.from_bytes(hashlib.blake2b(image, digest_size=8).digest()) for image in block]
+        parts.append((np.array(hashes, np.uint64), flat.mean(axis=1), flat.std(axis=1)))
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
-
-
-def _block(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    hashes = np.array([int.from_bytes(hashlib.blake2b(image, digest_size=8).digest()) for image in images], np.uint64)
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    return hashes, flat.mean(axis=1), flat.std(axis=1)
 
 
 def duplicates(hashes, labels, groups, names) -> dict:
     """Images with the very same pixels: how many sets, how many of them across groups or labels, and their names."""
-    found = list(_equal(hashes))
+    alike = pd.Series(np.arange(len(hashes))).groupby(hashes).indices.values()
+    found = sorted((index for index in alike if len(index) > 1), key=lambda index: index[0])
     return {
         "sets": len(found),
         "images": sum(map(len, found)),
@@ -55,38 +53,31 @@ def duplicates(hashes, labels, groups, names) -> dict:
     }
 
 
-def _equal(hashes: np.ndarray) -> Iterator[np.ndarray]:
-    _, member, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    order = np.argsort(member, kind="stable")
-    several = np.split(order, np.cumsum(counts)[:-1])
-    yield from sorted((index for index in several if len(index) > 1), key=lambda index: index[0])
+FACTS = {  # of the card for people: its place in the card
+    "source": "source", "note": "note", "images": "examples", "lesions, patients or groups": "groups",
+    "grouped by": "options.grouped_by", "without any label": "examples_with_no_class", "pixels": "options.pixels",
+    "resize": "options.resize", "label files": "raw.label_files", "named in the table": "raw.images_named",
+    "named, but without a file": "raw.missing", "files without a name": "raw.without_row",
+    "unreadable, left out": "raw.unreadable", "of several pages, the first used": "raw.first_page_used",
+    "sizes in the files": "raw.sizes", "modes in the files": "raw.modes", "enlarged": "raw.enlarged",
+}  # fmt: skip
 
 
 def table(card: Mapping) -> pd.DataFrame:
     """The data card as a table for people, one fact a line; what a source has nothing to say of is left out."""
-    raw, options = card.get("raw", {}), card.get("options", {})
-    facts = {
-        "source": card.get("source"), "note": card.get("note"), "images": card.get("examples"),
-        "lesions, patients or groups": card.get("groups"), "grouped by": options.get("grouped_by"),
-        "without any label": card.get("examples_with_no_class"), "pixels": options.get("pixels"),
-        "resize": options.get("resize"), "label files": raw.get("label_files"), "named in the table": raw.get("images_named"),
-        "named, but without a file": raw.get("missing"), "files without a name": raw.get("without_row"),
-        "unreadable, left out": raw.get("unreadable"), "sizes in the files": raw.get("sizes"),
-        "modes in the files": raw.get("modes"), "enlarged": raw.get("enlarged"),
-        **{f"intensity, {key}": value for key, value in card.get("intensity", {}).items() if key != "flat_images"},
-        **{f"duplicates, {key}": value for key, value in card.get("duplicates", {}).items() if key != "listed"},
-        **{f"part {part}": facts for part, facts in card.get("parts", {}).items()},
-    }  # fmt: skip
+    flat = card | {f"{part}.{key}": value for part in ("options", "raw") for key, value in card.get(part, {}).items()}
+    facts = {what: flat.get(key) for what, key in FACTS.items()}
+    for title, part, hidden in (("intensity, ", "intensity", "flat_images"), ("duplicates, ", "duplicates", "listed")):
+        facts |= {title + key: value for key, value in card.get(part, {}).items() if key != hidden}
+    facts |= {f"part {part}": facts for part, facts in card.get("parts", {}).items()}
     shown = {what: _text(value) for what, value in facts.items() if value not in (None, "")}
     return pd.DataFrame({"": list(shown.values())}, index=list(shown))
 
 
 def equal_images(card: Mapping) -> pd.DataFrame:
     """The sets of images with the very same pixels, a line each (the first LISTED of them)."""
-    listed = card.get("duplicates", {}).get("listed", [])
-    return pd.DataFrame(
-        {"images with equal pixels": [", ".join(names) for names in listed]}, index=range(1, len(listed) + 1)
-    )
+    lines = [", ".join(names) for names in card.get("duplicates", {}).get("listed", [])]
+    return pd.DataFrame({"images with equal pixels": lines}, index=range(1, len(lines) + 1))
 
 
 def _text(value) -> str:

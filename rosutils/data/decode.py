@@ -1,7 +1,4 @@
-"""One image file becomes a square of uint8 pixels: the same pixels on every machine, whatever kind of file it is.
-
-Light to import on purpose: the processes that decode in parallel import this module and nothing else of the kit.
-"""
+"""One image file becomes a square of uint8 pixels, the same on every machine; light to import, for parallel processes."""
 
 import os
 import warnings
@@ -48,12 +45,11 @@ def decode(path: str | Path, pixels: int, mode: str, window: Sequence[float] | N
         image.draft(mode, (2 * pixels, 2 * pixels))
         image.load()
         if image.mode.startswith("I"):
-            found = found._replace(**dict(zip(("darkest", "brightest"), image.getextrema(), strict=True)))
+            found = Seen(*found[:4], *image.getextrema())
         image = _in_mode(_upright(image), mode, window or (0, WHITE))
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    square = image.resize((pixels, pixels), Image.Resampling.BILINEAR, box=box)
+    square = image.resize((pixels, pixels), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
     return np.asarray(square).reshape(pixels, pixels, -1).transpose(2, 0, 1), found
 
 
@@ -78,9 +74,7 @@ def _in_mode(image: Image.Image, mode: str, window: Sequence[float]) -> Image.Im
     return image.convert(mode)
 
 
-def decode_chunk(
-    paths: Sequence[str], pixels: int, mode: str, window: Sequence[float] | None
-) -> tuple[np.ndarray, list[Seen | str]]:
+def decode_chunk(paths: Sequence[str], pixels: int, mode: str, window) -> tuple[np.ndarray, list[Seen | str]]:
     """Files as uint8 [n, channels, pixels, pixels], and what each holds, or why it cannot be read, which leaves zeros."""
     images = np.zeros((len(paths), CHANNELS[mode], pixels, pixels), np.uint8)
     found: list[Seen | str] = []
@@ -89,33 +83,29 @@ def decode_chunk(
             image[:], seen = decode(path, pixels, mode, window)
             found.append(seen)
         except UNREADABLE as error:
-            found.append(why_unreadable(Path(path), error))
+            found.append(why_unreadable(path, error))
     return images, found
 
 
 def size_and_time(path: str) -> tuple[int, int]:
     """The size and the time of writing of a file: others where it has been replaced, zeros where there is none."""
     try:
-        found = os.stat(path)
+        return (found := os.stat(path)).st_size, found.st_mtime_ns
     except OSError:
         return 0, 0
-    return found.st_size, found.st_mtime_ns
 
 
-def why_unreadable(path: Path, error: Exception) -> str:
+def why_unreadable(path: str | Path, error: Exception) -> str:
     """What is wrong with a file that cannot be decoded, in a few words."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            start = file.read(16)
-    except OSError as problem:
-        return f"it cannot be opened: {problem.strerror}"
-    if size == 0:
-        return "it is empty, 0 bytes"
+    if getattr(error, "strerror", None):
+        return f"it cannot be opened: {error.strerror}"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than the {2 * Image.MAX_IMAGE_PIXELS:,} pixels that are allowed; save it smaller"
+    with open(path, "rb") as file:
+        size, start = os.fstat(file.fileno()).st_size, file.read(16)
+    if size == 0:
+        return "it is empty, 0 bytes"
     if isinstance(error, UnidentifiedImageError):
         return f"it is no image of the kinds {', '.join(FORMATS)}, {size:,} bytes that begin with {start!r}"
-    if "truncated" in str(error).lower():
-        return f"it is cut off after {size:,} bytes"
-    return f"it is damaged: {type(error).__name__}, {error}"
+    cut = "truncated" in str(error).lower()
+    return f"it is cut off after {size:,} bytes" if cut else f"it is damaged: {type(error).__name__}, {error}"

@@ -20,11 +20,6 @@ NOTHING = ("", "nan", "na", "n/a", "none", "null", "nil", "?", "-")
 logger = logging.getLogger(__name__)
 
 
-def mode(section) -> str:
-    """Three channels unless `grey` is set."""
-    return "L" if section.grey else "RGB"
-
-
 def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     """The csv file with the columns needed: image, label or labels, and group where there is one.
 
@@ -39,11 +34,6 @@ def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
         raise InputError(f"the source names the column {twice[0]!r} for two purposes; {REPAIR}")
     unasked = [f"{GROUP}?"] if section.group is None and GROUP not in wanted else []
     return [(path, (*wanted, *unasked))]
-
-
-def other_names(name: str) -> list[str]:
-    """None: a file with another suffix may be a mask of the image."""
-    return []
 
 
 def groups(table: pd.DataFrame, section) -> tuple[np.ndarray, str]:
@@ -80,9 +70,8 @@ def _one(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
     order = {text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text) for text in texts.unique()}
     class_names = sorted(order, key=order.__getitem__)
     if len(class_names) < 2:
-        raise InputError(
-            f"{section.table}: all images have the {section.label} {class_names[0]!r}; two are needed at least"
-        )
+        only = f"all images have the {section.label} {class_names[0]!r}"
+        raise InputError(f"{section.table}: {only}; two are needed at least")
     _tell_spellings(section.label, texts)
     return texts.map({name: number for number, name in enumerate(class_names)}).to_numpy(np.int64), tuple(class_names)
 

@@ -15,11 +15,6 @@ TRUTH, METADATA = "ISIC_2019_Training_GroundTruth.csv", "ISIC_2019_Training_Meta
 DOWNSAMPLED = "_downsampled"
 
 
-def mode(section) -> str:
-    """Colour images."""
-    return "RGB"
-
-
 def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     """The two csv files with the columns needed, first the one with the image's name."""
     needed = ((TRUTH, ("image", *CLASS_NAMES, "UNK")), (METADATA, ("image", "lesion_id")))
@@ -34,12 +29,9 @@ def other_names(name: str) -> list[str]:
 def groups(truth: pd.DataFrame, metadata: pd.DataFrame, section) -> tuple[np.ndarray, str]:
     """Lesions int64 [N]; an image without a lesion_id is one of its own. Raises InputError for one that the metadata lack."""
     lesions = metadata.set_index("image")["lesion_id"].reindex(truth["image"])
-    if lesions.isna().any():
-        absent = lesions.index[lesions.isna()]
-        raise InputError(
-            f"{METADATA} has no row for {len(absent):,} of the {len(truth):,} images in {TRUTH} "
-            f"(first: {absent[0]}); download both files again"
-        )
+    if len(absent := lesions.index[lesions.isna()]):
+        what = f"no row for {len(absent):,} of the {len(truth):,} images in {TRUTH} (first: {absent[0]})"
+        raise InputError(f"{METADATA} has {what}; download both files again")
     return raw.numbered(lesions.reset_index(drop=True), truth["image"]), "lesion_id"
 
 

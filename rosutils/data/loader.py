@@ -52,7 +52,7 @@ def resident(task: Task, device: torch.device, free: int | None = None) -> Tenso
 
 
 class Loader:
-    """Batches of a task's examples; order and views of an epoch depend on (seed, epoch) alone.
+    """Batches of a task's examples.
 
     With `shuffle_seed` the order is shuffled and a smaller last batch is dropped, or there are `batches` an epoch, for which
     the examples are shuffled as often as it takes; without, the order is that of `index`.
@@ -60,16 +60,9 @@ class Loader:
     """
 
     def __init__(
-        self,
-        task: Task,
-        index: Tensor,
-        *,
-        batch_size: int,
-        shuffle_seed: int | None = None,
-        batches: int | None = None,
-        view: View | None = None,
-        device: str | torch.device = "cpu",
-    ) -> None:
+        self, task: Task, index: Tensor, *, batch_size: int, shuffle_seed: int | None = None, batches: int | None = None,
+        view: View | None = None, device: str | torch.device = "cpu",
+    ) -> None:  # fmt: skip
         if shuffle_seed is not None and len(index) < batch_size:
             raise InputError(
                 f"training.batch_size is {batch_size}, but a training set of task '{task.name}' has only {len(index)} "

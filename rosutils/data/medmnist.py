@@ -12,8 +12,16 @@ from rosutils.data import cache, nih
 PARTS = {"train": "train", "validation": "val", "test": "test"}
 SIZES = (28, 64, 128, 224)
 NOTES = {"dermamnist": "split by image: images of one lesion are known to be in several parts (Abhishek et al. 2025)"}
-# The paper's tasks in its words; the names of other sets are the package's.
+# The paper's tasks in its words; the names of other sets are the package's, or numbers.
 CLASS_NAMES = {"dermamnist": ("AK", "BCC", "BKL", "DF", "MEL", "NV", "VASC"), "chestmnist": nih.CLASS_NAMES}
+
+
+def _package():
+    try:
+        import medmnist
+    except ModuleNotFoundError:
+        return None
+    return medmnist
 
 
 def npz_file(dataset: str, pixels: int, folder: Path) -> Path:
@@ -27,10 +35,8 @@ def npz_file(dataset: str, pixels: int, folder: Path) -> Path:
     if path.is_file():
         return path
     instead = f"download {path.name} from the MedMNIST record on Zenodo into {folder} by hand"
-    try:
-        import medmnist
-    except ModuleNotFoundError:
-        raise InputError(f"{path} does not exist; `pip install medmnist` lets the kit fetch it, or {instead}") from None
+    if (medmnist := _package()) is None:
+        raise InputError(f"{path} does not exist; `pip install medmnist` lets the kit fetch it, or {instead}")
     if dataset not in medmnist.INFO:
         raise InputError(f"MedMNIST has no set '{dataset}'; allowed: {', '.join(sorted(medmnist.INFO))}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,62 +57,34 @@ def read(path: Path, dataset: str, pixels: int, folder: Path) -> tuple[dict, dic
     """
     try:
         with np.load(path) as file:
-            labels = [file[f"{part}_labels"] for part in PARTS.values()]
-            images = _copied(file, labels, pixels, folder)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            labels = np.concatenate([file[f"{part}_labels"] for part in PARTS.values()])
+            images, ends = None, [0]
+            for part in PARTS.values():
+                block = _images(file, part, pixels, labels.shape[1])
+                shape = (len(labels), *block.shape[1:])
+                images = cache.images_in(folder, shape) if images is None else images
+                images[ends[-1] : ends[-1] + len(block)] = block
+                ends.append(ends[-1] + len(block))
+        several = labels.shape[1] > 1
+        known = getattr(_package(), "INFO", {}).get(dataset, {}).get("label", {}).values()
+        numbers = range(labels.shape[1] if several else int(labels.max()) + 1)
+        names = CLASS_NAMES.get(dataset) or tuple(known) or tuple(map(str, numbers))
+        if labels.max() >= (2 if several else len(names)) or several and labels.shape[1] < len(names):
+            raise ValueError(f"labels {labels.shape} up to {labels.max()} for the classes {', '.join(names)}")
+    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a MedMNIST file ({error}); delete it and download it again") from None
-    ends, labels = np.cumsum([len(part) for part in labels]), np.concatenate(labels)
-    multilabel = labels.shape[1] > 1
-    names = _class_names(dataset, labels)
-    if int(labels.max()) >= (2 if multilabel else len(names)):
-        raise InputError(f"{path} has the label {labels.max()}, but {dataset} has the classes {', '.join(names)}")
-    content = {
-        "images": images,
-        "labels": labels[:, : len(names)].astype(np.float32) if multilabel else labels[:, 0].astype(np.int64),
-        "groups": np.arange(len(labels)),
-        "names": tuple(f"{dataset}-{number:06d}" for number in range(len(labels))),
-        "class_names": names,
-        "multilabel": multilabel,
-    }
-    split = {part: [int(start), int(end)] for part, start, end in zip(PARTS, (0, *ends), ends, strict=False)}
-    options = {"dataset": dataset, "grouped_by": "image", "pixels": pixels}
-    return content, {"options": options, "split": split, "note": NOTES.get(dataset, "")}
+    content = {"names": tuple(f"{dataset}-{number:06d}" for number in range(len(labels))), "class_names": names}
+    labels = labels[:, : len(names)].astype(np.float32) if several else labels[:, 0].astype(np.int64)
+    content |= {"images": images, "labels": labels, "groups": np.arange(len(labels)), "multilabel": several}
+    card = {"options": {"dataset": dataset, "grouped_by": "image", "pixels": pixels}, "note": NOTES.get(dataset, "")}
+    return content, card | {"split": {part: list(ends[place : place + 2]) for place, part in enumerate(PARTS)}}
 
 
-def _copied(file, labels: list[np.ndarray], pixels: int, folder: Path) -> np.ndarray:
-    """All images of an npz file, one part after the other, as uint8 [N, channels, H, W]."""
-    images, end = None, 0
-    for part, their in zip(PARTS.values(), labels, strict=True):
-        block = file[f"{part}_images"]
-        block = block[..., None] if block.ndim == 3 else block
-        if (
-            block.dtype != np.uint8
-            or block.ndim != 4
-            or block.shape[1:3] != (pixels, pixels)
-            or block.shape[3] not in (1, 3)
-        ):
-            raise ValueError(f"{part}_images holds {block.dtype} {block.shape}, not images of a 2-D set at {pixels} px")
-        if (
-            their.ndim != 2
-            or their.dtype.kind not in "iu"
-            or len(their) != len(block)
-            or their.shape[1:] != labels[0].shape[1:]
-        ):
-            raise ValueError(f"{part}_labels holds {their.dtype} {their.shape} for {len(block):,} images")
-        if images is None:
-            images = cache.images_in(folder, (sum(map(len, labels)), block.shape[3], pixels, pixels))
-        images[end : end + len(block)] = block.transpose(0, 3, 1, 2)
-        end += len(block)
-    images.flush()
-    return images
-
-
-def _class_names(dataset: str, labels: np.ndarray) -> tuple[str, ...]:
-    if dataset in CLASS_NAMES:
-        return CLASS_NAMES[dataset]
-    try:
-        from medmnist import INFO
-
-        return tuple(INFO[dataset]["label"].values())
-    except (ModuleNotFoundError, KeyError):
-        return tuple(str(number) for number in range(labels.shape[1] if labels.shape[1] > 1 else int(labels.max()) + 1))
+def _images(file, part: str, pixels: int, columns: int) -> np.ndarray:
+    """The images of a part as uint8 [n, channels, H, W]."""
+    images, labels = file[f"{part}_images"], file[f"{part}_labels"]
+    if images.dtype != np.uint8 or images.shape[1:] not in ((pixels, pixels), (pixels, pixels, 3)):
+        raise ValueError(f"{part}_images holds {images.dtype} {images.shape}, not images of a 2-D set at {pixels} px")
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images), columns):
+        raise ValueError(f"{part}_labels holds {labels.dtype} {labels.shape} for {len(images):,} images")
+    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)

@@ -11,13 +11,10 @@ from rosutils.data import raw
 
 
 CLASS_NAMES = tuple("Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax".split())
-OTHERS = ("Consolidation", "Edema", "Emphysema", "Fibrosis", "Hernia", "Pleural_Thickening", "No Finding")
-KNOWN = {*CLASS_NAMES, *OTHERS}
+KNOWN = {*CLASS_NAMES, "Consolidation", "Edema", "Emphysema", "Fibrosis", "Hernia", "Pleural_Thickening", "No Finding"}
 WHERE, REPAIR = raw.WHERE, "download it again"
-COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
 REVISIONS = {2020: "Data_Entry_2017_v2020.csv", 2017: "Data_Entry_2017.csv"}  # the labels were revised in 2020
-# Lists of image names that fix a split: the publisher's, whose first list holds training and validation, and the
-# one of public CheXNet reproductions.
+# Lists of image names that fix a split: the publisher's, and those of public CheXNet reproductions.
 LISTS = {
     "official": {"train+validation": "train_val_list.txt", "test": "test_list.txt"},
     "chexnet": {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"},
@@ -25,15 +22,10 @@ LISTS = {
 LIST_FOLDERS = {"official": ("",), "chexnet": ("chexnet_split", "chexnet")}
 
 
-def mode(section) -> str:
-    """Grey images."""
-    return "L"
-
-
 def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     """The data entry file with the columns needed: of the revision asked for, or else the newest there is."""
     names = [REVISIONS[section.revision]] if section and section.revision else list(REVISIONS.values())
-    return [(raw.first_of(folder, names), COLUMNS)]
+    return [(raw.first_of(folder, names), ("Image Index", "Finding Labels", "Patient ID"))]
 
 
 def other_names(name: str) -> list[str]:
@@ -43,13 +35,10 @@ def other_names(name: str) -> list[str]:
 
 def groups(entries: pd.DataFrame, section) -> tuple[np.ndarray, str]:
     """Patients int64 [N]; raises InputError naming the row with a patient that is no number."""
-    wrong = ~entries["Patient ID"].str.fullmatch(r"[0-9]+")
-    if wrong.any():
-        raise InputError(
-            f"{_where(entries[wrong])}: the Patient ID {entries['Patient ID'][wrong].iloc[0]!r} is not a whole number; "
-            "download the data entry file again"
-        )
-    return entries["Patient ID"].astype(np.int64).to_numpy(), "Patient ID"
+    patients = entries["Patient ID"]
+    for line, patient in patients[~patients.str.fullmatch("[0-9]+")].items():
+        raise InputError(f"{_at(entries, line)}: the Patient ID {patient!r} is not a whole number; {REPAIR}")
+    return patients.astype(np.int64).to_numpy(), "Patient ID"
 
 
 def labels(entries: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -60,13 +49,11 @@ def labels(entries: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]
     texts, distinct = pd.factorize(entries["Finding Labels"])  # 112,120 rows hold some 800 different texts
     findings = [{name.strip() for name in text.split("|")} for text in distinct]
     for number, names in enumerate(findings):
-        if not names <= KNOWN:
-            raise InputError(
-                f"{_where(entries[texts == number])}: the finding {min(names - KNOWN)!r} is not one of "
-                f"{', '.join(sorted(KNOWN))}; download the data entry file again"
-            )
+        for name in sorted(names - KNOWN):
+            where = _at(entries, entries.index[texts == number][0])
+            raise InputError(f"{where}: the finding {name!r} is not one of {', '.join(sorted(KNOWN))}; {REPAIR}")
     return np.array([[name in names for name in CLASS_NAMES] for names in findings], np.float32)[texts], CLASS_NAMES
 
 
-def _where(rows: pd.DataFrame) -> str:
-    return f"data entry file, line {rows.index[0]} ({rows['Image Index'].iloc[0]})"
+def _at(entries: pd.DataFrame, line: int) -> str:
+    return f"data entry file, line {line} ({entries['Image Index'][line]})"

@@ -7,8 +7,8 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 MISSING, NO_ROW, TWICE = "no file", "no row in the table", "a second file of that name"
 
 
-@dataclass(frozen=True)
-class Raw:
+class Raw(NamedTuple):
     """A raw folder that has been looked through, but for the images themselves."""
 
     tables: Sequence[Path]
@@ -33,11 +32,6 @@ class Raw:
     grouped_by: str  # the column whose values no split may cut, or "image"
     paths: list[str]  # of the images, in the order of their names
     left_out: dict[str, list[str]]  # by reason
-
-
-def stamp(paths: Iterable[str]) -> str:
-    """SHA-256 of the files' names, sizes and times of writing, none of them read."""
-    return hashlib.sha256(repr([(path, *size_and_time(path)) for path in paths]).encode()).hexdigest()
 
 
 def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad: bool, out: Path) -> Raw:
@@ -51,15 +45,14 @@ def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad
     tables = {path: read_table(path, columns, layout.REPAIR) for path, columns in layout.tables(folder, section)}
     (path, table), *_ = tables.items()
     names = table.iloc[:, 0]
-    files, twice, unnamed = find(folder, list(names), layout.other_names)
+    files, twice, unnamed = find(folder, list(names), getattr(layout, "other_names", lambda name: ()))
     there = names.isin(files).to_numpy()
     missing = sorted(names[~there])
     _refuse_files(path, missing, len(names), files, twice, allow_missing, skip_bad, out)
     groups, grouped_by = layout.groups(*tables.values(), section)  # of all rows: a partial download numbers them alike
     labels, class_names = layout.labels(table[there], section)
-    present = list(names[there])
-    order = sorted(range(len(present)), key=present.__getitem__)
-    content = {"names": tuple(sorted(present)), "labels": labels[order], "groups": groups[there][order]}
+    order = np.argsort(names[there].to_numpy(str), kind="stable")
+    content = {"names": tuple(names[there].iloc[order]), "labels": labels[order], "groups": groups[there][order]}
     content |= {"class_names": class_names, "multilabel": labels.ndim == 2}
     left_out = {MISSING: missing, NO_ROW: unnamed, TWICE: [path for found in twice.values() for path in found[1:]]}
     paths = [os.path.join(folder, files[name]) for name in content["names"]]
@@ -68,10 +61,10 @@ def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad
 
 def first_of(folder: Path, names: Sequence[str]) -> Path:
     """The first of these files that is in the folder; raises InputError where none is."""
-    name = next((name for name in names if (folder / name).is_file()), None)
-    if name is None:
-        raise InputError(f"{folder} has no {' or '.join(names)}; download it from the publisher into that folder")
-    return folder / name
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder} has no {' or '.join(names)}; download it from the publisher into that folder")
 
 
 def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
@@ -81,15 +74,18 @@ def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
     column absent or there twice, a row with another number of fields than the header, an image in two rows.
     """
     header, rows = _rows(path)
-    places = {name.removesuffix("?"): _place(path, header, name.removesuffix("?")) for name in columns}
-    absent = [name for name in columns if name in places and places[name] is None]
+    table = pd.DataFrame(index=[line for line, _ in rows])
+    for name in (column.removesuffix("?") for column in columns):
+        same = [at for at, title in enumerate(header) if title == name]
+        same = same or [at for at, title in enumerate(header) if title.casefold() == name.casefold()]
+        if len(same) > 1:
+            raise InputError(f"{path} has {len(same)} columns {header[same[0]]!r}; leave one of them, or rename them")
+        if same:
+            table[name] = pd.Series([row[same[0]].strip() for _, row in rows], table.index, dtype=object)
+    absent = ", ".join(name for name in columns if not name.endswith("?") and name not in table)
     if absent or not rows:
-        has = f"no column {', '.join(absent)}, it has {', '.join(map(repr, header))}" if absent else "no rows"
+        has = f"no column {absent}, it has {', '.join(map(repr, header))}" if absent else "no rows"
         raise InputError(f"{path} has {has}; {repair}")
-    table = pd.DataFrame(
-        {name: [row[place].strip() for _, row in rows] for name, place in places.items() if place is not None},
-        index=[line for line, _ in rows], dtype=object,
-    )  # fmt: skip
     plain = table.iloc[:, 0].map(plain_name)
     if len(again := plain[plain.duplicated(keep=False) & (plain != "")]):
         lines = " and ".join(map(str, again.index[again == again.iloc[0]]))
@@ -123,14 +119,6 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, rows
 
 
-def _place(path: Path, header: Sequence[str], name: str) -> int | None:
-    same = [place for place, found in enumerate(header) if found == name]
-    same = same or [place for place, found in enumerate(header) if found.casefold() == name.casefold()]
-    if len(same) > 1:
-        raise InputError(f"{path} has {len(same)} columns named {header[same[0]]!r}; leave one of them, or rename them")
-    return same[0] if same else None
-
-
 def numbered(values: pd.Series, names: pd.Series) -> np.ndarray:
     """Groups int64 [N] by their values, in the order they come; where the value is empty, an image is one of its own."""
     own = "\0" + names.to_numpy(object)  # a NUL keeps it apart from any value
@@ -159,19 +147,19 @@ def find(folder: Path, names: Sequence[str], other_names) -> tuple[dict, dict, l
     for path in everything:
         for key in spellings(plain_name(path)):
             places[key].append(path)
-    files: dict[str, str] = {}
-    twice: dict[str, list[str]] = {}
-    names_of: dict[str, str] = {}
+    files, twice, names_of = {}, {}, {}
     known, root = set(names), plain_name(os.path.abspath(folder)) + "/"
     for name in names:
         key = plain_name(name).removeprefix(root)
         keys = [key, *(other for other in other_names(key) if other not in known)]
-        found = next((places[key] for key in keys if key in places), [])
-        found = [path for path in found if plain_name(path) == key] or found
-        files |= {name: found[0]} if found else {}
-        twice |= {name: found} if len(found) > 1 else {}
-        if found and names_of.setdefault(found[0], name) != name:
-            raise InputError(f"the table has {names_of[found[0]]} and {name} for the file {found[0]}; keep one of them")
+        if found := next((places[key] for key in keys if key in places), None):
+            found = [path for path in found if plain_name(path) == key] or found
+            files[name] = found[0]
+            twice |= {name: found} if len(found) > 1 else {}
+            if names_of.setdefault(found[0], name) != name:
+                raise InputError(
+                    f"the table names the file {found[0]} twice, {names_of[found[0]]} and {name}; keep one"
+                )
     used = {*files.values(), *(path for found in twice.values() for path in found)}
     return files, twice, sorted(path for path in everything if path not in used)
 
@@ -184,22 +172,22 @@ def _walk(folder: Path) -> Iterator[str]:
         seen.add(os.path.realpath(place))
         inner[:] = [] if again else sorted(name for name in inner if not name.startswith("."))
         start = os.path.relpath(place, folder)
-        for name in () if again else sorted(files):
-            if not name.startswith("."):
-                yield os.path.normpath(os.path.join(start, name))
+        names = [] if again else sorted(name for name in files if not name.startswith("."))
+        yield from (os.path.normpath(os.path.join(start, name)) for name in names)
 
 
 def _refuse_files(table: Path, missing, total, files: Mapping, twice: Mapping, allow_missing, skip_bad, out) -> None:
     folder, problems = table.parent, []
     if missing and not (allow_missing and files):
-        there, everything = total - len(missing), out / f"{folder.name}-missing.txt"
+        there = total - len(missing)
         what = f"{len(missing):,} of {total:,} images named in {table} are missing (first: {missing[0]}): "
         todo = f"set data.allow_missing: true / --allow-missing to go on with the {there:,} present, or finish the download"
-        if near := _near(folder, missing[0]):
+        stem = Path(plain_name(missing[0])).stem.casefold()
+        if near := next((path for path in _walk(folder) if Path(plain_name(path)).stem.casefold() == stem), None):
             todo = f"but there is {near}: correct the names in the table, or save the images as {', '.join(SUFFIXES)}"
         elif not there:
             todo = f"no image was found; download the images into {folder}"
-        problems.append(f"{what}{listed(missing, everything)}; {todo}")
+        problems.append(f"{what}{listed(missing, out / f'{folder.name}-missing.txt')}; {todo}")
     for name, paths in twice.items():
         if not skip_bad or not all(filecmp.cmp(folder / paths[0], folder / path, shallow=False) for path in paths[1:]):
             where = " and ".join(str(folder / path) for path in paths)
@@ -214,15 +202,6 @@ def _refuse_files(table: Path, missing, total, files: Mapping, twice: Mapping, a
         raise InputError(". Also, ".join(problems))
 
 
-def _near(folder: Path, name: str) -> str | None:
-    """A file whose name differs in folder, case or suffix only."""
-
-    def bare(path: str) -> str:
-        return os.path.splitext(plain_name(path).rpartition("/")[2])[0].casefold()
-
-    return next((path for path in _walk(folder) if bare(path) == bare(name)), None)
-
-
 def listed(names: Sequence[str], file: Path | None = None, between: str = ", ") -> str:
     """Names for a message: the first SHOWN of them, and the file in which all of them are then written."""
     text = between.join(names[:SHOWN])
@@ -232,3 +211,8 @@ def listed(names: Sequence[str], file: Path | None = None, between: str = ", ") 
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("\n".join(names) + "\n", encoding="utf-8")
     return f"{text}{between}and {len(names) - SHOWN:,} more" + (f", all of them listed in {file}" if file else "")
+
+
+def stamp(paths: Iterable[str]) -> str:
+    """SHA-256 of the files' names, sizes and times of writing, none of them read."""
+    return hashlib.sha256(repr([(path, *size_and_time(path)) for path in paths]).encode()).hexdigest()

@@ -3,10 +3,9 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -49,8 +48,7 @@ def open_source(
     """
     if section.source in RAW and root is None:
         raise InputError(f"the source {section.source} needs raw images: {RAW[section.source].WHERE}")
-    raw = folder_of(section, root or cache_root)
-    return _opened(section, pixels, raw, Path(cache_root), allow_missing, skip_bad)
+    return _opened(section, pixels, folder_of(section, root or cache_root), Path(cache_root), allow_missing, skip_bad)
 
 
 def prepare(
@@ -81,133 +79,125 @@ def split_lists(section, root: str | Path | None) -> dict[str, Path] | None:
     """
     raw = None if root is None else folder_of(section, root)
     if section.lists:
-        inside = {part: raw / path if raw else Path(path) for part, path in section.lists.items()}
-        return {part: inside[part] if inside[part].is_file() else ROOT / path for part, path in section.lists.items()}
+        inside = {part: (raw or Path()) / path for part, path in section.lists.items()}
+        return {part: path if path.is_file() else ROOT / section.lists[part] for part, path in inside.items()}
     if raw is None or section.source != "nih" or section.split not in nih.LISTS:
         return None
-    names = nih.LISTS[section.split]
-    for place in nih.LIST_FOLDERS[section.split]:
-        if all((raw / place / name).is_file() for name in names.values()):
-            return {part: raw / place / name for part, name in names.items()}
-    where = " or ".join(str(raw / place) for place in nih.LIST_FOLDERS[section.split])
-    raise InputError(
-        f"split: {section.split} needs {', '.join(names.values())} in {where}; download them there, or use split: seeded"
-    )
-
-
-# Look (no image is read), find the cache or make it (decode, write, finish the card), open
-
-
-class Found(NamedTuple):
-    """What there is to prepare: a key that names its cache, what changes when its files do, and what was looked through."""
-
-    key: tuple
-    made_from: str
-    what: Raw | Path | None
+    names, places = nih.LISTS[section.split], [raw / place for place in nih.LIST_FOLDERS[section.split]]
+    for place in places:
+        if all((place / name).is_file() for name in names.values()):
+            return {part: place / name for part, name in names.items()}
+    needed, where = ", ".join(names.values()), " or ".join(map(str, places))
+    raise InputError(f"split: {section.split} needs {needed} in {where}; download them there, or use split: seeded")
 
 
 def _opened(section, pixels: int, raw: Path, out: Path, allow_missing: bool, skip_bad: bool) -> Examples:
+    """Look (no image is read), find the cache, or make it (decode, write, finish the card), and open it."""
     if pixels < 1:
         raise InputError(f"images cannot be prepared at {pixels} pixels; the size must be 1 or more")
-    found = _look(section, pixels, raw, out, allow_missing, skip_bad)
-    key = hashlib.sha256(json.dumps([cache.FORMAT, *found.key]).encode()).hexdigest()[:12]
-    place = out / f"{section.source}-{pixels}px-{key}"
-    content = cache.opened(place, found.made_from, in_part=skip_bad)
-    if content is None:
-        with cache.alone_in(out):  # or another process has made it by then
-            if (content := cache.opened(place, found.made_from, in_part=skip_bad)) is None:
-                _make(section, pixels, found, place, skip_bad)
-                content = cache.opened(place, found.made_from, in_part=skip_bad)
-    if unreadable := content["card"]["left_out"]:
+    key, made_from, there = _look(section, pixels, raw, out, allow_missing, skip_bad)
+    key = hashlib.sha256(json.dumps([cache.FORMAT, *key]).encode()).hexdigest()[:12]
+    place, how = out / f"{section.source}-{pixels}px-{key}", {"in_part": skip_bad}
+    if (content := cache.opened(place, made_from, **how)) is None:
+        with cache.alone_in(out):  # another process may have made it by then
+            if (content := cache.opened(place, made_from, **how)) is None:
+                folder = cache.building(place)
+                content, card, left_out = _made(section, pixels, there, folder, skip_bad)
+                card = {"source": section.source, "pixels": pixels, "made_from": made_from, **card}
+                cache.finish(folder, place, content, card, left_out)
+                content = cache.opened(place, made_from, **how)
+    if unreadable := content["card"].get("raw", {}).get("unreadable"):
         logger.warning("%s: %s unreadable file(s) are left out", place, f"{unreadable:,}")
     return Examples(**content)
 
 
-def _look(section, pixels: int, raw: Path, out: Path, allow_missing: bool, skip_bad: bool) -> Found:
+def _look(section, pixels: int, raw: Path, out: Path, allow_missing: bool, skip_bad: bool) -> tuple:
+    """A key that names the cache, a text that changes when the files do, and what was looked through."""
     if section.source == "synthetic":
-        return Found((synthetic.FORMAT, section.modality, section.examples, section.seed), "", None)
+        return (synthetic.FORMAT, section.modality, section.examples, section.seed), "", None
     if section.source == "medmnist":
         path = medmnist.npz_file(section.dataset, pixels, raw)
-        return Found((section.dataset, str(path.resolve())), stamp([str(path)]), path)
+        return (section.dataset, str(path.resolve())), stamp([str(path)]), path
     layout = RAW[section.source]
     there = look_through(raw, layout, section, allow_missing=allow_missing, skip_bad=skip_bad, out=out)
     # the folder's place stands for the content of its images, their names and labels for what is downloaded so far
     content = cache.fingerprint_of(np.zeros(0), **there.content)
-    how = (layout.mode(section), getattr(section, "window", None), str(raw.resolve()), content)
-    return Found(how, stamp(there.paths), there)
+    return (_mode(section), getattr(section, "window", None), str(raw.resolve()), content), stamp(there.paths), there
 
 
-def _make(section, pixels: int, found: Found, place: Path, skip_bad: bool) -> None:
-    folder, left_out, bad = cache.building(place), [], {}
+def _mode(section) -> str:
+    return "L" if getattr(section, "grey", section.source == "nih") else "RGB"
+
+
+def _made(section, pixels: int, there, folder: Path, skip_bad: bool) -> tuple[dict, dict, list]:
+    """What the cache is to hold, what its card says, and the names and reasons of all that is left out."""
+    if section.source == "medmnist":
+        return *medmnist.read(there, section.dataset, pixels, folder), []
     if section.source == "synthetic":
         options = {"modality": section.modality, "examples": section.examples, "seed": section.seed, "pixels": pixels}
-        content, card = synthetic.make(**options), {"options": options}
+        content = synthetic.make(**options)
         np.save(folder / "images.npy", content["images"])
-    elif section.source == "medmnist":
-        content, card = medmnist.read(found.what, section.dataset, pixels, folder)
-    else:
-        raw, title = found.what, f"{section.source} at {pixels} px"
-        mode, window = RAW[section.source].mode(section), getattr(section, "window", None)
-        decoded = cache.decode_all(raw.paths, pixels, mode, window, folder=folder, title=title)
-        bad = decoded.bad
-        _refuse(decoded, raw.paths, window, folder, skip_bad)
-        content = _without(raw.content, list(bad)) | {"images": cache.without(folder, decoded.images, list(bad))}
-        left_out = [(name, reason) for reason, names in raw.left_out.items() for name in names]
-        left_out += [(raw.content["names"][number], why) for number, why in bad.items()]
-        options = {"pixels": pixels, "resize": decode.RESIZE, "mode": mode, "window": window, "pillow": PIL.__version__}
-        card = {"options": options | {"grouped_by": raw.grouped_by}, "raw": _report(raw, decoded, pixels)}
-    card |= {"source": section.source, "pixels": pixels, "made_from": found.made_from, "left_out": len(bad)}
-    cache.finish(folder, place, content, card, left_out)
+        return content, {"options": options}, []
+    return _decoded(section, pixels, there, folder, skip_bad)
 
 
-def _without(content: Mapping, rows: list[int]) -> dict:
-    kept = np.setdiff1d(np.arange(len(content["names"])), rows)
-    names = tuple(content["names"][number] for number in kept)
-    return {**content, "names": names, "labels": content["labels"][kept], "groups": content["groups"][kept]}
+def _decoded(section, pixels: int, raw: Raw, folder: Path, skip_bad: bool) -> tuple[dict, dict, list]:
+    mode, window, names = _mode(section), getattr(section, "window", None), raw.content["names"]
+    title = f"{section.source} at {pixels} px"
+    images, found = cache.decode_all(raw.paths, pixels, mode, window, folder=folder, title=title)
+    bad = {number: why for number, why in enumerate(found) if isinstance(why, str)}
+    seen = [each for each in found if not isinstance(each, str)]
+    _refuse(bad, seen, raw.paths, window, folder.parent, skip_bad)
+    kept = np.setdiff1d(np.arange(len(names)), list(bad))
+    content = {**raw.content, "names": tuple(names[number] for number in kept)}
+    content |= {key: raw.content[key][kept] for key in ("labels", "groups")}
+    content["images"] = images if not bad else cache.only(folder, images, kept)
+    left_out = [(name, reason) for reason, those in raw.left_out.items() for name in those]
+    left_out += [(names[number], why) for number, why in bad.items()]
+    options = {"pixels": pixels, "resize": decode.RESIZE, "mode": mode, "window": window, "pillow": PIL.__version__}
+    card = {"options": options | {"grouped_by": raw.grouped_by}, "raw": _report(raw, seen, pixels, len(bad))}
+    return content, card, left_out
 
 
-def _report(raw: Raw, decoded: cache.Decoded, pixels: int) -> dict:
+def _report(raw: Raw, seen: list[decode.Seen], pixels: int, unreadable: int) -> dict:
     """What the data card says of the raw folder; what is doubtful about it is also said at once."""
-    report = {"images_named": raw.named, "unreadable": len(decoded.bad)}
+    report = {"images_named": raw.named, "unreadable": unreadable}
     for key, reason in (("missing", MISSING), ("without_row", NO_ROW), ("named_twice", TWICE)):
         report |= {key: len(raw.left_out[reason]), f"first_{key}": raw.left_out[reason][:1]}
     report["label_files"] = {path.name: cache.fingerprint(np.fromfile(path, np.uint8)) for path in raw.tables}
-    report |= decoded.facts(pixels)
-    labels = raw.content["labels"]
-    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(raw.content["class_names"]))
-    absent = [name for name, count in zip(raw.content["class_names"], counts, strict=True) if not count]
-    doubts = {
-        f"{report['without_row']:,} images have no row in the table and are left out": report["without_row"],
-        f"{report['first_page_used']:,} files have several pages, of which the first is used": report[
-            "first_page_used"
-        ],
-        "every image is a group of its own: the table has no column of groups": raw.grouped_by == "image",
-        f"no image is of the class {', '.join(absent)}": absent,
-    }
-    for doubt in filter(doubts.get, doubts):
-        logger.warning("%s", doubt)
+    sides, sizes = [min(each[:2]) for each in seen], Counter(f"{each.width}x{each.height}" for each in seen)
+    report["shorter_side"] = {"smallest": min(sides), "largest": max(sides)}
+    report |= {"enlarged": sum(side < pixels for side in sides), "different_sizes": len(sizes)}
+    report |= {"sizes": dict(sizes.most_common(12)), "modes": dict(Counter(each.mode for each in seen).most_common())}
+    report["first_page_used"] = sum(each.pages > 1 for each in seen)
+    labels, class_names = raw.content["labels"], raw.content["class_names"]
+    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(class_names))
+    absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    for doubt, holds in (
+        (f"{report['without_row']:,} images have no row in the table and are left out", report["without_row"]),
+        (f"{report['first_page_used']:,} files have several pages: the first is used", report["first_page_used"]),
+        ("every image is a group of its own: the table has no column of groups", raw.grouped_by == "image"),
+        (f"no image is of the class {', '.join(absent)}", absent),
+    ):
+        if holds:
+            logger.warning("%s", doubt)
     return report
 
 
-def _refuse(decoded: cache.Decoded, paths: list[str], window, folder: Path, skip_bad: bool) -> None:
+def _refuse(bad: dict[int, str], seen: list[decode.Seen], paths: list[str], window, out: Path, skip_bad: bool) -> None:
     """Raises InputError for unreadable files, unless they may be left out, and for greys that 8 bits would not tell apart."""
-    bad, deep = decoded.bad, [seen for seen in decoded.good if seen.darkest is not None]
-    if bad and (not skip_bad or len(bad) == len(paths)):
-        lines = [f"{paths[number]}: {why}" for number, why in bad.items()]
-        shown = listed(lines, folder.parent / "unreadable.txt", "\n  ")
+    if bad and (not skip_bad or not seen):
+        lines = listed([f"{paths[number]}: {why}" for number, why in bad.items()], out / "unreadable.txt", "\n  ")
         raise InputError(
             f"{len(bad):,} file(s) are not readable images; delete and download them again, or go on without them "
-            f"(data.skip_bad: true / --skip-bad):\n  {shown}"
+            f"(data.skip_bad: true / --skip-bad):\n  {lines}"
         )
-    low, high = (
-        min((seen.darkest for seen in deep), default=0),
-        max((seen.brightest for seen in deep), default=decode.WHITE),
-    )
+    deep = [each[4:] for each in seen if each.darkest is not None]
+    low, high = min((low for low, _ in deep), default=0), max((high for _, high in deep), default=decode.WHITE)
     if window is None and (low < 0 or not BRIGHT <= high <= decode.WHITE):
         raise InputError(
             f"the 16-bit images hold greys from {low:,} to {high:,} of 0 to {decode.WHITE:,}, few of which 8 bits would tell "
             f"apart: name those that are to be black and white, such as window: [{low}, {high}] (source folder)"
         )
-    if window is not None and len(deep) < len(decoded.good):
-        rest = len(decoded.good) - len(deep)
-        raise InputError(f"window {window} is for 16-bit images, but {rest:,} have 8 bits: save all of them alike")
+    if window is not None and (others := len(seen) - len(deep)):
+        raise InputError(f"window {window} is for 16-bit images, but {others:,} have 8 bits: save all of them alike")

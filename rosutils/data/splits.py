@@ -2,14 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from rosutils import InputError
-from rosutils.data.raw import SHOWN, listed, plain_name, spellings
+from rosutils.data.raw import listed, plain_name, spellings
 
 
 PARTS = ("train", "validation", "test")
@@ -27,10 +28,8 @@ def split_by_group(
     bounds = torch.tensor(fractions, dtype=torch.float64).cumsum(0)[:-1] * len(eligible)
     part = torch.empty(len(unique), dtype=torch.long)
     part[order] = torch.bucketize(filled.double(), bounds)
-    names = PARTS[: len(fractions)]
-    split = {name: eligible[part[member] == number] for number, name in enumerate(names)}
-    empty = [name for name, index in split.items() if len(index) == 0]
-    if empty:
+    split = {name: eligible[part[member] == number] for number, name in enumerate(PARTS[: len(fractions)])}
+    if empty := [name for name, index in split.items() if len(index) == 0]:
         raise InputError(
             f"the split leaves {' and '.join(empty)} empty: {len(unique)} groups (lesions or patients) with "
             f"{len(eligible)} images are too few for fractions {list(fractions)}; use more images"
@@ -39,33 +38,34 @@ def split_by_group(
 
 
 def split_by_lists(
-    lists: Mapping[str, str | Path],
-    names: Sequence[str],
-    groups: Tensor,
-    eligible: Tensor,
-    *,
-    fractions: Sequence[float],
-    generator: torch.Generator,
-    absent: int = 0,
-) -> dict[str, Tensor]:
+    lists: Mapping[str, str | Path], names: Sequence[str], groups: Tensor, eligible: Tensor, *,
+    fractions: Sequence[float], generator: torch.Generator, absent: int = 0,
+) -> dict[str, Tensor]:  # fmt: skip
     """Parts from text files of image names, one a line; a list for train and validation together is split by `fractions`.
 
-    Names are matched as those of a table: a path or a file name, with or without suffix. Raises InputError where more names
-    than the `absent` images fit none, for a list without any image that is there, and for lists that put an image, a lesion
-    or a patient into two parts, naming them.
+    Names are a path or a file name, with or without suffix, as in a table. Raises InputError where more of them fit no image
+    than `absent` ones are known, for a list without any image that is there, and for lists that put an image, a lesion or a
+    patient into two parts, naming them.
     """
-    numbers = _by_spelling(names)
-    read = {part: _listed(part, Path(path), numbers) for part, path in lists.items()}
-    unmatched = [f"{line} ({Path(lists[part]).name})" for part, (_, lines) in read.items() for line in lines]
+    numbers: dict[str, int | None] = {}
+    for number, name in enumerate(names):  # None where several images may be called so
+        numbers |= {key: None if key in numbers else number for key in spellings(plain_name(name))}
+    numbers |= {plain_name(name): number for number, name in enumerate(names)}
+    found = {part: {line: _number(line, numbers) for line in _lines(part, Path(path))} for part, path in lists.items()}
+    unmatched = [
+        f"{line} ({part})" for part, lines in found.items() for line, number in lines.items() if number is None
+    ]
     if len(unmatched) > absent:
         raise InputError(
-            f"the split's lists have {len(unmatched):,} names that fit none or several of the {len(names):,} images, of which "
-            f"{absent:,} are known to be missing: {listed(unmatched)}; correct the lists, or make the images complete"
+            f"data lists: {len(unmatched):,} names fit none (or several) of the {len(names):,} images, and {absent:,} images "
+            f"are known to be absent: {listed(unmatched)}; correct the lists, or make the images complete"
         )
-    parts = {part: index[torch.isin(index, eligible)] for part, (index, _) in read.items()}
-    if empty := [part for part, index in parts.items() if not len(index)]:
-        raise InputError(f"data list '{empty[0]}': none of its names is among the {len(eligible):,} images to be split")
-    _refuse_torn(parts, groups, lists)
+    parts = {part: torch.tensor(sorted({*lines.values()} - {None}), dtype=torch.long) for part, lines in found.items()}
+    parts = {part: index[torch.isin(index, eligible)] for part, index in parts.items()}
+    for part, index in parts.items():
+        if not len(index):
+            raise InputError(f"data list '{part}': none of its names is among the {len(eligible):,} images to be split")
+    refuse_torn_groups(parts, groups, lists)
     if BOTH in parts:
         train, validation, _ = fractions
         shares = [train / (train + validation), validation / (train + validation)]
@@ -73,27 +73,14 @@ def split_by_lists(
     return {part: parts[part] for part in PARTS}
 
 
-def _by_spelling(names: Sequence[str]) -> dict[str, int | None]:
-    """The number of each image by all that a list may call it; None where several images are called so."""
-    numbers: dict[str, int | None] = {}
-    for number, name in enumerate(names):
-        for key in spellings(plain_name(name)):
-            numbers[key] = None if key in numbers else number
-    return numbers | {plain_name(name): number for number, name in enumerate(names)}
-
-
-def _listed(part: str, path: Path, numbers: Mapping[str, int | None]) -> tuple[Tensor, list[str]]:
-    """The images of a list, sorted, and its lines that fit none."""
+def _lines(part: str, path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"data list '{part}': the file {path} does not exist; give a text file of image names")
     try:
-        lines = [line.strip(" \t,;") for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, ValueError) as error:
-        gone = f"the file {path} does not exist" if not path.is_file() else f"{path} cannot be read ({error})"
-        raise InputError(
-            f"data list '{part}': {gone}; give a text file in UTF-8 with an image name on each line"
-        ) from None
-    found = {line: _number(plain_name(line), numbers) for line in lines if line}
-    index = sorted({number for number in found.values() if number is not None})
-    return torch.tensor(index, dtype=torch.long), [line for line, number in found.items() if number is None]
+        lines = [plain_name(line.strip(" \t,;")) for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except ValueError as error:
+        raise InputError(f"data list '{part}': {path} is not UTF-8 ({error}); save it as text in UTF-8") from None
+    return [line for line in lines if line]
 
 
 def _number(line: str, numbers: Mapping[str, int | None]) -> int | None:
@@ -102,21 +89,16 @@ def _number(line: str, numbers: Mapping[str, int | None]) -> int | None:
     return next((numbers[key] for key in keys if key in numbers), None)
 
 
-def _refuse_torn(listed: Mapping[str, Tensor], groups: Tensor, lists: Mapping[str, str | Path]) -> None:
-    owners = {part: set(groups[index].tolist()) for part, index in listed.items()}
-    names = list(owners)
-    for first, second in ((a, b) for place, a in enumerate(names) for b in names[place + 1 :]):
-        if torn := sorted(owners[first] & owners[second]):
-            more = f", as {len(torn) - 1:,} others: {', '.join(map(str, torn[1:SHOWN]))}" if len(torn) > 1 else ""
-            raise InputError(
-                f"the list files put group {torn[0]} (a lesion or patient) in both {first} and {second}{more}: the test part "
-                f"would leak into training; repair {lists[first]} or {lists[second]}"
-            )
-
-
-def refuse_torn_groups(split: Mapping[str, Tensor], groups: Tensor) -> None:
+def refuse_torn_groups(split: Mapping[str, Tensor], groups: Tensor, lists: Mapping | None = None) -> None:
     """Raises InputError where a lesion or patient is in two parts: the test part would leak into training."""
-    _refuse_torn(split, groups, dict.fromkeys(split, "the source's own split"))
+    lists = lists or dict.fromkeys(split, "the source's own split")
+    owners = {part: set(groups[index].tolist()) for part, index in split.items()}
+    for first, second in combinations(owners, 2):
+        if torn := [str(group) for group in sorted(owners[first] & owners[second])]:
+            raise InputError(
+                f"the list files put group {torn[0]} (a lesion or patient) in both {first} and {second} ({len(torn):,} of "
+                f"them: {listed(torn)}): the test part would leak into training; repair {lists[first]} or {lists[second]}"
+            )
 
 
 def describe(split: Mapping[str, Tensor], names: Sequence[str], groups: Tensor) -> dict[str, dict]:
@@ -139,5 +121,5 @@ def write_lists(split: Mapping[str, Tensor], names: Sequence[str], folder: str |
     return list(paths.values())
 
 
-def _list(names: Sequence[str], index: Iterable) -> str:
+def _list(names: Sequence[str], index: Tensor) -> str:
     return "".join(f"{names[number]}\n" for number in index.tolist())

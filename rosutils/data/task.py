@@ -53,16 +53,7 @@ class Task:
 
 
 def make_task(
-    name: str,
-    examples,
-    *,
-    fractions: Sequence[float],
-    noise,
-    seed: int,
-    lists=None,
-    split: str | None = None,
-    keep_unlabelled=True,
-    sample: int | None = None,
+    name: str, examples, *, fractions, noise, seed: int, lists=None, split=None, keep_unlabelled=True, sample=None
 ) -> Task:
     """A task from a source's examples: split 70/10/20 by group (or by list files), noise on the training part.
 
@@ -72,45 +63,33 @@ def make_task(
     Without `keep_unlabelled` the training and the validation part lose images without any label. Raises InputError for lists
     that do not fit, and for a group that is in two parts.
     """
-    labels = torch.from_numpy(np.array(examples.labels))
-    groups = torch.from_numpy(np.array(examples.groups))
+    labels, groups = torch.from_numpy(np.array(examples.labels)), torch.from_numpy(np.array(examples.groups))
     eligible = torch.arange(len(labels))
     if sample is not None:
         eligible = _whole_groups(groups, eligible, sample, generator=_generator(seed, 3))
+    how = {"fractions": fractions, "generator": _generator(seed, 0)}
     if lists:
         raw = examples.card.get("raw", {})
         absent = raw.get("missing", 0) + raw.get("unreadable", 0)
-        parts = split_by_lists(
-            lists, examples.names, groups, eligible, fractions=fractions, generator=_generator(seed, 0), absent=absent
-        )
+        parts = split_by_lists(lists, examples.names, groups, eligible, absent=absent, **how)
     elif "split" in examples.card and split != "seeded":  # the publisher's own parts, as ranges of examples
-        parts = {
-            part: eligible[(eligible >= start) & (eligible < end)]
-            for part, (start, end) in examples.card["split"].items()
-        }
+        ranges = examples.card["split"].items()
+        parts = {part: eligible[(eligible >= start) & (eligible < end)] for part, (start, end) in ranges}
     else:
-        parts = split_by_group(groups, fractions, eligible=eligible, generator=_generator(seed, 0))
+        parts = split_by_group(groups, eligible=eligible, **how)
     refuse_torn_groups(parts, groups)
     if examples.multilabel and not keep_unlabelled:  # the test part stays what it is, or readings could not be compared
         parts |= {part: parts[part][labels[parts[part]].sum(1) > 0] for part in ("train", "validation")}
-    given = labels.clone()
-    given[parts["train"]] = _noisy(labels[parts["train"]], noise, examples, generator=_generator(seed, 1))
+    given, train = labels.clone(), parts["train"]
+    given[train] = _noisy(labels[train], noise, examples, generator=_generator(seed, 1))
     numbered = [part for name in PARTS for part in (name, parts[name])]
+    same = {key: getattr(examples, key) for key in ("images", "names", "class_names", "multilabel", "resident")}
     return Task(
-        name=name,
-        images=examples.images,
-        labels=given,
-        clean_labels=labels,
-        groups=groups,
-        names=examples.names,
-        class_names=examples.class_names,
-        multilabel=examples.multilabel,
-        split=parts,
+        name=name, labels=given, clean_labels=labels, groups=groups, split=parts, **same,
         fingerprint=fingerprint(examples.fingerprint, given, *numbered),
-        noise_rate=float(noise_rate(given[parts["train"]], labels[parts["train"]])),
+        noise_rate=float(noise_rate(given[train], labels[train])),
         card={**examples.card, "parts": describe(parts, examples.names, groups)},
-        resident=examples.resident,
-    )
+    )  # fmt: skip
 
 
 def _noisy(labels: Tensor, noise, examples, *, generator: torch.Generator) -> Tensor:
@@ -137,13 +116,10 @@ def _generator(seed: int, stream: int) -> torch.Generator:
 def examples_by_class(task: Task, per_class: int, *, part: str = "train") -> dict[str, Tensor]:
     """The first examples of each class of a part by clean label, one per lesion or patient: for looking at."""
     index = task.split[part]
-    first_of_group = np.unique(task.groups[index].numpy(), return_index=True)[1]
-    index = index[torch.from_numpy(np.sort(first_of_group))]
+    index = index[np.sort(np.unique(task.groups[index].numpy(), return_index=True)[1])]
     labels = task.clean_labels[index]
-    return {
-        name: index[(labels[:, number] > 0) if task.multilabel else (labels == number)][:per_class]
-        for number, name in enumerate(task.class_names)
-    }
+    has = labels.T > 0 if task.multilabel else labels == torch.arange(task.n_classes)[:, None]
+    return {name: index[shown][:per_class] for name, shown in zip(task.class_names, has, strict=True)}
 
 
 def intensities(task: Task, per_class: int = 500) -> dict[str, np.ndarray]:
