@@ -1,7 +1,7 @@
 """The paper, item by item: one file each, with the runs it needs, its table, figure and caption; here their list."""
 
 from rosutils.paper import (
-    fig1,
+    claims, fig1,
     fig2,
     fig3,
     fig4,
@@ -18,6 +18,7 @@ from rosutils.paper import (
 
 # Every table and figure, in the order of the report.
 ITEMS = (
+    claims.FOREST, claims.TABLE,
     fig1.FIGURE, fig2.FIGURE, fig3.FIGURE, fig4.CONTOURS, fig4.SURFACES, fig4.TABLE, fig4.PLOT, fig4.PATH,
     table1.TABLE, table1.PLOT, table1.COMPARISONS, table2.TABLE, table2.PLOT, table2.CURVE, table2.CHECKS, table3.TABLE,
     readings.FIGURE, label_noise.F1, label_noise.AUROC, label_noise.AGREEMENT,

@@ -1,0 +1,195 @@
+"""The page: what holds first, then every claim, table and figure beside the paper's, and where each number comes from."""
+
+import base64
+import io
+import json
+import math
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from rosutils import paper, params
+from rosutils.paper import claims
+from rosutils.paper.cells import METRICS, by_task, interval, printable, signed
+from rosutils.paper.decisions import VERDICTS, p_in_words
+from rosutils.paper.items import Item
+from rosutils.paper.published import published
+from rosutils.paper.readings import named_departures, readings
+from rosutils.results import KEYS
+from rosutils.settings import PRINTED_AVERAGE
+
+
+KINDS = dict(zip(VERDICTS, ("good", "mixed", "bad", "open", "open"), strict=True))
+WITHIN, OUTSIDE = 1e6, 2e6  # no difference is as large
+SHOWN = 0.6  # page pixels for one of a figure's: sharp on dense displays
+FOLDED = 30  # rows of a table of texts beyond which it is folded
+
+
+def write_report(study) -> Path:
+    """Write provenance.json and report.html, one page that needs nothing else, to the study's figures; the page's path.
+
+    It has the tables whose runs are all in the store and the figures that lie in the folder. The same results under the same
+    commit give the same bytes.
+    """
+    facts = study.provenance() | {"commit": commit()}
+    study.figures.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+    (study.figures / "provenance.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    path = study.figures / "report.html"
+    path.write_text(_page(study, facts), encoding="utf-8", newline="\n")
+    return path
+
+
+def _page(study, facts: dict) -> str:
+    here, rows = claims.measured(study), _with_means(study.results(), study.about_tasks())
+    judged = [claim | {"kind": KINDS[claim["verdict"]], "title": claims.title(claim)} for claim in claims.judge(here)]
+    student = study.parameters.distillation.student
+    lines = {task: claims.table1_verdict(here, task, student) for task in here.tasks}
+    items = [found for item in paper.ITEMS if item.name != claims.FOREST.name and (found := _shown(item, study, rows))]
+    folder = Path(__file__).parent / "templates"
+    options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    environment = Environment(loader=FileSystemLoader(folder), **options)
+    environment.filters["signed"] = signed
+    return environment.get_template("page.html.j2").render(
+        study=study, paper=here.paper, claims=judged, tally=claims.tally(judged), items=items, command=_command(study),
+        sentences={task: claims.sentence(found) for task, found in lines.items()},
+        differences={task: _differences(found) for task, found in lines.items()},
+        forest=[_picture(study, name) for name in claims.FOREST.pictures(study)], forest_caption=claims.FOREST.caption(study, None),
+        departures=_departures(study, facts), readings=readings(study.parameters), runs=facts["runs"], commit=facts["commit"],
+        facts={name: yaml.safe_dump(json.loads(json.dumps(facts[name], default=str)), sort_keys=False, allow_unicode=True)
+               for name in ("data", "parameters", "versions")},
+    )  # fmt: skip
+
+
+def _shown(item: Item, study, rows: pd.DataFrame) -> dict | None:
+    """What the page shows of an item, None where it has nothing to show."""
+    found = {"title": item.title, "tolerance": published()["tolerances"].get(item.name), "name": f"{item.name}-{item.kind}", "notebook": item.notebook, "tables": {}, "rows": [],
+             "links": [], "pictures": [], "open": item.title.startswith(("Table", "Fig."))}  # fmt: skip
+    if item.kind == "figure":
+        pictures = [_picture(study, name) for name in item.pictures(study)]
+        return found | {"pictures": pictures, "caption": item.caption(study, None)} if pictures else None
+    runs = [run for name in item.needs for run in study.runs(name)]
+    if not runs or study.missing(runs):
+        return None
+    frame = item.make(study)
+    links = [f"{item.name}.{suffix}" for suffix in ("csv", "tex", "md") if (study.figures / f"{item.name}.{suffix}").is_file()]
+    tables = {task: _table(part, item.name, task) for task, part in by_task(frame).items()}
+    more = {"caption": item.caption(study, frame), "links": links, "tables": tables, "rows": _behind(frame, rows)}
+    return found | more | {"open": frame.columns.nlevels > 1 or len(frame) <= FOLDED}
+
+
+def _table(frame: pd.DataFrame, name: str, task: str) -> str:
+    """A table as HTML; a difference from a printed number has a class by whether it is within the tolerance."""
+    cells, tolerance = printable(frame), published()["tolerances"].get(name, math.nan)
+    marked = frame.copy()
+    for column in (column for column in frame.columns if frame.columns.nlevels > 1 and column[-1] == "difference"):
+        size = frame[column].abs()
+        near = (size <= tolerance + 1e-9).map({True: WITHIN, False: OUTSIDE})  # decimal numbers: 0.715 is within 0.015 of 0.700
+        marked[column] = near.where(size.notna() & ~math.isnan(tolerance))
+    classes = printable(marked).map({signed(WITHIN): "good", signed(OUTSIDE): "bad"}.get).fillna("")
+    style = cells.style.format(escape="html").format_index(escape="html").format_index(escape="html", axis=1)
+    style.hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes).set_table_attributes('class="numbers"')
+    return style.to_html(cell_ids=False, table_uuid=f"{name}_{task}")
+
+
+def _with_means(results: pd.DataFrame, tasks: dict[str, dict]) -> pd.DataFrame:
+    """The measurements in the printed averaging, each with the mean that a cell may show: over replicates, or directions too."""
+    printed = results["task"].map({task: PRINTED_AVERAGE[about["multilabel"]] for task, about in tasks.items()})
+    rows = results[~results["metric"].isin(METRICS) | (results["average"] == printed)]
+    found = []
+    for over in (["replicate"], ["replicate", "class"]):
+        groups = rows.groupby([key for key in KEYS if key not in over], dropna=False)
+        found.append(rows.assign(mean=groups["value"].transform("mean").round(9)))
+    return pd.concat(found, ignore_index=True)
+
+
+def _behind(frame: pd.DataFrame, rows: pd.DataFrame) -> list[tuple]:
+    """The measurements behind a table: those of a cell's runs of which the cell's number is the mean."""
+    cells = set()
+    for *group, kind in frame.columns if frame.columns.nlevels > 1 else ():
+        if kind == "ours":
+            pairs = zip(frame[*group, "runs"], frame[*group, "ours"], strict=True)
+            cells |= {(run, round(mean, 9)) for runs, mean in pairs for run in " ".join(runs).split()}
+    found = rows[[pair in cells for pair in zip(rows["run"], rows["mean"], strict=True)]].drop_duplicates(KEYS)
+    return [
+        (row.task, row.setting, row.student, row.replicate + 1, f"{row.variant} {row.variant_value}".strip(), _metric(row),
+         f"{row.value:.6f}", row.run)
+        for row in found.rename(columns={"class": "class_"}).itertuples()
+    ]  # fmt: skip
+
+
+def _metric(row) -> str:
+    radius = "" if math.isnan(row.eps) else f"radius {row.eps:.4g}"
+    return " ".join(filter(None, [row.metric.replace("_", " "), row.average, row.class_, row.attack, row.norm, radius]))
+
+
+def _differences(lines: pd.DataFrame) -> str:
+    """Table I's differences as HTML."""
+    shown = {
+        "RoS-KD minus": lines["baseline"], "by": lines["metric"], "ours": lines["mean"].map(signed),
+        "95 % interval": [interval(*ends) for ends in zip(lines["low"], lines["high"], strict=True)], "replicates": lines["n"],
+        "in the paper": lines["paper"].map(signed), "p, corrected": [p_in_words(p) if p == p else "" for p in lines["p"]],
+        "RoS-KD …": lines["says"] + lines["why"].map(lambda why: f" it: {why}" if why else ""),
+    }  # fmt: skip
+    return pd.DataFrame(shown).to_html(index=False, classes="numbers words", border=0)
+
+
+def _picture(study, name: str) -> dict:
+    """A figure of the study's folder as WebP within the page: drawn in few colours without loss, or photographs with."""
+    with Image.open(study.figures / f"{name}.png") as image:
+        width, height = (round(SHOWN * side) for side in image.size)
+        few, all_of_it = image.convert("RGB").quantize(64, Image.Quantize.FASTOCTREE, dither=0), image.convert("RGB")
+    packed = min(_webp(few.convert("RGB"), lossless=True), _webp(all_of_it, quality=75), key=len)
+    data = base64.b64encode(packed).decode("ascii")
+    pdf = f"{name}.pdf" if (study.figures / f"{name}.pdf").is_file() else ""
+    return {"name": name, "width": width, "height": height, "data": data, "pdf": pdf}
+
+
+def _webp(image: Image.Image, **how) -> bytes:
+    packed = io.BytesIO()
+    image.save(packed, "WEBP", method=4, **how)
+    return packed.getvalue()
+
+
+def _departures(study, facts: dict) -> list[tuple[str, str, str]]:
+    """Where the study departs from Section IV-B, its number of images with it."""
+    printed = published()["section_4b"]["data"]
+    images = {task: (printed.get(f"{task}_images", about["images"]), about["images"]) for task, about in facts["data"].items()}
+    rows = [(f"images, {task}", f"{theirs:,}", f"{ours:,}") for task, (theirs, ours) in images.items() if theirs != ours]
+    return rows + named_departures(study.parameters)
+
+
+def _command(study) -> str:
+    """What makes this page again, whole."""
+    p = study.parameters
+    needed = {source.source for source in p.data.sources.values()} - {"synthetic", "medmnist"}
+    if p.profile not in params.profiles():
+        return f".venv/bin/python -m rosutils reproduce {p.profile}.yaml{' --data FOLDER' if needed else ''}"
+    if changes := _changes(params.load(p.profile).model_dump(), p.model_dump(exclude={"engine": True, "data": {"root"}})):
+        data = " --data FOLDER" if needed else ""
+        return f".venv/bin/python -m rosutils reproduce {p.profile}{data} -y '{json.dumps(changes)}'"
+    return f"make reproduce PROFILE={p.profile}{' DATA=FOLDER' if needed else ''}"
+
+
+def _changes(old: dict, new: dict) -> dict:
+    """What of the new is not as in the old."""
+    both = {key for key in new if isinstance(new[key], dict) and isinstance(old.get(key), dict)}
+    inner = {key: found for key in both if (found := _changes(old[key], new[key]))}
+    return {key: inner.get(key, value) for key, value in new.items() if key in inner or (key not in both and old.get(key) != value)}
+
+
+def commit() -> str:
+    """The commit of the code, with a word where it was changed since; nothing where there is no git."""
+    git = ["git", "--git-dir", str(params.ROOT / ".git"), "--work-tree", str(params.ROOT)]  # not of a folder around it
+    try:
+        head, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "rosutils", "params"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{head}, and changes since" if changed else head
