@@ -64,9 +64,8 @@ def table1_verdict(here: Measured, task: str, student: str) -> pd.DataFrame:
         p = math.nan if reason else holm(next(left))
         says = BARRED if reason else OPEN if not p < ALPHA else SHOWN if mean > 0 else WORSE
         paper = gains.get(part.label, math.nan) if metric.startswith("F1") else math.nan
-        line = (part.label, metric, mean, low, high, n, paper, p, says, reason, part.pairs)
-        lines.append(line)
-    return pd.DataFrame(lines, columns=["baseline", "metric", "mean", "low", "high", "n", "paper", "p", "says", "why", "pairs"])
+        lines.append((part.label, metric, mean, low, high, n, paper, p, says, reason, part.pairs))
+    return pd.DataFrame(lines, columns="baseline metric mean low high n paper p says why pairs".split())
 
 
 def sentence(lines: pd.DataFrame) -> str:
@@ -94,8 +93,13 @@ def _and(items: Iterable) -> str:
 def tally(judged: list[dict]) -> str:
     """How many claims hold, do not, and cannot be told, in a sentence."""
     counts = Counter(claim["verdict"] for claim in judged)
-    said = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
-    return f"Of the {len(judged)} claims in the paper's text: {'; '.join(said)}."
+    several = ("hold", "are better, but not by the printed gain", "do not hold", "cannot be told", "were not run")
+    said = [
+        f"{counts[one]} {many if counts[one] > 1 else one}"
+        for one, many in zip(VERDICTS, several, strict=True)
+        if counts[one]
+    ]
+    return f"Of the paper's {len(judged)} claims {', '.join(said)}."
 
 
 def sentences(study) -> list[str]:
@@ -120,12 +124,14 @@ def forest(judged: list[dict]) -> Figure:
         for place, claim in enumerate(claims):
             _draw(ax, claim, place, reach)
         ax.axvline(0, color=GREY, lw=0.6, zorder=0)
-        ax.set(xlim=(-reach, reach), ylim=(len(claims) - 0.4, -0.6), yticks=range(len(claims)), yticklabels=map(title, claims))
+        ax.set(xlim=(-reach, reach), ylim=(len(claims) - 0.4, -0.6))
+        ax.set_yticks(range(len(claims)), map(title, claims))
         ax.grid(axis="y", color=PALE, lw=0.4)
         ax.tick_params(axis="y", length=0)
     ratios = [0.7, 1, 1.5]
     axes[0, 0].set_xlabel("ours minus other (above 0: better)")
-    axes[1, 0].set(xticks=np.log(ratios), xticklabels=[f"×{ratio:g}" for ratio in ratios], xlabel="run time, as a ratio")
+    axes[1, 0].set_xticks(np.log(ratios), [f"×{ratio:g}" for ratio in ratios])
+    axes[1, 0].set_xlabel("run time, as a ratio")
     handles = {"paper": Line2D([], [], **PRINTED)}
     handles |= {name: Line2D([], [], marker="o", ms=4, color=colour) for name, colour in COLOUR.items()}
     handles["no basis for a comparison"] = Line2D([], [], marker="o", ms=4, **NO_TELLING)

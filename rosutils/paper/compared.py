@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,9 @@ from rosutils.settings import BASELINES, CHANCE, PRIMARY, PRINTED_AVERAGE, SETTI
 
 
 POOLS = {row.name: TEACHERS[row.pool == "subset"] for row in SETTINGS if row.teachers != "none"}
-SAYS = dict(zip(CHANCE, ("always saying the same scores", "random scores have", "2.5 % of random scores reach"), strict=True))
+SAYS = dict(
+    zip(CHANCE, ("always saying the same scores", "random scores have", "2.5 % of random scores reach"), strict=True)
+)
 NAMES = {"f1": "F1", "auroc": "mean AUROC"}
 SKILL = "validation_skill"  # see chance.skill_margin: overconfidence is no lack of skill
 DECIDING_NORM, OTHER_NORMS = "l2", ("linf", "l2-scaled")  # the paper says l2; the others are readings of its radius
@@ -46,19 +48,17 @@ class Part(NamedTuple):
     key: Hashable
     pairs: pd.DataFrame
     found: PairedDifference | None
-    needs: str
     barred: str = ""
     decides: bool = True
 
     def untold(self) -> str:
         """Why it has no verdict, "" where it has one."""
         if self.found is None:
-            return f"Not run: it needs {self.needs}."
+            return "Not run."
         if self.found.n < 2:
             return "One replicate gives no interval."
-        if self.barred:
-            return f"{self.barred[0].upper()}{self.barred[1:]}."
-        return "The difference is not a number." if math.isnan(self.found.mean) else ""
+        barred = self.barred or ("the difference is not a number" if math.isnan(self.found.mean) else "")
+        return barred and f"{barred[0].upper()}{barred[1:]}."
 
 
 class Measured:
@@ -76,7 +76,9 @@ class Measured:
             if row.metric == SKILL:
                 self._teachers[side._replace(student="")].add(row.student)
 
-    def of(self, side: Side, metric: str, average: str = "", attack: str = "", norm: str = "", eps=math.nan) -> Replicates:
+    def of(
+        self, side: Side, metric: str, average: str = "", attack: str = "", norm: str = "", eps=math.nan
+    ) -> Replicates:
         """The replicates of one measurement; none where it was not made."""
         return self._found.get((side, metric, average, attack, norm, _radius(eps)), {})
 
@@ -84,6 +86,14 @@ class Measured:
         """The mean of a measurement over the replicates that it has of these, nan where it has none."""
         values = [value for replicate, (value, _) in self.of(side, *what, **more).items() if replicate in replicates]
         return float(np.mean(values)) if values else math.nan
+
+    def f1(self, task: str) -> Measure:
+        """F1 in the averaging that the paper prints."""
+        return "f1", PRINTED_AVERAGE[self.tasks[task]["multilabel"]]
+
+    def primary(self, task: str) -> Measure:
+        """The measure that decides."""
+        return PRIMARY[self.tasks[task]["multilabel"]]
 
     def levels(self) -> list[str]:
         """The levels of loss of which there is a basin."""
@@ -140,128 +150,100 @@ def _radius(eps: float) -> str:
 
 def of_table1(here: Measured, task: str, student: str) -> list[tuple[str, Part]]:
     """RoS-KD beside every other row of Table I that was run, by the deciding metric first: (metric, comparison) for each."""
-    found, f1 = [], _f1(here, task)
-    for metric, average in dict.fromkeys([PRIMARY[here.tasks[task]["multilabel"]], f1]):
+    found = []
+    for metric, average in dict.fromkeys([here.primary(task), here.f1(task)]):
         for name in BASELINES:
             sides = [Side(task, setting, student) for setting in ("RoS-KD", name)]
-            found.append((f"{NAMES[metric]} ({average})", _scored(here, sides, name, (metric, average), name)))
+            found.append((f"{NAMES[metric]} ({average})", _scored(here, sides, name, (metric, average))))
     return [(metric, part) for metric, part in found if part.found]
 
 
 def parts_of(claim: dict, here: Measured) -> list[Part]:
     """The comparisons of a claim, those that decide first; a task that the profile lacks is one that was not run."""
-    found = []
+    kinds = {"f1": _trained, "seconds": _run_time, "auroc": _against_print, "basin_area": _landscape}
+    compare, find, found = claim["comparison"], _attacked if "attack" in claim else kinds[claim["metric"]], []
     for task in [claim["task"]] if isinstance(claim["task"], str) else claim["task"]:
-        lacking = [Part(task, task, _pairs({}, {}), None, f"the task {task}, which this profile does not have")]
-        found += _finder(claim)(claim, here, task) if task in here.tasks else lacking
+        sides = [Side(task, compare[side], claim["student"]) for side in ("better", "than")]
+        found += (
+            find(claim, here, sides)
+            if task in here.tasks
+            else [_part(f"{task}, which the profile lacks", task, {}, {})]
+        )
     return sorted(found, key=lambda part: not part.decides)
 
 
-def _finder(claim: dict) -> Callable[[dict, Measured, str], Iterator[Part]]:
-    if "attack" in claim:
-        return _attacked
-    kinds = {"seconds": _run_time, "auroc": _against_print, "basin_area": _landscape}
-    return kinds.get(claim["metric"], _overlap if "overlap" in claim["comparison"]["better"] else _trained)
-
-
-def _trained(claim: dict, here: Measured, task: str) -> Iterator[Part]:
-    """Table I (the profile's own runs) and Fig. 2 (variant "students"), for one student or for all."""
-    variant = "students" if "Fig. 2" in claim["where"] else ""
-    everyone = claim["student"] == "all"
+def _trained(claim: dict, here: Measured, sides: list[Side]) -> Iterator[Part]:
+    """Table I, Fig. 2 (one student, or all) and Fig. 3 (two ratios), by F1; of several labels, mean AUROC stands beside it."""
+    task, everyone = sides[0].task, claim["student"] == "all"
+    if "Fig. 2" in claim["where"]:
+        sides = [side._replace(variant="students") for side in sides]
+    if "overlap" in sides[0].setting:
+        sides = [Side(task, "RoS-KD", side.student, "overlap", side.setting.split("overlap ")[1]) for side in sides]
     for student in here.paper["section_4b"]["teachers"] if everyone else [claim["student"]]:
-        needs = f"student {student}{' of Fig. 2' if variant else ''}, {_both(claim)}"
-        sides = [side._replace(student=student, variant=variant) for side in _sides(claim, task)]
-        yield from _by_f1(here, sides, f"{task}, {student}" if everyone else task, needs)
+        both, label = [side._replace(student=student) for side in sides], f"{task}, {student}" if everyone else task
+        yield _scored(here, both, label, here.f1(task))
+        if here.tasks[task]["multilabel"]:
+            yield _scored(here, both, f"{label}, mean AUROC", here.primary(task))._replace(decides=False)
 
 
-def _overlap(claim: dict, here: Measured, task: str) -> Iterator[Part]:
-    """Fig. 3: RoS-KD at two overlap ratios, teachers retrained at each."""
-    ratios = [claim["comparison"][side].split("overlap ")[1] for side in ("better", "than")]
-    sides = [Side(task, "RoS-KD", claim["student"], "overlap", ratio) for ratio in ratios]
-    yield from _by_f1(here, sides, task, f"Fig. 3's runs, {_both(claim)}")
+def _scored(here: Measured, sides: Sequence[Side], label: str, measure: Measure) -> Part:
+    scores, task = [here.of(side, *measure) for side in sides], sides[0].task
+    bars = here.barred(sides, [measure, here.primary(task)], scores[0].keys() & scores[1].keys())
+    return _part(label, (*sides, measure[0]), *scores, bars)
 
 
-def _by_f1(here: Measured, sides: Sequence[Side], label: str, needs: str) -> Iterator[Part]:
-    """F1 decides, since the paper prints it; where images have several labels, mean AUROC stands beside it."""
-    task = sides[0].task
-    yield _scored(here, sides, label, _f1(here, task), needs)
-    if here.tasks[task]["multilabel"]:
-        yield _scored(here, sides, f"{label}, mean AUROC", PRIMARY[True], needs)._replace(decides=False)
-
-
-def _scored(here: Measured, sides: Sequence[Side], label: str, measure: Measure, needs: str) -> Part:
-    pair = _pairs(*(here.of(side, *measure) for side in sides))
-    bars = here.barred(sides, [measure, PRIMARY[here.tasks[sides[0].task]["multilabel"]]], pair.index)
-    return _part(label, (*sides, measure[0]), pair, needs, bars)
-
-
-def _attacked(claim: dict, here: Measured, task: str) -> Iterator[Part]:
+def _attacked(claim: dict, here: Measured, sides: list[Side]) -> Iterator[Part]:
     """Table II: how F1 changes under the attack, the same teachers in both settings, for each reading of the radius."""
-    sides, f1 = _sides(claim, task), _f1(here, task)
+    task, f1 = sides[0].task, here.f1(sides[0].task)
     for norm in (DECIDING_NORM, *OTHER_NORMS):
-        which = f1 + (claim["attack"], norm)
-        moved = [_pairs(here.of(side, *which, here.eps), here.of(side, *which, 0.0)) for side in sides]
-        changes = [dict(zip(m.index, zip(m["better"] - m["than"], m["run_better"], strict=True), strict=True)) for m in moved]
-        pair = _pairs(*changes)
-        bars = here.barred(sides, [f1, PRIMARY[here.tasks[task]["multilabel"]]], pair.index)
-        bars += [why for side in sides for why in here.at_chance(side, f1, pair.index, *which[2:])]
+        which = claim["attack"], norm
+        moved = [pairs(here.of(side, *f1, *which, here.eps), here.of(side, *f1, *which, 0.0)) for side in sides]
+        changes = [{i: (row.better - row.than, row.run_better) for i, row in m.iterrows()} for m in moved]
+        both = changes[0].keys() & changes[1].keys()
+        bars = here.barred(sides, [f1, here.primary(task)], both)
+        bars += [why for side in sides for why in here.at_chance(side, f1, both, *which)]
         after, before = moved[1]["better"].mean(), moved[1]["than"].mean()
         if before - after <= here.paper["attack_moves"]:
             bars.append(f"the attack does not move {sides[1].setting} ({number(before)} → {number(after)})")
-        needs = f"{claim['attack'].upper()} with the radius {here.eps:.4g}, {norm}, on {_both(claim)}"
-        yield _part(norm, (*sides, *which[2:]), pair, needs, bars, norm == DECIDING_NORM)
+        yield _part(norm, (*sides, *which), *changes, bars, decides=norm == DECIDING_NORM)
 
 
-def _against_print(claim: dict, here: Measured, task: str) -> Iterator[Part]:
+def _against_print(claim: dict, here: Measured, sides: list[Side]) -> Iterator[Part]:
     """Table III: mean AUROC of our replicates less the number printed for other methods: one mean, so one comparison."""
-    side, than = Side(task, "RoS-KD", claim["student"], "table3"), claim["comparison"]["than"]
+    side, than = sides[0]._replace(variant="table3"), sides[1].setting
     ours = here.of(side, *PRIMARY[True])
     bars = here.barred([side], [PRIMARY[True]], ours) if here.as_printed else [OTHER_SCALE]
     for method in here.paper["table3"]["methods"]:
         if method["method"] == than or (than == "published methods" and method["method"] != "RoS-KD"):
-            label, printed = task if method["method"] == than else method["method"], (method["mean"], "")
-            yield _part(label, (side, "auroc"), _pairs(ours, dict.fromkeys(ours, printed)), "the runs of Table III", bars)
+            label = side.task if method["method"] == than else method["method"]
+            yield _part(label, (side, "auroc"), ours, dict.fromkeys(ours, (method["mean"], "")), bars)
 
 
-def _landscape(claim: dict, here: Measured, task: str) -> Iterator[Part]:
+def _landscape(claim: dict, here: Measured, sides: list[Side]) -> Iterator[Part]:
     """Fig. 4: the share of the plane below each level; the mean over levels and directions is one number of a training."""
-    sides, needs = _sides(claim, task), f"the loss surfaces of {_both(claim)}"
     for level in ["", *here.levels()]:
-        pair = _pairs(*(here.of(side._replace(variant="landscape"), "basin_area", level) for side in sides))
-        bars = here.barred(sides, [PRIMARY[here.tasks[task]["multilabel"]]], pair.index)
-        label = f"{task}, loss within {level}" if level else task
-        yield _part(label, (*sides, "basin_area", level), pair, needs, bars, not level)
+        areas = [here.of(side._replace(variant="landscape"), "basin_area", level) for side in sides]
+        bars = here.barred(sides, [here.primary(sides[0].task)], areas[0].keys() & areas[1].keys())
+        label = f"{sides[0].task}, loss within {level}" if level else sides[0].task
+        yield _part(label, (*sides, "basin_area", level), *areas, bars, decides=not level)
 
 
-def _run_time(claim: dict, here: Measured, task: str) -> Iterator[Part]:
+def _run_time(claim: dict, here: Measured, sides: list[Side]) -> Iterator[Part]:
     """III-B1 and IV-C4: seconds of training, as a ratio; how well a network does makes it neither slower nor faster."""
-    sides = _sides(claim, task)
-    pair = _pairs(*(here.of(side, "seconds") for side in sides))
-    found = paired_difference(np.log(pair["better"]), np.log(pair["than"])) if len(pair) else None
-    yield Part(task, (*sides, "seconds"), pair, found, f"the run times of {_both(claim)}")
+    yield _part(sides[0].task, (*sides, "seconds"), *(here.of(side, "seconds") for side in sides), scale=np.log)
 
 
-def _part(label: str, key: Hashable, pair: pd.DataFrame, needs: str, bars: list[str], decides: bool = True) -> Part:
-    found = paired_difference(pair["better"], pair["than"]) if len(pair) else None
-    return Part(label, key, pair, found, needs, "; ".join(bars), decides)
+def _part(
+    label: str, key: Hashable, better: Replicates, than: Replicates, bars=(), *, decides=True, scale=np.asarray
+) -> Part:
+    pair = pairs(better, than)
+    found = paired_difference(scale(pair["better"]), scale(pair["than"])) if len(pair) else None
+    return Part(label, key, pair, found, "; ".join(bars), decides)
 
 
-def _pairs(better: Replicates, than: Replicates) -> pd.DataFrame:
+def pairs(better: Replicates, than: Replicates) -> pd.DataFrame:
     """A row for each replicate that both sides have: better, than, run_better, run_than."""
     both = sorted(better.keys() & than.keys())
     rows = [(better[i][0], than[i][0], better[i][1], than[i][1]) for i in both]
-    index = pd.Index(both, name="replicate", dtype="int64")
-    found = pd.DataFrame(rows, index, ["better", "than", "run_better", "run_than"])
-    return found.astype({"better": float, "than": float})
-
-
-def _f1(here: Measured, task: str) -> Measure:
-    return "f1", PRINTED_AVERAGE[here.tasks[task]["multilabel"]]
-
-
-def _sides(claim: dict, task: str) -> list[Side]:
-    return [Side(task, claim["comparison"][side], claim["student"]) for side in ("better", "than")]
-
-
-def _both(claim: dict) -> str:
-    return f"{claim['comparison']['better']} and {claim['comparison']['than']}"
+    index, columns = pd.Index(both, name="replicate", dtype="int64"), ["better", "than", "run_better", "run_than"]
+    return pd.DataFrame(rows, index, columns).astype({"better": float, "than": float})

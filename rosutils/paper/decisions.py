@@ -111,8 +111,8 @@ def together(verdicts: list[str], rule: str | None) -> str:
 
 def why(claim: dict, corrected: Mapping[str, float], count: int) -> str:
     """What is shown of a claim, or what is not, in words, with the p-values after correction for `count` comparisons."""
-    said = {name: f"{words} ({p_in_words(corrected[name])})" for name, words in _words(claim).items() if name in corrected}
-    shown = list(dict.fromkeys(words for name, words in said.items() if corrected[name] < ALPHA))
+    said = {name: f"{words} ({p_in_words(corrected.get(name, 1))})" for name, words in _words(claim).items()}
+    shown = list(dict.fromkeys(words for name, words in said.items() if corrected.get(name, 1) < ALPHA))
     text = f"Ours is {' and '.join(shown)}" if decide(corrected) != UNKNOWN else (
         f"Ours is not shown to be {said['inside']}, nor {said[min(('less', 'more'), key=corrected.__getitem__)]}"
         + (f"; it is {shown[0]}" if shown else "")
@@ -164,7 +164,8 @@ def _judged(claim: dict, parts: Sequence[Part], said: Sequence[dict], holm: Holm
         reason.append(f"By the paper's own tables the gain is {signed(claim['from_tables'])}.")
     ours = [f"{part['label']} {part['ours']}" if several else part["ours"] for part in deciding if part["ours"]]
     verdict = together([part["verdict"] for part in deciding], claim.get("rule"))
-    return claim | {"verdict": verdict, "ours": "; ".join(ours), "reason": " ".join(filter(None, reason)), "parts": found}
+    said = {"verdict": verdict, "ours": "; ".join(ours), "reason": " ".join(filter(None, reason))}
+    return claim | said | {"parts": found}
 
 
 def _told(claim: dict, part: Part, said: dict[str, float], holm: Holm) -> dict:
@@ -175,7 +176,8 @@ def _told(claim: dict, part: Part, said: dict[str, float], holm: Holm) -> dict:
     if said:
         told |= {"verdict": decide(corrected), "why": why(claim, corrected, holm.count)}
     elif part.decides:
-        told |= {"verdict": UNKNOWN if part.found else NOT_RUN, "why": part.untold()}
+        needs = f"Not run: it needs the runs of {claim['where']}."
+        told |= {"verdict": UNKNOWN, "why": part.untold()} if part.found else {"verdict": NOT_RUN, "why": needs}
     return told
 
 

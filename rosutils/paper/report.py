@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -67,8 +68,10 @@ def _page(study, facts: dict) -> str:
 
 def _shown(item: Item, study, rows: pd.DataFrame) -> dict | None:
     """What the page shows of an item, None where it has nothing to show."""
-    found = {"title": item.title, "tolerance": published()["tolerances"].get(item.name), "name": f"{item.name}-{item.kind}", "notebook": item.notebook, "tables": {}, "rows": [],
-             "links": [], "pictures": [], "open": item.title.startswith(("Table", "Fig."))}  # fmt: skip
+    found = {
+        "title": item.title, "name": f"{item.name}-{item.kind}", "notebook": item.notebook, "tables": {}, "rows": [], "links": [],
+        "pictures": [], "tolerance": published()["tolerances"].get(item.name), "open": item.title.startswith(("Table", "Fig.")),
+    }  # fmt: skip
     if item.kind == "figure":
         pictures = [_picture(study, name) for name in item.pictures(study)]
         return found | {"pictures": pictures, "caption": item.caption(study, None)} if pictures else None
@@ -76,7 +79,7 @@ def _shown(item: Item, study, rows: pd.DataFrame) -> dict | None:
     if not runs or study.missing(runs):
         return None
     frame = item.make(study)
-    links = [f"{item.name}.{suffix}" for suffix in ("csv", "tex", "md") if (study.figures / f"{item.name}.{suffix}").is_file()]
+    links = [path.name for path in sorted(study.figures.glob(f"{item.name}.[cmt]*"))]  # csv, md, tex
     tables = {task: _table(part, item.name, task) for task, part in by_task(frame).items()}
     more = {"caption": item.caption(study, frame), "links": links, "tables": tables, "rows": _behind(frame, rows)}
     return found | more | {"open": frame.columns.nlevels > 1 or len(frame) <= FOLDED}
@@ -88,11 +91,12 @@ def _table(frame: pd.DataFrame, name: str, task: str) -> str:
     marked = frame.copy()
     for column in (column for column in frame.columns if frame.columns.nlevels > 1 and column[-1] == "difference"):
         size = frame[column].abs()
-        near = (size <= tolerance + 1e-9).map({True: WITHIN, False: OUTSIDE})  # decimal numbers: 0.715 is within 0.015 of 0.700
+        near = (size <= tolerance + 1e-9).map({True: WITHIN, False: OUTSIDE})  # 0.715 is within 0.015 of 0.700
         marked[column] = near.where(size.notna() & ~math.isnan(tolerance))
     classes = printable(marked).map({signed(WITHIN): "good", signed(OUTSIDE): "bad"}.get).fillna("")
     style = cells.style.format(escape="html").format_index(escape="html").format_index(escape="html", axis=1)
-    style.hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes).set_table_attributes('class="numbers"')
+    style = style.hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes)
+    style.set_table_attributes('class="numbers"')
     return style.to_html(cell_ids=False, table_uuid=f"{name}_{task}")
 
 
@@ -158,8 +162,9 @@ def _webp(image: Image.Image, **how) -> bytes:
 def _departures(study, facts: dict) -> list[tuple[str, str, str]]:
     """Where the study departs from Section IV-B, its number of images with it."""
     printed = published()["section_4b"]["data"]
-    images = {task: (printed.get(f"{task}_images", about["images"]), about["images"]) for task, about in facts["data"].items()}
-    rows = [(f"images, {task}", f"{theirs:,}", f"{ours:,}") for task, (theirs, ours) in images.items() if theirs != ours]
+    ours = {f"{task}_images": about["images"] for task, about in facts["data"].items()}
+    differing = [name for name in ours if printed.get(name, ours[name]) != ours[name]]
+    rows = [(name.replace("_", " "), f"{printed[name]:,}", f"{ours[name]:,}") for name in differing]
     return rows + named_departures(study.parameters)
 
 
@@ -169,17 +174,18 @@ def _command(study) -> str:
     needed = {source.source for source in p.data.sources.values()} - {"synthetic", "medmnist"}
     if p.profile not in params.profiles():
         return f".venv/bin/python -m rosutils reproduce {p.profile}.yaml{' --data FOLDER' if needed else ''}"
-    if changes := _changes(params.load(p.profile).model_dump(), p.model_dump(exclude={"engine": True, "data": {"root"}})):
+    dumps = [each.model_dump(exclude={"engine": True, "data": {"root"}}) for each in (params.load(p.profile), p)]
+    if changes := _changes(*dumps):
         data = " --data FOLDER" if needed else ""
         return f".venv/bin/python -m rosutils reproduce {p.profile}{data} -y '{json.dumps(changes)}'"
     return f"make reproduce PROFILE={p.profile}{' DATA=FOLDER' if needed else ''}"
 
 
-def _changes(old: dict, new: dict) -> dict:
-    """What of the new is not as in the old."""
-    both = {key for key in new if isinstance(new[key], dict) and isinstance(old.get(key), dict)}
-    inner = {key: found for key in both if (found := _changes(old[key], new[key]))}
-    return {key: inner.get(key, value) for key, value in new.items() if key in inner or (key not in both and old.get(key) != value)}
+def _changes(old: Any, new: Any) -> Any:
+    """What of the new is not as in the old, section by section."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {key: _changes(old.get(key), value) for key, value in new.items() if old.get(key) != value}
 
 
 def commit() -> str:
