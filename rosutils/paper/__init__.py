@@ -1,7 +1,8 @@
 """The paper, item by item: one file each, with the runs it needs, its table, figure and caption; here their list."""
 
 from rosutils.paper import (
-    claims, fig1,
+    claims,
+    fig1,
     fig2,
     fig3,
     fig4,

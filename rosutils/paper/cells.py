@@ -24,7 +24,8 @@ def block(rows: pd.DataFrame, index: pd.Index | Sequence, *, by: list[str], pape
     """
     ours = summary(rows, by=by).set_index(by).reindex(index).rename(columns={"mean": "ours"}).astype({"n": "Int64"})
     # A mean over pairs of directions names all of its runs in one word.
-    ours["runs"] = ours["runs"].map(lambda runs: tuple(sorted({*" ".join(runs).split()})) if isinstance(runs, tuple) else ())
+    keys = (set(" ".join(runs).split()) if isinstance(runs, tuple) else () for runs in ours["runs"])
+    ours["runs"] = [tuple(sorted(each)) for each in keys]
     if paper is None:
         return ours
     ours.insert(0, "published", pd.Series(paper, dtype=float).reindex(ours.index))

@@ -1,6 +1,5 @@
 """Fig. 1 drawn from what actually ran: the subsets, the teachers, draws of their weights, and the averaged epochs."""
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -68,7 +67,7 @@ def _strip(ax, values: np.ndarray, edges: tuple, y: float, height: float, shades
 
 def _draw_subsets(ax, member: np.ndarray, rows: np.ndarray, how: str) -> None:
     k, palette, count = len(member), look.colours(len(member)), member.sum(0)
-    kinds = np.select([count == k, count > 1], [3, 2], 1) * member  # 1: in this subset only; 2: in some others too; 3: in all
+    kinds = np.select([count == k, count > 1], [3, 2], 1) * member  # 1: in one subset, 2: in some, 3: in all
     height = min(0.2, 0.62 * (rows[0] - rows[1]))
     owner = np.select([count == k, count > 1], [-1, -2], member.argmax(0))
     _strip(ax, owner, DATA, TOP + 0.16, 0.2, {-1: SHARED, -2: look.PALE} | dict(enumerate(palette)))
@@ -76,17 +75,19 @@ def _draw_subsets(ax, member: np.ndarray, rows: np.ndarray, how: str) -> None:
     ax.text(DATA[1], TOP + 0.41, f"training set, N = {member.shape[1]:,}", ha="right", va="bottom", **SMALL)
     for i, (kind, middle) in enumerate(zip(kinds, (rows[:-1] + rows[1:]) / 2, strict=True)):
         ax.text(DATA[0] - 0.07, middle, f"$D^{{{i + 1}}}$", ha="right", va="center")
-        ax.add_patch(Rectangle((DATA[0], middle - height / 2), DATA[1] - DATA[0], height, fc="none", ec=look.PALE, lw=0.5))
+        frame = {"fc": "none", "ec": look.PALE, "lw": 0.5}
+        ax.add_patch(Rectangle((DATA[0], middle - height / 2), DATA[1] - DATA[0], height, **frame))
         _strip(ax, kind, DATA, middle - height / 2, height, _shades(palette[i]))
     names = {3: f"seen by all {k} teachers", 2: "by several", 1: "by one"}
-    handles = [Patch(color=_shades(palette[0])[kind], label=name) for kind, name in names.items() if (kinds == kind).any()]
+    shades = _shades(palette[0])
+    handles = [Patch(color=shades[kind], label=name) for kind, name in names.items() if (kinds == kind).any()]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(DATA[0] - 0.03, BOTTOM - 0.04), bbox_transform=ax.transData,
               ncols=3, fontsize=6, handlelength=0.9, handleheight=0.8, columnspacing=0.9, borderpad=0, handletextpad=0.4)  # fmt: skip
     ax.text(DATA[0], BOTTOM - 0.36, how, va="center", **SMALL)
 
 
 def _shades(colour: str) -> dict:
-    return {1: colour, 2: mpl.colors.to_rgba(colour, 0.45), 3: SHARED}
+    return {1: colour, 2: (colour, 0.45), 3: SHARED}
 
 
 def _arrow(ax, start: tuple, end: tuple, colour: str = look.GREY) -> None:
@@ -95,7 +96,7 @@ def _arrow(ax, start: tuple, end: tuple, colour: str = look.GREY) -> None:
 
 
 def _box(ax, edges: tuple, bottom: float, top: float, text: str, colour: str) -> None:
-    rounded = {"boxstyle": "round,pad=0,rounding_size=0.05", "fc": mpl.colors.to_rgba(colour, 0.1), "ec": colour, "lw": 0.9}
+    rounded = {"boxstyle": "round,pad=0,rounding_size=0.05", "fc": (colour, 0.1), "ec": colour, "lw": 0.9}
     ax.add_patch(FancyBboxPatch((edges[0], bottom), edges[1] - edges[0], top - bottom, **rounded))
     ax.text(sum(edges) / 2, (top + bottom) / 2, text, ha="center", va="center", size=6.8, linespacing=1.25)
 
@@ -147,9 +148,9 @@ def _draw_loss(ax, temperature: float, alpha: float) -> None:
     ax.plot([DATA[1] + 0.05, x], [y, y], color=look.GREY, lw=0.8, solid_capstyle="butt")
     _arrow(ax, (x, y), (x, TOP + 0.03))
     ax.text(TEACHERS[0], y + 0.05, "every image of D with its given label", va="bottom", **SMALL)
-    formula = rf"$\ell = {alpha:g}\,\tau^2\,\sum_m w_m\,KL(q_m \,\|\, p) + {1 - alpha:.3g}\,CE$,   $\tau = {temperature:g}$"
-    where = {"ha": "center", "va": "center", "size": 7.5}
-    ax.text((TEACHERS[0] + STUDENT[1]) / 2, BOTTOM - 0.38, f"Eq. 4, for every image:   {formula}", **where)
+    loss = rf"$\ell = {alpha:g}\,\tau^2\,\sum_m w_m\,KL(q_m \,\|\, p) + {1 - alpha:.3g}\,CE$"
+    said = rf"Eq. 4, for every image:   {loss},   $\tau = {temperature:g}$"
+    ax.text((TEACHERS[0] + STUDENT[1]) / 2, BOTTOM - 0.38, said, ha="center", va="center", size=7.5)
 
 
 def _of(study) -> Figure:
@@ -168,5 +169,5 @@ def _of(study) -> Figure:
 
 FIGURE = Item(
     "fig1", "Fig. 1, drawn from what ran", "01_data", (), _of,
-    lambda study, made: "Actual index sets, draws of the weights and (filled) averaged epochs.",
+    "Actual index sets, draws of the weights and (filled) averaged epochs.",
 )  # fmt: skip

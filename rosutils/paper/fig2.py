@@ -39,5 +39,5 @@ def stated_gains(task: str) -> dict[str, float]:
 
 FIGURE = Item(
     "fig2", "Fig. 2, students", "05_figures", ("fig2",), plot,
-    lambda study, made: "F1 of each student under Baseline III and RoS-KD; bars: one standard deviation; hollow: the gain stated.",
+    "F1 of each student under Baseline III and RoS-KD; bars: one standard deviation; hollow: the gain stated.",
 )  # fmt: skip

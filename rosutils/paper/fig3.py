@@ -17,7 +17,9 @@ def plot(study) -> Figure:
 
     The paper prints no number here; its text says only that none is better than all, and some better than none.
     """
-    rows = select(study.results(), variant="overlap", attack="", class_="", metric="f1", setting=("Baseline III", *SWEPT))
+    rows = select(
+        study.results(), variant="overlap", attack="", class_="", metric="f1", setting=("Baseline III", *SWEPT)
+    )
     rows = rows.assign(percent=100 * rows["variant_value"].astype(float))
     handles = {name: look.handle(name) for name in ("Baseline III", *SWEPT) if name in set(rows["setting"])}
     handles = {name.replace("III", "III (no subsets)"): handle for name, handle in handles.items()}
@@ -38,5 +40,5 @@ def _draw(ax, rows: pd.DataFrame, task: str) -> None:
 
 FIGURE = Item(
     "fig3", "Fig. 3, overlap", "05_figures", ("fig3",), plot,
-    lambda study, made: "F1 of RoS-KD against the overlap, teachers retrained at each ratio; band: Baseline III.",
+    "F1 of RoS-KD against the overlap, teachers retrained at each ratio; band: Baseline III.",
 )  # fmt: skip

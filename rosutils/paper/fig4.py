@@ -24,7 +24,7 @@ WIDE = 20  # a highest loss of so many times the lowest is drawn on a logarithmi
 FLOOR = 1e-6  # what a logarithmic scale shows at most below the highest loss
 INSIDE = 0.93  # of the way from the centre to the border; a label further out would be cut
 AXES = {"x": "second direction (filter norms)", "y": "first direction (filter norms)"}
-COPIED = "RoS-KD, BatchNorm as copied"
+LOSS, COPIED = "loss on the test images", "RoS-KD, BatchNorm as copied"
 # Row -> setting and variant value in the results.
 STATES = {"Baseline III": ("Baseline III", ""), "RoS-KD": ("RoS-KD", ""), COPIED: ("RoS-KD", "BatchNorm as copied")}
 QUANTITIES = {
@@ -38,10 +38,12 @@ BARS = {"hessian_eigenvalue": "Hessian's largest\neigenvalue", "hessian_trace": 
 def surfaces(study, task: str) -> list[dict]:
     """Fig. 4's surfaces of a task, first replicate: {"setting", "seed" of the directions, "grid" [G], "loss" [G, G]} for each."""
     settings = {study.for_task(task).student(task, name): name for name in COMPARED}
-    specs = [spec for spec in study.runs("fig4") if spec.role == "surface" and spec.of in settings and "copied" not in spec.state]
-    planes = [(spec, study.run(spec).tensors("surface")) for spec in specs]
-    return [{"setting": settings[spec.of], "seed": spec.seed} | {key: plane[key].numpy() for key in ("grid", "loss")}
-            for spec, plane in planes]  # fmt: skip
+    found = []
+    for spec in study.runs("fig4"):
+        if spec.role == "surface" and spec.of in settings and "copied" not in spec.state:
+            plane = {name: tensor.numpy() for name, tensor in study.run(spec).tensors("surface").items()}
+            found.append({"setting": settings[spec.of], "seed": spec.seed} | plane)
+    return found
 
 
 def paths(study, task: str) -> dict[str, np.ndarray]:
@@ -61,15 +63,16 @@ def contours(found: list[dict], *, clamp: float, task: str) -> Figure:
     planes, about = _pair(found)
     fig, axes = look.subplots(2, len(COMPARED), size=(look.WIDTH, 6.4), sharex=True, sharey=True)
     for line, (name, scale) in zip(axes, _scales(planes, clamp).items(), strict=True):
-        logarithmic = isinstance(scale, LogNorm)
-        ticks = (LogLocator(subs=(1, 2, 5), numticks=40) if logarithmic else MaxNLocator(16)).tick_values(scale.vmin, scale.vmax)
+        locator = LogLocator(subs=(1, 2, 5), numticks=40) if isinstance(scale, LogNorm) else MaxNLocator(16)
+        ticks = locator.tick_values(scale.vmin, scale.vmax)
         levels = np.array([scale.vmin, *ticks[(ticks > scale.vmin) & (ticks < scale.vmax)], scale.vmax])
         for ax, plane in zip(line, planes, strict=True):
             _contours(ax, plane["grid"], _within(scale, plane["loss"]), scale, levels)
             centre = plane["loss"][(len(plane["grid"]) // 2,) * 2]
             ax.set_title(f"{plane['setting']}: {centre:.3g} in the centre")
-            ax.set(xlabel=AXES["x"] if line is axes[-1] else "", ylabel=AXES["y"] if ax is line[0] else "")
-        fig.colorbar(ScalarMappable(scale, COLOURS), ax=line, aspect=22, pad=0.02).set_label(f"loss on the test images, {name}")
+            ax.set(xlabel=AXES["x"], ylabel=AXES["y"])
+            ax.label_outer()
+        fig.colorbar(ScalarMappable(scale, COLOURS), ax=line, aspect=22, pad=0.02, label=f"{LOSS}, {name}")
     fig.suptitle(f"{task}: {about}; + marks the trained weights", fontsize=8)
     return fig
 
@@ -111,7 +114,7 @@ def solids(found: list[dict], *, clamp: float, task: str) -> Figure:
         ax.tick_params(pad=-3, labelsize=6)
         ax.view_init(elev=32, azim=-60)
         ax.set_box_aspect((4, 4, 3), zoom=1.05)
-    fig.colorbar(ScalarMappable(scale, COLOURS), ax=axes, shrink=0.7, pad=0.06).set_label(f"loss on the test images, {name}")
+    fig.colorbar(ScalarMappable(scale, COLOURS), ax=axes, shrink=0.7, pad=0.06, label=f"{LOSS}, {name}")
     fig.suptitle(f"{task}: {about}", fontsize=8)
     return fig
 
@@ -121,11 +124,13 @@ def _pair(found: list[dict]) -> tuple[list[dict], str]:
     seed, pairs = min((plane["seed"] for plane in found), default=0), len({plane["seed"] for plane in found})
     chosen = {plane["setting"]: plane for plane in found if plane["seed"] == seed}
     if missing := [setting for setting in COMPARED if setting not in chosen]:
-        raise InputError(f"there is no surface of {' and '.join(missing)} in direction seed {seed}; run study.runs('fig4')")
+        lacking = " and ".join(missing)
+        raise InputError(f"there is no surface of {lacking} in direction seed {seed}; run study.runs('fig4')")
     planes = [chosen[setting] for setting in COMPARED]
     if not np.array_equal(*(plane["grid"] for plane in planes)):
         raise InputError(f"the surfaces of {' and '.join(COMPARED)} have different grids; make them with the same one")
-    return planes, f"same images and directions for both models (seed {seed}" + (f", one of {pairs})" if pairs > 1 else ")")
+    one = f", one of {pairs}" if pairs > 1 else ""
+    return planes, f"same images and directions for both models (seed {seed}{one})"
 
 
 def _scales(planes: list[dict], clamp: float) -> dict[str, Normalize]:
@@ -213,7 +218,8 @@ def plot(study) -> Figure:
         line[0].set_xticks(range(len(order)), [f"+{level}" for level in order])
         for ax, metric in zip(line[2:], BARS, strict=True):
             _bars(ax, here, states, metric)
-    for ax, title in zip(axes[0], ("basin around the centre", "sharpness: largest rise found", *BARS.values()), strict=True):
+    titles = ("basin around the centre", "sharpness: largest rise found", *BARS.values())
+    for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=7, loc="center" if "\n" in title else "left")
     axes[-1, 0].set_xlabel("reached by a rise of the loss of at most")
     axes[-1, 1].set_xlabel("radius, as a share of the norm")
@@ -225,8 +231,8 @@ def plot(study) -> Figure:
 
 def _look(state: str) -> dict:
     """Marker and colour of the setting, hollow where BatchNorm is as copied."""
-    color = look.COLOUR[STATES[state][0]]
-    return {"color": color, "marker": look.MARKER[STATES[state][0]], "mec": color, "mfc": "white" if state == COPIED else color, "ms": 4.5}
+    color, marker = look.COLOUR[STATES[state][0]], look.MARKER[STATES[state][0]]
+    return {"color": color, "marker": marker, "mec": color, "mfc": "white" if state == COPIED else color, "ms": 4.5}
 
 
 def _means(ax, rows: pd.DataFrame, state: str, **options) -> None:
@@ -267,7 +273,7 @@ def path(losses: dict[str, np.ndarray], *, task: str) -> Figure:
         ax.plot(x, values, color=colour, ls=("-", "--", ":", "-.")[place % 4], label=label)
         for end, setting in zip((0, -1), COMPARED, strict=True):
             ax.plot(x[end], values[end], look.MARKER[setting], color=colour, ms=4, mew=0)
-    ax.set(title=f"{task}: weights and BatchNorm statistics", xlabel="share of the way", ylabel="loss on the test images")
+    ax.set(title=f"{task}: weights and BatchNorm statistics", xlabel="share of the way", ylabel=LOSS)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0\nBaseline III", "0.25", "0.5", "0.75", "1\nRoS-KD"])
     ax.legend()
     return fig
@@ -283,20 +289,20 @@ def _drawn(name: str, draw) -> callable:
 
 CONTOURS = Item(
     "fig4", "Fig. 4, contours", NOTEBOOK, NEEDS, _drawn("fig4", contours),
-    lambda study, made: "Loss around both students, same directions and images; "
-                        f"clamped at {study.parameters.landscape.clamp:g}, and as it is.",
+    lambda study, made: "Loss around both students, same directions and images; above clamped at "
+    f"{study.parameters.landscape.clamp:g}, below as it is.",
 )  # fmt: skip
 SURFACES = Item(
     "fig4_surface", "Fig. 4, surfaces", NOTEBOOK, NEEDS, _drawn("fig4_surface", solids),
-    lambda study, made: "The same loss as a surface over the plane of the two directions.",
+    "The same loss as a surface over the plane of the two directions.",
 )  # fmt: skip
 TABLE = Item("landscape", "Numbers beside Fig. 4", NOTEBOOK, NEEDS, table, caption, "table")
 PLOT = Item(
     "landscape", "Numbers of the landscape", NOTEBOOK, NEEDS, plot,
-    lambda study, made: "Basin area at fixed rises of the loss, and what stands beside it.",
+    "Basin area at fixed rises of the loss, and what stands beside it.",
 )  # fmt: skip
 PATH = Item(
     "path", "From Baseline III to RoS-KD", NOTEBOOK, NEEDS,
     lambda study: {f"path_{task}": path(paths(study, task), task=task) for task in study.parameters.tasks},
-    lambda study, made: "Loss on the straight line between the two students' weights.",
+    "Loss on the straight line between the two students' weights.",
 )  # fmt: skip

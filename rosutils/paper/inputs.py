@@ -1,5 +1,7 @@
 """What goes in: classes, images, label noise, subsets."""
 
+from functools import partial
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -12,11 +14,17 @@ from rosutils.paper.items import Item
 from rosutils.subsets import overlap_matrix
 
 
+QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+
+
 @look.style()
 def class_counts(labels_by_part: dict[str, np.ndarray], class_names, multilabel: bool) -> Figure:
     """Examples per class in each part (labels int [N], or float [N, C] where one may count for several)."""
-    count = (lambda labels: labels.sum(0)) if multilabel else (lambda labels: np.bincount(labels, minlength=len(class_names)))
-    counts = pd.DataFrame({part: count(np.asarray(labels)) for part, labels in labels_by_part.items()}, index=list(class_names))
+    n = len(class_names)
+    several, parts = (lambda labels: labels.sum(0)), labels_by_part.items()
+    count = several if multilabel else partial(np.bincount, minlength=n)
+    counted = {part: count(labels) for part, labels in parts}
+    counts = pd.DataFrame(counted, index=list(class_names))
     fig, [[ax]] = look.subplots(size=(look.WIDTH, 2.3))
     flat = max(map(len, class_names)) < 9
     counts.plot.bar(ax=ax, color=look.colours(counts.shape[1]), width=0.8, rot=0 if flat else 20)
@@ -75,7 +83,7 @@ def _heatmap(share: pd.DataFrame, ax, label: str) -> None:
 def overlap_heatmap(matrix: np.ndarray, architectures: list[str]) -> Figure:
     """Share of teacher i's subset that is also in teacher j's, |Di ∩ Dj| / |Di| [K, K] (Section III-A)."""
     names = [f"D{i}" for i in range(1, len(architectures) + 1)]
-    rows = [f"{name}  {look.architecture_name(architecture)}" for name, architecture in zip(names, architectures, strict=True)]
+    rows = [f"{name}  {look.architecture_name(of)}" for name, of in zip(names, architectures, strict=True)]
     fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.6))
     _heatmap(pd.DataFrame(np.asarray(matrix), index=rows, columns=names), ax, "share of the row's subset")
     return fig
@@ -88,15 +96,19 @@ def image_checks(sizes: dict[str, int] | None, intensities: dict[str, np.ndarray
     fig, [axes] = look.subplots(1, 2 if sizes else 1, size=size)
     if sizes:
         axes[0].barh(list(sizes), list(sizes.values()), height=0.6, color=look.BLUE)
-        axes[0].set(xlabel="images", title=f"width x height in the files; here {pixels} px", ylim=(max(len(sizes), 6) - 0.5, -0.5))
+        axes[0].set(xlabel="images", title=f"width x height in the files; here {pixels} px")
+        axes[0].set_ylim(max(len(sizes), 6) - 0.5, -0.5)
         axes[0].tick_params(axis="y", length=0)
-    values = pd.DataFrame([(name, value) for name, found in intensities.items() for value in found], columns=["class", "mean"])
-    for spread, width in ((90, 1), (50, 5)):
-        how = {"errorbar": ("pi", spread), "err_kws": {"lw": width}, "color": look.BLUE, "estimator": "median", "ls": ""}
-        sns.pointplot(values, x="mean", y="class", ax=axes[-1], **how, ms=3, mfc="white", mew=0, zorder=3)
-    ends = values.groupby("class", sort=False)["mean"].agg(["min", "max"])
-    axes[-1].plot(ends, range(len(ends)), ".", color=look.RED, ms=3)
-    axes[-1].set(xlim=(0, 255), xlabel="mean pixel value of a training image", ylabel="")
+    found = {name: values for name, values in intensities.items() if len(values)}
+    quantiles = [np.quantile(v, QUANTILES) for v in found.values()]
+    rows, (least, low, lower, median, upper, high, most) = np.arange(len(found)), np.array(quantiles).T
+    axes[-1].hlines(rows, low, high, colors=look.BLUE, linewidths=1)
+    axes[-1].hlines(rows, lower, upper, colors=look.BLUE, linewidths=5)
+    axes[-1].plot(median, rows, "o", color="white", ms=2.5)
+    axes[-1].plot([least, most], [rows, rows], ".", color=look.RED, ms=3)
+    axes[-1].set_yticks(rows, list(found))
+    axes[-1].invert_yaxis()
+    axes[-1].set(xlim=(0, 255), xlabel="mean pixel value of a training image")
     axes[-1].set_title("intensity: median, middle half,\n90 % and extremes")
     return fig
 
@@ -151,10 +163,12 @@ def _overlap(study, task) -> Figure:
 
 
 def _item(name: str, title: str, draw, caption: str) -> Item:
-    return Item(name, title, "01_data", (), _of_each(name, draw), lambda study, made: caption)
+    return Item(name, title, "01_data", (), _of_each(name, draw), caption)
 
 
-CLASS_COUNTS = _item("class_counts", "Classes", _counts, "Images per class in each part of the split, before any label noise.")
-CHECKS = _item("checks", "Images", _checks, "Sizes in the files, and mean intensity of the training images of each class.")
-NOISE = _item("noise", "Label noise", _noise, "What was done to the labels of the training part; validation and test keep theirs.")
+CLASS_COUNTS = _item("class_counts", "Classes", _counts, "Images per class in each part, before any label noise.")
+CHECKS = _item("checks", "Images", _checks, "Sizes in the files, and mean intensity of the training images by class.")
+NOISE = _item(
+    "noise", "Label noise", _noise, "What was done to the labels of the training part; the others keep theirs."
+)
 OVERLAP = _item("overlap", "Overlap", _overlap, "Share of the row's subset that the column's teacher has seen as well.")

@@ -24,8 +24,12 @@ class Item(NamedTuple):
     notebook: str
     needs: tuple[str, ...]  # names in study/needs.py; none: it is made of data and parameters alone
     make: Callable[[Any], pd.DataFrame | Figure | dict[str, Figure]]
-    caption: Callable[[Any, Any], str]
+    says: str | Callable[[Any, Any], str]  # the sentence under it, or what says it of (study, what was made)
     kind: str = "figure"  # or "table"
+
+    def caption(self, study, made) -> str:
+        """The sentence under it."""
+        return self.says if isinstance(self.says, str) else self.says(study, made)
 
     def watermark(self, study) -> str:
         """What the item says on its face: the study's watermark, that of the sweeps where it is one."""

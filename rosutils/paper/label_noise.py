@@ -25,7 +25,9 @@ def _noisy(results: pd.DataFrame, **conditions) -> pd.DataFrame:
     where = ["task", "variant", "variant_value", "replicate"]
     measured = select(results, metric="noise_rate").groupby(where)["value"].first().rename("measured").reset_index()
     rows = rows.merge(measured, on=where, how="left").assign(nominal=100 * rows["variant_value"].astype(float))
-    return rows.assign(measured=100 * rows.groupby(where[:-1])["measured"].transform("mean"))  # one place over replicates
+    return rows.assign(
+        measured=100 * rows.groupby(where[:-1])["measured"].transform("mean")
+    )  # one place over replicates
 
 
 def _kinds(rows: pd.DataFrame) -> list[str]:
@@ -89,7 +91,7 @@ def agreement(study) -> Figure:
     for line, task in zip(axes, tasks, strict=True):
         for ax, kind in zip(line, kinds, strict=True):
             _agreements(ax, select(means, task=task, variant=kind), settings)
-            ax.set(title=f"{task}, {KINDS[kind]}", xlabel="nominal noise rate (%)" if line is axes[-1] else "")
+            ax.set(title=f"{task}, {KINDS[kind]}", xlabel="nominal noise rate (%)" if ax in axes[-1] else "")
         line[0].set(ylabel="share of the changed labels", ylim=(-0.03, 1.03))
     handles = {name.replace("teacher,", "teachers,"): look.handle(name, line=False) for name in settings}
     grey = {"color": look.GREY, "marker": "o", "ms": 4.5}
@@ -112,17 +114,17 @@ def _agreements(ax, rows: pd.DataFrame, settings: list[str]) -> None:
             how = {"marker": look.MARKER[name], "ms": 4.5, "mew": 0.8, "capsize": 2, "elinewidth": 0.8}
             face = color if metric == "agreement_clean" else "white"
             ax.errorbar(ours.index + aside, ours["mean"], yerr=bars, color=color, mfc=face, ls=ls, **how)
-    ax.set_xticks(rates)
+    ax.set(xticks=rates, xlim=(rates[0] - 10, rates[-1] + 10))
 
 
 def _item(metric: str, title: str, caption: str) -> Item:
     make = partial(plot, metric=metric)
-    return Item(f"noise_{metric}", title, "08_label_noise", ("noise",), make, lambda study, made: caption)
+    return Item(f"noise_{metric}", title, "08_label_noise", ("noise",), make, caption)
 
 
 F1 = _item("f1", "F1 against label noise", "F1 on the test part against the measured share of changed training labels.")
 AUROC = _item("auroc", "AUROC against label noise", "The same, mean AUROC over the classes.")
 AGREEMENT = Item(
     "agreement", "Agreement with the labels", "08_label_noise", ("noise",), agreement,
-    lambda study, made: "Teachers and students beside the clean and the given training labels.",
+    "Teachers and students beside the clean and the given training labels.",
 )  # fmt: skip

@@ -120,13 +120,13 @@ def curves(ax, rows: pd.DataFrame, x: str, **look) -> None:
                  palette=COLOUR, markers=MARKER, dashes=DASHES, err_style="bars", ax=ax, **BARS | options)  # fmt: skip
 
 
-def f1_panels(study, rows: pd.DataFrame, what: str, draw: Callable, *, handles: dict, across=True, variant="", **layout):
+def f1_panels(study, rows: pd.DataFrame, what: str, draw: Callable, *, handles: dict, across=True, variant="", **size):
     """The figure with a panel for each task: `draw(ax, its F1 rows in the printed averaging, task)`, no skill's line, a legend.
 
-    `layout` is the figure's size and what `legend` takes.
+    `size` is the figure's size and what `legend` takes.
     """
     tasks, chance, shown = measured(rows, study.about_tasks(), what), False, []
-    fig, [axes] = subplots(1, len(tasks), size=layout.pop("size"), sharey=across)
+    fig, [axes] = subplots(1, len(tasks), size=size.pop("size"), sharey=across)
     for ax, (task, about) in zip(axes, tasks.items(), strict=True):
         here, label = printed_f1(rows, task, about)
         draw(ax, here, task)
@@ -135,7 +135,7 @@ def f1_panels(study, rows: pd.DataFrame, what: str, draw: Callable, *, handles: 
         shown.append(here)
     said = replicates(pd.concat(shown))
     dots = {"each replicate": Line2D([], [], color=GREY, marker="o", ls="", ms=2.3, mew=0)}
-    legend(fig, handles | (dots if across and said != "one replicate" else {}), said, chance=chance, **layout)
+    legend(fig, handles | (dots if across and said != "one replicate" else {}), said, chance=chance, **size)
     return fig
 
 

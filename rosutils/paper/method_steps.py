@@ -16,7 +16,7 @@ from rosutils.weights import exponential_weights
 
 NOTEBOOK = "03_distillation"
 # Teachers that were planted: colour, marker and dashes.
-PLANTED = {"good": (look.BLUE, "o", ""), "random": (look.GREY, "s", (1, 1.65)), "misleading": (look.RED, "^", (3.7, 1.6))}
+PLANTED = {"good": (look.BLUE, "o", ""), "random": (look.GREY, "s", (1, 2)), "misleading": (look.RED, "^", (4, 2))}
 REWARDS, SEEDS = ("r1", "r2", "r3"), 3
 STACKED, DRAWS = 40, 2000
 
@@ -28,7 +28,8 @@ def soft_targets(logits, temperatures, class_names, *, multilabel: bool = False)
     size = (min(look.WIDTH, 1.2 + 1.5 * len(temperatures)), 0.7 + 0.18 * len(logits))
     fig, [axes] = look.subplots(1, len(temperatures), size=size, sharey=True, sharex=True)
     for ax, temperature in zip(axes, temperatures, strict=True):
-        ax.barh(list(class_names), losses.soft_targets(logits, temperature, multilabel=multilabel).numpy(), color=look.BLUE, height=0.7)
+        soft = losses.soft_targets(logits, temperature, multilabel=multilabel).numpy()
+        ax.barh(list(class_names), soft, color=look.BLUE, height=0.7)
         ax.set(title=f"τ = {temperature:g}", xlim=(0, 1), xlabel="soft target q")
         ax.tick_params(axis="y", length=0)
     axes[0].invert_yaxis()
@@ -40,13 +41,14 @@ def weight_draws(weights, architectures: list[str]) -> Figure:
     """The first draws of the teacher weights [T, K] as shares, and how large the largest share is (Section III-B)."""
     weights = np.asarray(weights, dtype=float)
     if weights.ndim != 2 or (weights < 0).any() or not (weights.sum(1) > 0).all():
-        raise InputError(f"weights must be [T, K] with positive sums, found shape {weights.shape}; draw one row per iteration")
+        raise InputError(f"weights are [T, K] with positive sums, found {weights.shape}; draw one row per iteration")
     shares, k = weights / weights.sum(1, keepdims=True), weights.shape[1]
     fig, [[left, right]] = look.subplots(1, 2, size=(look.WIDTH, 2.3), width_ratios=(3, 2))
     first, places = shares[:STACKED], np.arange(1, min(STACKED, len(shares)) + 1)
     for share, bottom, colour in zip(first.T, np.cumsum(first, axis=1).T - first.T, look.colours(k), strict=True):
         left.bar(places, share, bottom=bottom, color=colour, width=0.9, lw=0)
-    left.set(xlabel="draw", ylabel="share of the weight", title="one draw per bar", ylim=(0, 1), xlim=(0.4, places[-1] + 0.6))
+    left.set(xlabel="draw", ylabel="share of the weight", title="one draw per bar")
+    left.set(ylim=(0, 1), xlim=(0.4, places[-1] + 0.6))
     names = map(look.architecture_name, architectures)
     handles = [Patch(color=colour, label=name) for colour, name in zip(look.colours(k), names, strict=True)]
     fig.legend(handles=handles, loc="outside upper left", ncols=min(k, 6))
@@ -65,8 +67,9 @@ def weight_draws(weights, architectures: list[str]) -> Figure:
 def averaging(history: pd.DataFrame) -> Figure:
     """Eq. 1: validation F1 of student and average (columns epoch, validation_f1, averaged_validation_f1)."""
     fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.2))
-    ax.plot(history["epoch"], history["validation_f1"], "o-", ms=3, color=look.BLUE, label="student M")
-    ax.plot(history["epoch"], history["averaged_validation_f1"], "s-", ms=3, color=look.RED, label="average M$_{smooth}$")
+    epochs, student, average = (history[name] for name in ("epoch", "validation_f1", "averaged_validation_f1"))
+    ax.plot(epochs, student, "o-", ms=3, color=look.BLUE, label="student M")
+    ax.plot(epochs, average, "s-", ms=3, color=look.RED, label="average M$_{smooth}$")
     started = history.loc[history["averaged_validation_f1"].notna(), "epoch"]
     if len(started):
         span = (started.min() - 0.5, history["epoch"].max() + 0.5)
@@ -95,12 +98,13 @@ def selection(frame: pd.DataFrame) -> Figure:
         if seeds > 1:
             sns.lineplot(rows, **where, units="seed", estimator=None, legend=False, lw=0.5, alpha=0.6)
         sns.lineplot(rows, **where, markers=marker, ms=3.5, mew=0, legend=ax is axes[0])
-        ax.set(title=f"reward {reward}" if len(rewards) > 1 else "", xlabel="epoch", ylim=(0, 1), ylabel="probability of selection")
+        ax.set(title=f"reward {reward}", xlabel="epoch", ylim=(0, 1), ylabel="probability of selection")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].get_legend().remove()
     told = f"mean of {seeds} seeds; thin: each" if seeds > 1 else "one seed"
-    fig.legend(handles, [f"P({label})" for label in labels], loc="outside upper left", ncols=3, title=told, alignment="left")
+    labels = [f"P({label})" for label in labels]
+    fig.legend(handles, labels, loc="outside upper left", ncols=3, title=told, alignment="left")
     return fig
 
 
@@ -115,7 +119,8 @@ def _first(study):
 def _soft_targets(study) -> Figure:
     """Of the first teacher, for the first image of the student's first batch."""
     there, student = _first(study)
-    task, batch = there.task(student.task), next(iter(there.loader(student, there.training_index(student), shuffled=True, augmented=True)))
+    task, index = there.task(student.task), there.training_index(student)
+    batch = next(iter(there.loader(student, index, shuffled=True, augmented=True)))
     temperatures = (there.parameters.distillation.temperature, 1.0, 4.0)
     return soft_targets(there.bank(student)(batch)[0, 0], temperatures, task.class_names, multilabel=task.multilabel)
 
@@ -123,7 +128,8 @@ def _soft_targets(study) -> Figure:
 def _weights(study) -> Figure:
     generator = torch.Generator().manual_seed(study.parameters.seeds.student)
     names = study.parameters.teachers.architectures
-    return weight_draws(torch.stack([exponential_weights(len(names), generator=generator) for _ in range(DRAWS)]), names)
+    draws = [exponential_weights(len(names), generator=generator) for _ in range(DRAWS)]
+    return weight_draws(torch.stack(draws), names)
 
 
 def _averaging(study) -> Figure:
@@ -131,7 +137,8 @@ def _averaging(study) -> Figure:
 
 
 def _selection(study) -> Figure:
-    return selection(pd.concat([distill.planted_selection(reward=reward, seed=seed) for reward in REWARDS for seed in range(SEEDS)]))
+    planted = [distill.planted_selection(reward=reward, seed=seed) for reward in REWARDS for seed in range(SEEDS)]
+    return selection(pd.concat(planted))
 
 
 SOFT_TARGETS = Item(
@@ -140,13 +147,13 @@ SOFT_TARGETS = Item(
 )  # fmt: skip
 WEIGHTS = Item(
     "weights", "Random weights", NOTEBOOK, (), _weights,
-    lambda study, made: "The paper says that one teacher at a time matters; how often the draws agree.",
+    "The paper says that one teacher at a time matters; how often the draws agree.",
 )  # fmt: skip
 AVERAGING = Item(
     "averaging", "Eq. 1", NOTEBOOK, (), _averaging,
-    lambda study, made: "Validation F1 of the student (Baseline V) and of the average of its epochs (RoS-KD).",
+    "Validation F1 of the student (Baseline V) and of the average of its epochs (RoS-KD).",
 )  # fmt: skip
 SELECTION = Item(
     "selection", "Baseline IV, planted teachers", NOTEBOOK, (), _selection,
-    lambda study, made: "Whom it selects where one teacher of three is good; lines: 0.2, 0.8.",
+    "Whom it selects where one teacher of three is good; lines: 0.2, 0.8.",
 )  # fmt: skip

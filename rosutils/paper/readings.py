@@ -44,11 +44,9 @@ def departures(parameters: Parameters, printed: Parameters) -> list[tuple[str, A
 
 
 def named_departures(parameters: Parameters) -> list[tuple[str, str, str]]:
-    """(key, Section IV-B, here) wherever a profile departs from params/paper.yaml, and whether the paper states it at all."""
+    """(key, Section IV-B, here) wherever a profile departs from params/paper.yaml; what the paper does not state has no value."""
     rows = departures(parameters, params.load("paper"))
-    return [
-        (key + ("" if plain(key) in STATED else " (not stated in the paper)"), str(a), str(b)) for key, a, b in rows
-    ]
+    return [(key, str(a) if plain(key) in STATED else "not stated", str(b)) for key, a, b in rows]
 
 
 def _at(flat: Mapping[str, Any], key: str) -> Any:
@@ -162,11 +160,13 @@ def plot(study) -> Figure:
         column[0].set_title(f"{task}, {label}\nas chosen: {base['value'].mean():.3f}{spread}")
         column[1].set_title("other averagings (own scale)")
     counts = pd.concat([table for both in found.values() for table in both])["n"]
-    handles = {"mean paired difference": Patch(color=look.BLUE), "95 % t interval": Line2D([], [], color=look.INK, lw=0.8)}
-    handles |= {"interval goes on beyond the axis": Line2D([], [], color=look.INK, marker=">", ls="", ms=4)} if clipped else {}
-    several = many(sorted({counts.min(), counts.max()}))
-    heading = "RoS-KD, one replicate" if counts.max() == 1 else f"RoS-KD, paired over {several}"
-    look.legend(fig, {name: handle for name, handle in handles.items() if counts.max() > 1 or "interval" not in name}, heading)
+    handles = {"mean paired difference": Patch(color=look.BLUE)}
+    if counts.max() > 1:
+        handles["95 % t interval"] = Line2D([], [], color=look.INK, lw=0.8)
+    if clipped:
+        handles["it goes on beyond the axis"] = Line2D([], [], color=look.INK, marker=">", ls="", ms=4)
+    paired_over = f"paired over {many(sorted({counts.min(), counts.max()}))}"
+    look.legend(fig, handles, f"RoS-KD, {'one replicate' if counts.max() == 1 else paired_over}")
     return fig
 
 
@@ -191,14 +191,15 @@ def averagings(rows: pd.DataFrame, task: str, about: dict) -> pd.DataFrame:
 def _largest_first(pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
     found = pd.DataFrame([{"label": label} | paired(*both) for label, both in pairs.items()], columns=EFFECTS)
     if apart := found.loc[found["mean"].isna(), "label"].tolist():
-        raise InputError(f"{apart[0]}: no replicate in common with '{CHOSEN}', so no difference; train both for one replicate")
+        raise InputError(f"{apart[0]}: no replicate in common with '{CHOSEN}'; train both for one replicate at least")
     numbers = found.astype({"mean": float, "low": float, "high": float})
     return numbers.sort_values("mean", key=lambda mean: -mean.abs(), kind="stable", ignore_index=True)
 
 
 def _tornado(ax, table: pd.DataFrame, height: int, colour: str) -> bool:
     """Bars with their intervals; whether one is longer than the axis, whose reach the means decide."""
-    y, reach = np.arange(len(table)), 2.5 * max(1e-3, *table["mean"].abs())
+    y, means = np.arange(len(table)), max(1e-3, *table["mean"].abs())
+    reach = 1.08 * min(np.nanmax([means, *table["low"].abs(), *table["high"].abs()]), 2.5 * means)
     ax.barh(y, table["mean"], color=colour, height=0.6, lw=0)
     ends, beyond = table[["low", "high"]].clip(-reach, reach), table[["low", "high"]].abs() > reach
     ax.hlines(y, ends["low"], ends["high"], color=look.INK, lw=0.8)
@@ -216,5 +217,5 @@ def _tornado(ax, table: pd.DataFrame, height: int, colour: str) -> bool:
 
 FIGURE = Item(
     "readings", "Readings, one at a time", "05_figures", ("readings",), plot,
-    lambda study, made: "How far each reading moves RoS-KD's F1 from the one chosen here.",
+    "How far each reading moves RoS-KD's F1 from the one chosen here.",
 )  # fmt: skip

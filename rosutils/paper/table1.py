@@ -18,9 +18,7 @@ from rosutils.study.experiment import logits_of, thresholds_of
 AUROC = "Mean AUROC"
 # Under the paper's settings: what reads the pixels without a network, and what no skill scores on the same test images.
 BESIDE = (PLAIN, *CHANCE)
-NO_SKILL = (
-    "The last rows have no skill: the best constant answer on the same test images, random scores, what 2.5 % of these reach"
-)
+NO_SKILL = "The last rows have no skill: the best constant answer on the same test images, random scores, what 2.5 % of these reach"
 OWN = {"variant": "", "attack": "", "class_": ""}  # the profile's own, nothing attacked, no single class
 
 
@@ -139,7 +137,7 @@ TABLE = Item(
 )  # fmt: skip
 PLOT = Item(
     "table1", "Table I as dots", "04_tables", ("table1",), plot,
-    lambda study, made: "F1 on the test part beside the printed F1 (hollow); bars: one standard deviation.",
+    "F1 on the test part beside the printed F1 (hollow); bars: one standard deviation.",
 )  # fmt: skip
 COMPARISONS = Item(
     "comparisons", "RoS-KD minus each baseline", "04_tables", ("table1",), comparisons, _about_comparisons, "table"

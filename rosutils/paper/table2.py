@@ -24,6 +24,7 @@ SIGNS = {"l2": r"$\ell_2$, literal", "linf": r"$\ell_\infty$", "l2-scaled": r"$\
 BEFORE, NO_SKILL = ("", "before attack"), ("", "no skill")
 KEYS = ["norm", "attack", "setting"]
 SAMPLE = "attacked sample"  # what no skill scores on the images that are attacked
+HOLLOW = {"mfc": "white", "mew": 0.8, "ms": 4.5}
 RADIUS_LOOK = {"color": look.INK, "lw": 0.7, "ls": (0, (1, 2))}
 
 
@@ -69,7 +70,7 @@ def _printed(task: str, metric: str, norms: list[str]) -> pd.Series:
 def caption(study, frame: pd.DataFrame) -> str:
     """What the rows of the table are, at which radius, over how many replicates, and the profile's watermark."""
     printed, tasks, radius = published()["table2"], study.about_tasks(), 255 * study.parameters.attacks.eps
-    slip = " Printed for chest, Baseline III before the attack, is Baseline II's row of Table I." if "chest" in tasks else ""
+    slip = " Printed for chest, Baseline III before the attack, is Baseline II's row of Table I." * ("chest" in tasks)
     return (
         f"Table II, attacks of radius {radius:.4g}/255 (the paper's: {printed['eps']}), before and after on the same test "
         f"images. The paper says {printed['norm']} and not in which units, so its numbers stand beside every reading. Baseline III "
@@ -81,7 +82,8 @@ def caption(study, frame: pd.DataFrame) -> str:
 def checks(study) -> pd.DataFrame:
     """The self-checks of the attacks on both models of Table II, for each task and norm: task, setting, norm, check, ..."""
     specs = [spec for spec in study.runs("table2") if spec.role == "checks"]
-    settings = {study.for_task(task).student(task, name): name for task in study.parameters.tasks for name in SAME_TEACHERS}
+    tasks = study.parameters.tasks
+    settings = {study.for_task(task).student(task, name): name for task in tasks for name in SAME_TEACHERS}
     tables = [study.run(spec).table("checks").assign(task=spec.task, setting=settings[spec.of]) for spec in specs]
     return pd.concat(tables, ignore_index=True)[["task", "setting", "norm", "check", "passed", "detail"]]
 
@@ -91,8 +93,10 @@ def plot(study) -> Figure:
     """Table II as F1 before and after PGD and FGSM for each reading of the radius, the printed F1 hollow beside ours."""
     rows = select(moments(study), setting=SAME_TEACHERS, metric="f1")
     reached = rows[rows["norm"] != BEFORE[0]]
-    tasks, norms = look.measured(reached, study.about_tasks(), "Table II"), [norm for norm in SIGNS if norm in set(reached["norm"])]
-    fig, axes = look.subplots(len(tasks), len(norms), size=(look.WIDTH, 0.8 + 1.6 * len(tasks)), sharey=True, sharex="row")
+    tasks = look.measured(reached, study.about_tasks(), "Table II")
+    norms = [norm for norm in SIGNS if norm in set(reached["norm"])]
+    size = (look.WIDTH, 0.8 + 1.6 * len(tasks))
+    fig, axes = look.subplots(len(tasks), len(norms), size=size, sharey=True, sharex="row")
     order, chance, shown = ["before attack", *ATTACKS.values()], False, []
     for line, (task, about) in zip(axes, tasks.items(), strict=True):
         here, label = look.printed_f1(rows, task, about)
@@ -100,13 +104,14 @@ def plot(study) -> Figure:
             shown.append(select(here, norm=["", norm]))
             look.points(ax, shown[-1], "attack", order, dodge=0.3)
             for (_, attack, name), value in _printed(task, "f1", [norm]).dropna().items():
-                hollow = {"mfc": "white", "mec": look.COLOUR[name], "marker": look.MARKER[name], "ms": 4.5, "mew": 0.8, "zorder": 1}
-                ax.plot(value, order.index(attack) + (0.3 if name == "RoS-KD" else -0.3), ls="", **hollow)
+                y = order.index(attack) + (0.3 if name == "RoS-KD" else -0.3)
+                ax.plot(value, y, look.MARKER[name], mec=look.COLOUR[name], **HOLLOW, zorder=1)
             chance |= look.chance_line(ax, study.results(), task, about, attack=SAMPLE, across=True)
             ax.set(title=f"{task}, {SIGNS[norm]}", xlabel=label)
             ax.locator_params(axis="x", nbins=5)
-    handles = {"Baseline III, same teachers": look.handle(SAME_TEACHERS[0], line=False), "RoS-KD": look.handle("RoS-KD", line=False)}
-    handles["hollow: as printed in the paper"] = Line2D([], [], color=look.GREY, marker="o", ls="", mfc="white", mew=0.8, ms=4.5)
+    names = dict(zip(("Baseline III, same teachers", "RoS-KD"), SAME_TEACHERS, strict=True))
+    handles = {title: look.handle(name, line=False) for title, name in names.items()}
+    handles["hollow: as printed in the paper"] = Line2D([], [], marker="o", ls="", mec=look.GREY, **HOLLOW)
     look.legend(fig, handles, f"ours: {look.replicates(pd.concat(shown).drop_duplicates())}", chance=chance)
     return fig
 
@@ -129,11 +134,12 @@ def curve(study) -> Figure:
         here, label = look.printed_f1(rows, task, about)
         for ax, name in zip(line, names, strict=True):
             for other in names:
-                ax.plot(select(here, setting=other).groupby("radius")["value"].mean(), color=look.PALE, lw=0.7, zorder=0)
+                means = select(here, setting=other).groupby("radius")["value"].mean()
+                ax.plot(means, color=look.PALE, lw=0.7, zorder=0)
             look.curves(ax, select(here, setting=name), "radius", ms=3.5)
             ax.axvline(255 * eps, zorder=0, **RADIUS_LOOK)
             chance |= look.chance_line(ax, study.results(), task, about, attack=SAMPLE)
-            ax.set_title(name.replace(", ", ",\n") if line is axes[0] else "", fontsize=7)
+            ax.set_title(name.replace(", ", ",\n") if ax in axes[0] else "", fontsize=7)
             ax.set(xlabel="", ylabel=f"{task}\n{label}" if ax is line[0] else "")
         shown.append(here)
     axes[-1, len(names) // 2].set_xlabel(f"radius ε of PGD in {SIGNS[norm]} (1/255)")

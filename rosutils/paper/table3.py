@@ -48,9 +48,7 @@ def _printed(task: str) -> tuple[dict[str, pd.Series], pd.Series, dict[str, pd.S
     columns = [*printed["classes"], MEAN]
     paper = {method["method"]: pd.Series([*method["auroc"], method["mean"]], columns) for method in printed["methods"]}
     stds = pd.Series(next(method["std"] for method in printed["methods"] if method["method"] == OURS), columns[:-1])
-    means = {
-        label: [*anchor["auroc"], sum(anchor["auroc"]) / len(anchor["auroc"])] for label, anchor in _added().items()
-    }
+    means = {label: [*anchor["auroc"], pd.Series(anchor["auroc"]).mean()] for label, anchor in _added().items()}
     return paper, stds, {label: pd.Series(values, columns) for label, values in means.items()}
 
 

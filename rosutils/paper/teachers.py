@@ -66,7 +66,10 @@ def curves(history: pd.DataFrame) -> Figure:
     Columns of the history are architecture, trained_on, epoch, learning_rate, loss, validation_loss, validation_f1. Losses
     share a scale that an outlier does not stretch: where one is higher, its number stands at the border.
     """
-    kinds = {"loss": {"loss": "training", "validation_loss": "validation"}, "validation F1": {"validation_f1": "validation"}}
+    kinds = {
+        "loss": {"loss": "training", "validation_loss": "validation"},
+        "validation F1": {"validation_f1": "validation"},
+    }
     lines = [(pool, kind) for pool in history["trained_on"].unique() for kind in kinds]
     columns = list(history["architecture"].unique())
     size = (look.WIDTH, 0.5 + 1.15 * len(lines))
@@ -82,11 +85,11 @@ def curves(history: pd.DataFrame) -> Figure:
                 for epoch, value in rows.loc[(kind == "loss") & (rows[column] > top), ["epoch", column]].to_numpy():
                     where = {"xycoords": ("data", "axes fraction"), "fontsize": 5.5, "ha": "center", "va": "top"}
                     ax.annotate(f"↑{value:.3g}", (epoch, 1), color=PARTS[part]["color"], **where)
-            ax.set_title(look.architecture_name(name) if line is axes[0] else "", fontsize=7)
+            ax.set_title(look.architecture_name(name) if ax in axes[0] else "", fontsize=7)
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         line[0].set_ylabel(f"{pool}\n{kind}")
         if kind == "loss":
-            line[0].set_ylim(top=min(line[0].get_ylim()[1], top))
+            line[0].set_ylim(0, min(line[0].get_ylim()[1], top))
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     handles = {part: Line2D([], [], **how) for part, how in PARTS.items()}
@@ -104,7 +107,7 @@ def _histories(study) -> dict[str, Figure]:
 
 CURVES = Item(
     "teacher_curves", "Teachers in training", "02_teachers", ("teachers",), _histories,
-    lambda study, made: "Loss of training and validation part, and validation F1; first replicate.",
+    "Loss of training and validation part, and validation F1; first replicate.",
 )  # fmt: skip
 TABLE = Item(
     "teachers", "F1 of the teachers on the test part", "02_teachers", ("teachers",),
@@ -113,5 +116,5 @@ TABLE = Item(
 )  # fmt: skip
 PLOT = Item(
     "teachers", "Teachers", "02_teachers", ("teachers",), plot,
-    lambda study, made: "F1 on the test part, trained on the full set and on the teacher's own subset.",
+    "F1 on the test part, trained on the full set and on the teacher's own subset.",
 )  # fmt: skip
