@@ -1,174 +1,131 @@
-"""The prepared cache: what decoding does to pixels, and a folder that exists whole or not at all."""
+"""The prepared cache: images decoded once into a folder that is whole or absent, with the same bytes after any kill."""
 
+import itertools
 import json
 import logging
 import os
+import random
+import signal
+import subprocess
+import sys
 import threading
+import time
+from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rosutils import InputError
 from rosutils.data import cache
+from rosutils.data.decode import decode
+from rosutils.data.sources import prepare
+from rosutils.params import ROOT
 
 
-def arrays(n=5, seed=0, *, multilabel=False):
-    random = np.random.default_rng(seed)
-    labels = np.eye(3, dtype=np.float32)[np.arange(n) % 3] if multilabel else np.arange(n) % 3
+FILES = ("images.npy", "labels.npy", "groups.npy", "names.json")
+
+
+def arrays(n=5, *, multilabel=False):
     return {
-        "images": random.integers(0, 256, (n, 1, 4, 4), dtype=np.uint8),
-        "labels": labels,
-        "groups": np.arange(n) // 2,
-        "names": [f"image{i}" for i in range(n)],
-        "class_names": ("a", "b", "c"),
-        "multilabel": multilabel,
-    }
+        "images": np.random.default_rng(0).integers(0, 256, (n, 1, 4, 4), dtype=np.uint8),
+        "labels": np.eye(3, dtype=np.float32)[np.arange(n) % 3] if multilabel else np.arange(n) % 3,
+        "groups": np.arange(n) // 2, "names": [f"image{i}" for i in range(n)],
+        "class_names": ("a", "b", "c"), "multilabel": multilabel,
+    }  # fmt: skip
 
 
-class Fill:
-    """Fills a cache folder with fixed arrays and counts how often it was asked."""
-
-    def __init__(self, content):
-        self.content, self.calls = content, 0
-
-    def __call__(self, images_file):
-        self.calls += 1
-        return self.content, {"source": "by hand"}
+def made(place, content=None):
+    """A cache folder with fixed content, as it is opened again."""
+    content = content or arrays()
+    with cache.alone_in(place.parent):
+        folder = cache.building(place)
+        np.save(folder / "images.npy", content["images"])
+        cache.finish(folder, place, content, {"source": "by hand", "made_from": "files"}, [("x", "no file")])
+    return cache.opened(place, "files")
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
 def test_the_cache_returns_what_was_put_in(tmp_path, multilabel):
     content = arrays(multilabel=multilabel)
-    found = cache.open_or_build(tmp_path / "new" / "toy", Fill(content))
+    found = made(tmp_path / "new" / "toy", content)
     for name in ("images", "labels", "groups"):
         np.testing.assert_array_equal(found[name], content[name])
     assert found["images"].dtype == np.uint8 and not found["images"].flags.writeable
-    assert found["labels"].dtype == (np.float32 if multilabel else np.int64)
-    assert found["groups"].dtype == np.int64
+    assert found["labels"].dtype == (np.float32 if multilabel else np.int64) and found["groups"].dtype == np.int64
     assert found["names"] == tuple(content["names"]) and found["class_names"] == ("a", "b", "c")
-    assert found["multilabel"] is multilabel
+    assert found["multilabel"] is multilabel and found["fingerprint"] == cache.fingerprint_of(**content)
     assert found["card"]["counts"] == {"a": 2, "b": 2, "c": 1}
     assert found["card"]["groups"] == 3 and found["card"]["source"] == "by hand"
+    assert (tmp_path / "new" / "toy" / "left_out.csv").read_text() == "name,reason\nx,no file\n"
 
 
 def test_the_card_counts_images_without_any_class(tmp_path):
     content = arrays(multilabel=True)
-    content["labels"][1] = 0
-    content["labels"][2] = 1
-    card = cache.open_or_build(tmp_path / "toy", Fill(content))["card"]
-    assert card["examples_with_no_class"] == 1
-    assert card["counts"] == {"a": 3, "b": 2, "c": 1}
-
-
-def test_a_whole_cache_is_not_filled_again(tmp_path):
-    fill = Fill(arrays())
-    first = cache.open_or_build(tmp_path / "toy", fill)
-    second = cache.open_or_build(tmp_path / "toy", fill)
-    assert fill.calls == 1
-    assert first["fingerprint"] == second["fingerprint"] == cache.fingerprint(**arrays())
-    assert cache.verify(tmp_path / "toy") is None
+    content["labels"][1], content["labels"][2] = 0, 1
+    card = made(tmp_path / "toy", content)["card"]
+    assert card["examples_with_no_class"] == 1 and card["counts"] == {"a": 3, "b": 2, "c": 1}
 
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def flip_last_byte(path):
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [*cache.FILES, "card.json"])
-@pytest.mark.parametrize("damage", [os.remove, truncate, lambda path: path.write_bytes(b"")])
-def test_a_damaged_cache_is_filled_again_with_a_message(tmp_path, caplog, name, damage):
-    fill, folder = Fill(arrays()), tmp_path / "toy"
-    cache.open_or_build(folder, fill)
-    damage(folder / name)
-    with caplog.at_level(logging.WARNING):
-        found = cache.open_or_build(folder, fill)
-    assert fill.calls == 2 and "damaged" in caplog.text and str(folder) in caplog.text
-    np.testing.assert_array_equal(found["images"], arrays()["images"])
-    assert cache.verify(folder) is None
+DAMAGES = (os.remove, truncate, lambda path: path.write_bytes(b""), flip_a_byte)
 
 
-@pytest.mark.parametrize("name", cache.FILES[1:])
-def test_an_altered_label_file_is_noticed_on_opening(tmp_path, name):
-    fill, folder = Fill(arrays()), tmp_path / "toy"
-    cache.open_or_build(folder, fill)
-    flip_last_byte(folder / name)
-    assert name in cache.verify(folder)
-    cache.open_or_build(folder, fill)
-    assert fill.calls == 2
+@pytest.mark.parametrize(
+    ("name", "damage"), [*itertools.product(FILES, DAMAGES), *(("card.json", d) for d in DAMAGES[:3])]
+)
+def test_a_damaged_cache_is_not_opened_but_made_again_with_a_message(tmp_path, caplog, name, damage):
+    place = tmp_path / "toy"
+    before = made(place)["fingerprint"]
+    damage(place / name)
+    assert cache.opened(place, "files") is None and f"{place} is prepared again: it is damaged" in caplog.text
+    assert made(place)["fingerprint"] == before
 
 
-def test_altered_pixels_are_noticed_by_verify_and_on_rehashing(tmp_path):
-    fill, folder = Fill(arrays()), tmp_path / "toy"
-    cache.open_or_build(folder, fill)
-    flip_last_byte(folder / "images.npy")
-    assert "images.npy" in cache.verify(folder)
-    cache.open_or_build(folder, fill)
-    assert fill.calls == 1
-    cache.open_or_build(folder, fill, rehash=True)
-    assert fill.calls == 2 and cache.verify(folder) is None
+@pytest.mark.parametrize(("key", "value"), [("format", -1), ("fingerprint", "0"), ("class_names", ["a", "b", "x"])])
+def test_a_card_that_does_not_fit_is_not_trusted(tmp_path, key, value):
+    place = tmp_path / "toy"
+    made(place)
+    card = json.loads((place / "card.json").read_text())
+    (place / "card.json").write_text(json.dumps(card | {key: value}))
+    assert cache.opened(place, "files") is None
 
 
-def test_a_cache_of_another_format_or_shape_is_not_trusted(tmp_path):
-    fill, folder = Fill(arrays()), tmp_path / "toy"
-    for key, value in (("format", -1), ("shape", [5, 1, 2, 8])):
-        cache.open_or_build(folder, fill)
-        card = json.loads((folder / "card.json").read_text())
-        (folder / "card.json").write_text(json.dumps(card | {key: value}))
-        with pytest.raises(cache.Damaged, match="format|uint8"):
-            cache.load(folder)
+def test_a_cache_of_other_files_is_made_again_with_a_message(tmp_path, caplog):
+    made(tmp_path / "toy")
+    assert cache.opened(tmp_path / "toy", "others") is None and "have changed" in caplog.text
+    assert cache.opened(tmp_path / "none", "files") is None
 
 
-def test_verify_names_an_absent_folder(tmp_path):
-    assert str(tmp_path / "none") in cache.verify(tmp_path / "none")
+def test_one_process_prepares_at_a_time_and_the_other_waits_with_a_message(tmp_path, caplog):
+    waited = []
 
+    def second():
+        with cache.alone_in(tmp_path):
+            waited.append(time.monotonic())
 
-def test_an_error_or_an_interrupt_leaves_nothing_but_the_lock(tmp_path):
-    for error in (ValueError, KeyboardInterrupt):
-
-        def fail(images_file, error=error):
-            images_file.write_bytes(b"half")
-            raise error
-
-        with pytest.raises(error):
-            cache.open_or_build(tmp_path / "toy", fail)
-        assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    left = tmp_path / ".other.building"
-    left.mkdir()
-    (left / "images.npy").write_bytes(b"half")
-    cache.open_or_build(tmp_path / "toy", Fill(arrays()))
-    assert {path.name for path in tmp_path.iterdir()} <= {".lock", "toy"}
-
-
-def test_two_at_once_build_it_once(tmp_path):
-    fill, barrier, found = Fill(arrays()), threading.Barrier(2), []
-
-    def slow(images_file):
-        threading.Event().wait(0.2)
-        return fill(images_file)
-
-    def build():
-        barrier.wait()
-        found.append(cache.open_or_build(tmp_path / "toy", slow)["fingerprint"])
-
-    threads = [threading.Thread(target=build) for _ in range(2)]
-    for thread in threads:
+    with caplog.at_level(logging.WARNING), cache.alone_in(tmp_path):
+        thread = threading.Thread(target=second)
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert fill.calls == 1 and found == [cache.fingerprint(**arrays())] * 2
+        time.sleep(1.3)
+        released = time.monotonic()
+    thread.join()
+    assert waited[0] >= released and "waiting for another process" in caplog.text
 
 
 def test_a_cache_root_that_is_a_file_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot prepare data in .*file"):
-        cache.open_or_build(tmp_path / "file" / "toy", Fill(arrays()))
+    with pytest.raises(InputError, match="cannot prepare data in .*file"), cache.alone_in(tmp_path / "file"):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -184,12 +141,180 @@ def test_a_cache_root_that_is_a_file_is_an_input_error(tmp_path):
 def test_the_fingerprint_changes_with_each_part_of_the_content(change):
     content = arrays()
     change(content)
-    assert cache.fingerprint(**content) != cache.fingerprint(**arrays())
+    assert cache.fingerprint_of(**content) != cache.fingerprint_of(**arrays())
 
 
 def test_the_fingerprint_reads_all_images_whatever_their_memory_layout():
     content = arrays(n=2500)
     transposed = np.asfortranarray(content["images"])
-    assert cache.fingerprint(**content | {"images": transposed}) == cache.fingerprint(**content)
+    assert cache.fingerprint_of(**content | {"images": transposed}) == cache.fingerprint_of(**content)
     transposed[2499] ^= 1
-    assert cache.fingerprint(**content | {"images": transposed}) != cache.fingerprint(**content)
+    assert cache.fingerprint_of(**content | {"images": transposed}) != cache.fingerprint_of(**content)
+
+
+# Decoding into it
+
+
+@pytest.fixture
+def paths(tmp_path, monkeypatch):
+    """24 small grey images, each of one grey of its own, to be decoded in chunks of five."""
+    monkeypatch.setattr(cache, "CHUNK_IMAGES", 5)
+    (tmp_path / "files").mkdir()
+    made = [tmp_path / "files" / f"{number:02d}.png" for number in range(24)]
+    for number, path in enumerate(made):
+        Image.new("L", (9 + number % 3, 9), 10 * number).save(path)
+    return made
+
+
+def fill(tmp_path, paths):
+    folder = cache.building(tmp_path / "toy-8px-key")
+    return cache.decode_all(list(map(str, paths)), 8, "L", None, folder=folder, title="")
+
+
+def count_calls(monkeypatch) -> list:
+    calls, real = [], cache.decode_chunk
+
+    def counted(paths, *rest):
+        calls.append(int(paths[0][-6:-4]) // 5)
+        return real(paths, *rest)
+
+    monkeypatch.setattr(cache, "decode_chunk", counted)
+    return calls
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_every_image_is_in_its_place(tmp_path, paths, monkeypatch, processes):
+    monkeypatch.setattr(cache, "IN_PROCESS", 1 if processes else 10**6)
+    images, found = fill(tmp_path, paths)
+    assert images.shape == (24, 1, 8, 8) and images.dtype == np.uint8
+    assert [decode(path, 8, "L")[0].tobytes() for path in paths] == [image.tobytes() for image in images]
+    assert found[1] == (10, 9, "L", 1, None, None)
+
+
+def test_every_bad_file_is_told_and_the_others_can_be_kept(tmp_path, paths):
+    paths[3].write_bytes(b"")
+    paths[7].write_text("<html>404</html>")
+    paths[9].write_bytes(paths[10].read_bytes()[:-30])
+    paths[12].unlink()
+    images, found = fill(tmp_path, paths)
+    bad = {number: why for number, why in enumerate(found) if isinstance(why, str)}
+    assert list(bad) == [3, 7, 9, 12] and "0 bytes" in bad[3] and "no image" in bad[7] and "cut off" in bad[9]
+    kept = np.setdiff1d(np.arange(24), list(bad))
+    only = cache.only(tmp_path / ".toy-8px-key.building", images, kept)
+    assert only[:, 0, 0, 0].tolist() == [10 * number for number in kept]
+    np.testing.assert_array_equal(np.load(tmp_path / ".toy-8px-key.building" / "images.npy"), only)
+
+
+@pytest.mark.parametrize("done", [0, 2, 5])
+def test_chunks_that_were_finished_are_not_decoded_again(tmp_path, paths, monkeypatch, done):
+    whole = np.array(fill(tmp_path, paths)[0])
+    flags = sorted((tmp_path / ".toy-8px-key.building" / cache.DONE).iterdir())
+    for flag in flags[done:]:
+        flag.unlink()
+    calls = count_calls(monkeypatch)
+    images, found = fill(tmp_path, paths)
+    np.testing.assert_array_equal(images, whole)
+    assert calls == list(range(done, 5)) and len(found) == 24
+
+
+def test_chunks_with_files_that_changed_or_were_bad_are_decoded_again(tmp_path, paths, monkeypatch):
+    paths[1].write_bytes(b"")
+    fill(tmp_path, paths)
+    Image.new("L", (9, 9), 255).save(paths[12])
+    Image.new("L", (9, 9), 254).save(paths[1])
+    calls = count_calls(monkeypatch)
+    images, _ = fill(tmp_path, paths)
+    assert calls == [0, 2] and (images[12] == 255).all() and (images[1] == 254).all()
+
+
+def test_an_array_of_another_shape_is_begun_anew(tmp_path, paths):
+    fill(tmp_path, paths[:9])
+    assert fill(tmp_path, paths)[0].shape == (24, 1, 8, 8)
+
+
+def test_an_earlier_state_of_the_same_source_is_cleared_away_and_that_of_another_is_not(tmp_path):
+    for name in (".mine-8px-old.building", ".mine-9px-old.building", ".other-8px-old.building"):
+        (tmp_path / name).mkdir()
+    cache.building(tmp_path / "mine-8px-new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".mine-8px-new.building", ".mine-9px-old.building", ".other-8px-old.building",
+    ]  # fmt: skip
+
+
+def test_a_full_disk_is_an_input_error_before_anything_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 100}))
+    with pytest.raises(InputError, match="GB free"):
+        fill(tmp_path, [tmp_path / "none.png"] * 9)
+
+
+# Killed
+
+
+def own_folder(root, n):
+    """A user's folder with n small images of two classes."""
+    raw, rng = root / "mine", np.random.default_rng(0)
+    raw.mkdir()
+    for number in range(n):
+        Image.fromarray(rng.integers(0, 256, (24, 24), dtype=np.uint8)).save(raw / f"{number:05d}.png")
+    rows = [f"{number:05d}.png,{'ab'[number % 2]}\n" for number in range(n)]
+    (raw / "labels.csv").write_text("image,label\n" + "".join(rows))
+    return raw
+
+
+def contents(folder):
+    [prepared] = [path for path in folder.iterdir() if path.is_dir()]
+    return {path.name: path.read_bytes() for path in prepared.iterdir()}
+
+
+def start(raw, out):
+    call = f"    prepare('folder', raw=Path({str(raw)!r}), pixels=24, out=Path({str(out)!r}))"
+    imports = "from pathlib import Path\nfrom rosutils.data.sources import prepare\n"
+    script = raw.parent / "prepare.py"
+    script.write_text(f"{imports}if __name__ == '__main__':\n{call}\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    return subprocess.Popen([sys.executable, str(script)], **options)
+
+
+def wait_until_it_decodes(process, out):
+    while process.poll() is None and not list(out.glob(".*.building")):
+        time.sleep(0.01)
+    return time.monotonic()
+
+
+def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_unbroken_run(tmp_path):
+    raw, moments = own_folder(tmp_path, 1200), random.Random(4)
+    process = start(raw, tmp_path / "unbroken")
+    began = wait_until_it_decodes(process, tmp_path / "unbroken")
+    assert b"is prepared" in process.communicate()[0]
+    took = time.monotonic() - began
+    for _ in range(3):
+        process = start(raw, tmp_path / "broken")
+        wait_until_it_decodes(process, tmp_path / "broken")
+        time.sleep(moments.uniform(0, 0.6) * took)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    final = start(raw, tmp_path / "broken")
+    assert "1,200 images at 24 px" in final.communicate()[0].decode() and final.returncode == 0
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+    assert sorted(path.name[0] for path in (tmp_path / "broken").iterdir()) == [".", "f"]  # the lock and the folder
+
+
+@pytest.mark.parametrize("moment", ["describe", "os.replace", "os.fsync", "shutil.rmtree"])
+def test_interrupted_while_the_folder_is_closed_it_is_not_there_and_ends_with_the_same_bytes(
+    tmp_path, monkeypatch, moment
+):
+    raw = own_folder(tmp_path, 20)
+    run = partial(prepare, "folder", raw=raw, pixels=16)
+    run(out=tmp_path / "unbroken")
+
+    def killed(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"rosutils.data.cache.{moment}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(out=tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
+    run(out=tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "unbroken")

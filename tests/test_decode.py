@@ -1,8 +1,5 @@
 """One image file into a square: what decoding does to pixels, and what it says of files that are no images."""
 
-import hashlib
-import os
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rosutils.data import decode as decoding
-from rosutils.data.decode import UNREADABLE, decode, decode_into, why_unreadable
+from rosutils.data.decode import UNREADABLE, decode, decode_chunk, why_unreadable
 
 
 def saved(tmp_path, pixels, name="image.png", **options):
@@ -25,7 +22,7 @@ def test_a_constant_image_stays_constant_at_every_size(tmp_path_factory, value, 
     path = saved(tmp_path_factory.mktemp("constant"), np.full((height, width), value, np.uint8))
     image, found = decode(path, pixels, "L")
     np.testing.assert_array_equal(image, np.full((1, pixels, pixels), value))
-    assert found == (width, height, "L")
+    assert found[:3] == (width, height, "L")
 
 
 @pytest.mark.parametrize("name, options", [("image.png", {}), ("image.jpg", {"quality": 95})])
@@ -138,7 +135,7 @@ def test_cmyk_images_are_read_in_their_colours(tmp_path, mode):
     Image.new("RGB", (24, 24), (200, 60, 20)).convert("CMYK").save(tmp_path / "image.jpg", quality=100)
     image, found = decode(tmp_path / "image.jpg", 24, mode)
     expected = [200, 60, 20] if mode == "RGB" else [round(0.299 * 200 + 0.587 * 60 + 0.114 * 20)]
-    assert found == (24, 24, "CMYK")
+    assert found[:3] == (24, 24, "CMYK")
     np.testing.assert_allclose(image[:, 12, 12].astype(int), expected, atol=4)
 
 
@@ -180,29 +177,42 @@ def test_what_is_wrong_with_a_file_is_said_in_words(tmp_path):
         assert says in why_unreadable(path, error.value), path
 
 
-# A chunk of files into its place
+# Greys deeper than 8 bits, files of several pages, kinds of files that are not read
 
 
-def test_a_chunk_goes_to_its_place_and_bad_files_leave_zeros(tmp_path):
+def test_a_window_of_deep_greys_becomes_black_to_white(tmp_path):
+    greys = np.array([[-1024, 0, 1000, 3000]], np.int32).repeat(4, axis=0)
+    path = saved(tmp_path, greys, "image.tif")
+    image, found = decode(path, 4, "L", [0, 2000])
+    np.testing.assert_array_equal(image[0, 0], [0, 0, 128, 255])
+    assert (found.darkest, found.brightest) == (-1024, 3000)
+
+
+def test_the_pages_of_a_file_are_counted(tmp_path):
+    pages = [Image.fromarray(np.full((9, 9), level, np.uint8)) for level in (0, 120, 240)]
+    for suffix in ("tif", "gif"):
+        pages[0].save(tmp_path / f"image.{suffix}", save_all=True, append_images=pages[1:])
+        image, found = decode(tmp_path / f"image.{suffix}", 9, "L")
+        assert found.pages == 3 and image.max() == 0
+
+
+def test_only_the_kinds_that_are_named_are_opened_whatever_a_file_is_called(tmp_path):
+    (tmp_path / "scan.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(UNREADABLE) as error:
+        decode(tmp_path / "scan.jpg", 8, "RGB")
+    assert "(read are BMP, GIF, JPEG" in why_unreadable(tmp_path / "scan.jpg", error.value)
+
+
+def test_a_large_image_is_not_called_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UNREADABLE) as error:
+        decode(saved(tmp_path, np.zeros((30, 30), np.uint8)), 8, "L")
+    assert why_unreadable(tmp_path, error.value) == "it has more than the 200 pixels that are allowed; save it smaller"
+
+
+def test_bad_files_of_a_chunk_are_told_and_leave_zeros(tmp_path):
     good = saved(tmp_path, np.full((8, 8), 77, np.uint8))
-    array = tmp_path / "array"
-    array.write_bytes(bytes([9]) * 1000)
     (tmp_path / "empty.png").write_bytes(b"")
-    paths = [str(good), str(tmp_path / "empty.png"), str(good)]
-    found = decode_into(array, 5, 100, paths, 8, "L", os.getpid())
-    block = bytes([77]) * 64 + bytes(64) + bytes([77]) * 64
-    assert array.read_bytes() == bytes([9]) * 100 + block + bytes([9]) * 708
-    assert found["found"] == [[8, 8, "L"], ["it is empty, 0 bytes"], [8, 8, "L"]]
-    assert found["chunk"] == 5 and found["sha256"] == hashlib.sha256(block).hexdigest()
-
-
-def test_a_process_whose_parent_was_killed_writes_nothing_more(tmp_path, monkeypatch):
-    class Gone(BaseException):
-        pass
-
-    def leave(status):
-        raise Gone
-
-    monkeypatch.setattr(decoding.os, "_exit", leave)
-    with pytest.raises(Gone):
-        decode_into(tmp_path / "array", 0, 0, [], 8, "L", 2**30)
+    images, found = decode_chunk([str(good), str(tmp_path / "empty.png"), str(good)], 8, "L", None)
+    assert images.reshape(3, -1).max(1).tolist() == [77, 0, 77]
+    assert found == [(8, 8, "L", 1, None, None), "it is empty, 0 bytes", (8, 8, "L", 1, None, None)]

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rosutils import InputError
-from rosutils.data import filling, make_task, nih
+from rosutils import InputError, params
+from rosutils.data import make_task, nih
 from rosutils.data.sources import open_source, prepare
-from rosutils.params import Noise, Source
+from rosutils.params import Noise
 
 
 def section(dataset):
-    return SimpleNamespace(source="medmnist", dataset=dataset)
+    return params.source({"source": "medmnist", "dataset": dataset})
 
 
 def write(folder, name, *, labels, grey, pixels=28):
@@ -63,35 +63,52 @@ def test_chestmnist_keeps_the_eight_findings_of_table_three(tmp_path):
     assert np.array_equal(examples.labels[:14], arrays["train_labels"][:, :8])
 
 
-def test_any_two_dimensional_set_is_read_with_its_class_names_and_may_be_split_anew(tmp_path):
-    write(tmp_path, "bloodmnist", labels=lambda rng, n: (np.arange(n) % 8).astype(np.uint8)[:, None], grey=False)
+def test_any_two_dimensional_set_is_read_with_the_packages_class_names_and_may_be_split_anew(tmp_path, monkeypatch):
+    names = {str(number): f"cell {number}" for number in range(8)}
+    monkeypatch.setitem(sys.modules, "medmnist", SimpleNamespace(INFO={"bloodmnist": {"label": names}}))
+    write(tmp_path, "bloodmnist", labels=lambda rng, n: (np.arange(n) % 4).astype(np.uint8)[:, None], grey=False)
     write(tmp_path, "retinamnist", labels=lambda rng, n: (np.arange(n) % 5).astype(np.uint8)[:, None], grey=False)
     found = opened(tmp_path, "bloodmnist")
-    assert found.class_names[0] == "basophil" and len(found.class_names) == 8
+    assert found.class_names == tuple(names.values())
     assert opened(tmp_path, "retinamnist").class_names == ("0", "1", "2", "3", "4")
     anew = make_task("blood", found, fractions=[0.5, 0.25, 0.25], noise=Noise(), seed=0, split="seeded")
     assert {part: len(index) for part, index in anew.split.items()} == {"train": 12, "validation": 6, "test": 6}
 
 
-def test_a_set_in_three_dimensions_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("array", "change", "says"),
+    [
+        ("train_images", lambda found: found[..., None].repeat(2, -1), "not images of a 2-D set at 28 px"),
+        ("train_images", lambda found: found[:, :20, :20], "not images of a 2-D set at 28 px"),
+        ("train_images", lambda found: found.astype(np.float32), "not images of a 2-D set"),
+        ("test_images", lambda found: found[..., 0], "test_images holds 1 channels, the part before 3"),
+        ("val_labels", lambda found: found[:-1], "val_labels holds uint8 .3, 1. for 4 images"),
+        ("val_labels", lambda found: found.repeat(2, 1), "."),
+        ("val_labels", lambda found: found[:, 0], "."),
+        ("val_labels", lambda found: found + 0.5, "val_labels holds float"),
+        ("test_labels", lambda found: found + 7, "up to 12 for the classes AK"),
+        ("test_labels", lambda found: found.astype(np.int8) - 1, "from -1 "),
+        ("test_labels", lambda found: np.array([["a"]] * len(found)), "."),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, array, change, says):
     arrays = write(tmp_path, "dermamnist", labels=one_label, grey=False)
-    volumes = {
-        name: value[..., None].repeat(2, -1) if name.endswith("images") else value for name, value in arrays.items()
-    }
-    np.savez(tmp_path / "medmnist" / "dermamnist.npz", **volumes)
-    with pytest.raises(InputError, match="not images of a 2-D set"):
+    np.savez(tmp_path / "medmnist" / "dermamnist.npz", **arrays | {array: change(arrays[array])})
+    with pytest.raises(InputError, match=f"dermamnist.npz is not a MedMNIST file .*{says}"):
         opened(tmp_path, "dermamnist")
 
 
-def test_preparing_reads_the_file_in_blocks_and_gives_what_opening_finds(tmp_path, monkeypatch):
+def test_preparing_gives_what_opening_finds_and_a_replaced_file_is_read_again(tmp_path):
     arrays = write(tmp_path, "dermamnist", labels=one_label, grey=False)
-    monkeypatch.setattr(filling, "CHUNK_BYTES", 5 * 28 * 28 * 3)
-    source = Source(source="medmnist", dataset="dermamnist")
+    source = section("dermamnist")
     card = prepare("medmnist", raw=tmp_path / "medmnist", pixels=28, out=tmp_path / "cache", section=source)
     found = opened(tmp_path, "dermamnist")
-    assert found.card == card
     images = np.concatenate([arrays[f"{part}_images"] for part in ("train", "val", "test")])
     np.testing.assert_array_equal(found.images, images.transpose(0, 3, 1, 2))
+    assert found.card == card
+    arrays["train_images"][0] = 7
+    np.savez(tmp_path / "medmnist" / "dermamnist.npz", **arrays)
+    assert (opened(tmp_path, "dermamnist").images[0] == 7).all()
 
 
 def test_a_size_that_does_not_exist_is_named(tmp_path):

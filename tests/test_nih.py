@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rosutils import InputError
+from rosutils import InputError, params
 from rosutils.data.sources import open_source, split_lists
-from rosutils.params import Source
 from rosutils.study import Study
 
 
@@ -44,7 +43,7 @@ def write(root, rows=ROWS, folders=("images_001/images", "images_002/images"), *
 
 
 def load(root, allow_missing=False, **options):
-    section = Source(source="nih", **options)
+    section = params.source({"source": "nih", **options})
     return open_source(section, pixels=8, root=root, allow_missing=allow_missing, cache_root=root / "cache")
 
 
@@ -135,7 +134,9 @@ def test_images_without_a_row_are_left_out_counted_and_told(tmp_path, caplog):
     (raw / "images" / "._00000001_000.png").write_bytes(b"left by macOS")
     found = load(tmp_path)
     assert len(found.names) == 5
-    assert found.card["raw"]["without_row"] == 1 and found.card["raw"]["first_without_row"] == ["00000009_000.png"]
+    assert found.card["raw"]["without_row"] == 1 and found.card["raw"]["first_without_row"] == [
+        "images/00000009_000.png"
+    ]
     assert "1 images have no row" in caplog.text
 
 
@@ -210,7 +211,7 @@ def test_lists_that_are_not_there_are_named(tmp_path):
     with pytest.raises(
         InputError, match="split: chexnet needs train_list.txt, val_list.txt, test_list.txt in .*nih/chexnet_split"
     ):
-        split_lists(Source(source="nih", split="chexnet"), tmp_path)
+        split_lists(params.source({"source": "nih", "split": "chexnet"}), tmp_path)
 
 
 def test_public_lists_that_share_a_patient_are_refused(tmp_path):

@@ -1,14 +1,13 @@
 """Opening a source: what decides whether it is prepared again, and what is wrong with a raw folder."""
 
-import logging
-from types import SimpleNamespace
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rosutils import InputError
-from rosutils.data import cache, synthetic
+from rosutils import InputError, params
+from rosutils.data import synthetic
 from rosutils.data.sources import open_source, prepare
 
 
@@ -33,27 +32,41 @@ def write(root, order):
 
 
 def load(raw, *, cache_root=None, pixels=8, **options):
-    section = SimpleNamespace(source="nih", modality=None, examples=None, seed=0)
     options = {"root": raw.parent, "allow_missing": False, **options}
+    section = params.source({"source": "nih"})
     return open_source(section, pixels=pixels, cache_root=cache_root or raw.parent / "cache", **options)
 
 
 def draw(cache_root, *, modality="dermoscopy", examples=6, seed=0, pixels=16):
-    section = SimpleNamespace(source="synthetic", modality=modality, examples=examples, seed=seed)
+    section = params.source({"source": "synthetic", "modality": modality, "examples": examples, "seed": seed})
     return open_source(section, pixels=pixels, root=None, allow_missing=False, cache_root=cache_root)
+
+
+def without_reading(monkeypatch):
+    """Any file that is decoded from now on is an error."""
+    monkeypatch.setattr("rosutils.data.cache.decode_chunk", None)
 
 
 def folders(cache_root):
     return sorted(path.name for path in cache_root.iterdir() if path.name != ".lock")
 
 
-def test_opening_again_reads_no_image(raw):
+def test_opening_again_reads_no_image(raw, monkeypatch):
     first = load(raw)
-    for path in (raw / "images").iterdir():
-        path.write_bytes(b"no image any more")
+    without_reading(monkeypatch)
     second = load(raw)
     np.testing.assert_array_equal(first.images, second.images)
     assert first.fingerprint == second.fingerprint and len(folders(raw.parent / "cache")) == 1
+
+
+def test_images_replaced_under_the_same_names_are_noticed(raw, caplog):
+    first, place = load(raw), raw / "images" / "00000002_000.png"
+    before = place.stat()
+    Image.new("L", (20, 20), 222).save(place)
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    second = load(raw)
+    assert first.images[2, 0, 0, 0] == 100 and second.images[2, 0, 0, 0] == 222 and "have changed" in caplog.text
+    assert first.fingerprint != second.fingerprint and len(folders(raw.parent / "cache")) == 1
 
 
 def test_images_downloaded_since_are_noticed(raw):
@@ -93,42 +106,30 @@ def test_two_raw_folders_with_the_same_names_do_not_share_a_cache(tmp_path, raw)
     assert load(other, cache_root=shared).images[0, 0, 0, 0] == 222
 
 
-def test_a_damaged_cache_is_prepared_again(raw, caplog):
+def test_altered_pixels_are_noticed_and_prepared_again(raw, caplog):
     first = load(raw)
     images = raw.parent / "cache" / folders(raw.parent / "cache")[0] / "images.npy"
-    images.write_bytes(images.read_bytes()[:-5])
-    with caplog.at_level(logging.WARNING):
-        second = load(raw)
-    assert "damaged" in caplog.text and second.fingerprint == first.fingerprint
-    assert cache.verify(images.parent) is None
+    content = images.read_bytes()
+    images.write_bytes(content[:-1] + b"\x07")
+    assert load(raw).fingerprint == first.fingerprint and "damaged" in caplog.text
+    assert images.read_bytes() == content
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>too many requests</html>"])
-def test_files_that_are_no_images_are_named_and_nothing_is_left_behind(raw, content):
+def test_files_that_are_no_images_are_named_and_nothing_is_taken_as_whole(raw, content):
     for name in ("00000001_000.png", "00000002_000.png"):
         (raw / "images" / name).write_bytes(content)
     with pytest.raises(InputError, match="(?s)2 file.*00000001_000.png.*00000002_000.png"):
         load(raw)
-    assert folders(raw.parent / "cache") == []
+    assert [name for name in folders(raw.parent / "cache") if not name.startswith(".")] == []
 
 
-def test_preparing_gives_the_folder_that_opening_looks_for(tmp_path, raw, capsys):
+def test_preparing_gives_the_folder_that_opening_looks_for(tmp_path, raw, capsys, monkeypatch):
     card = prepare("nih", raw=raw, pixels=8, out=tmp_path / "out")
-    assert "is prepared: 4 images at 8 px" in capsys.readouterr().out
-    for path in (raw / "images").iterdir():
-        path.write_bytes(b"no image any more")
+    assert "4 images at 8 px" in capsys.readouterr().out
+    without_reading(monkeypatch)
     assert load(raw, cache_root=tmp_path / "out").card == card
     assert prepare("nih", raw=raw, pixels=8, out=tmp_path / "out") == card
-    assert "holds them already" in capsys.readouterr().out
-
-
-def test_preparing_again_repairs_altered_pixels(tmp_path, raw):
-    prepare("nih", raw=raw, pixels=8, out=tmp_path / "out")
-    folder = tmp_path / "out" / folders(tmp_path / "out")[0]
-    content = (folder / "images.npy").read_bytes()
-    (folder / "images.npy").write_bytes(content[:-1] + b"\x07")
-    prepare("nih", raw=raw, pixels=8, out=tmp_path / "out")
-    assert (folder / "images.npy").read_bytes() == content
 
 
 def test_preparing_a_partial_download_needs_allow_missing(tmp_path, raw):
@@ -157,10 +158,7 @@ def test_an_absent_label_file_is_named(raw):
         ("", "cannot be read as a csv file"),
         (HEADER, "has no rows"),
         ("image,MEL\nx,1\n", "has no column Image Index, Finding Labels, Patient ID"),
-        (
-            HEADER + "a.png,Mass,0,1\nb.png,Mass,0,1\na.png,Nodule,0,1\n",
-            "1 image.*first: a.png, lines 2 and 4",
-        ),
+        (HEADER + "a.png,Mass,0,1\nb.png,Mass,0,1\na.png,Nodule,0,1\n", "1 image.*first: a.png, lines 2 and 4"),
     ],
 )
 def test_a_label_file_that_cannot_be_used_is_named(raw, text, wrong):
@@ -182,21 +180,64 @@ def test_a_byte_order_mark_and_spaces_are_no_part_of_names(raw):
 
 
 def test_unknown_sources_and_sizes_are_refused(tmp_path, raw):
-    section = SimpleNamespace(source="mnist", modality=None, examples=None, seed=0)
-    with pytest.raises(InputError, match="'mnist' is not known; choose one of synthetic, medmnist, isic2019, nih"):
-        open_source(section, pixels=8, root=tmp_path, allow_missing=False, cache_root=tmp_path / "cache")
     with pytest.raises(InputError, match="'mnist' cannot be prepared; choose one of isic2019, nih"):
         prepare("mnist", raw=raw, pixels=8, out=tmp_path / "out")
     with pytest.raises(InputError, match="0 pixels"):
         load(raw, pixels=0)
 
 
+# One reader of tables for all sources
+
+
+def table(raw, *lines, header=HEADER):
+    (raw / ENTRIES).write_text(header + "".join(f"{line}\n" for line in lines))
+
+
+ROWS = [f"0000000{i}_000.png,Mass,0,{i}" for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({1: "00000001_000.png,Mass,unquoted,0,1"}, "the header has 4 fields, but line 3 has 5; put quotes .*lines 3$"),
+        ({1: "00000001_000.png,Mass", 3: "00000003_000.png"}, "the header has 4 fields, but line 3 has 2;.*lines 3, 5"),
+        ({1: '00000001_000.png,"Mass,0,1'}, "cannot be read as a csv file"),
+        ({2: "./00000001_000.png,Mass,0,1"}, "more than one row for 1 image.*lines 3 and 4"),
+    ],
+)
+def test_a_row_that_is_shifted_cut_or_there_twice_is_named(raw, change, says):
+    table(raw, *(change.get(number, row) for number, row in enumerate(ROWS)))
+    with pytest.raises(InputError, match=says):
+        load(raw)
+
+
+def test_empty_lines_and_trailing_commas_are_no_rows_and_a_quoted_comma_is_no_border(raw):
+    rows = [ROWS[0].replace("Mass,0", '"Mass",", "'), ",,,", "", f"{ROWS[1]},,", *ROWS[2:]]
+    table(raw, *rows, header=HEADER.replace("\n", ", ,\n"))
+    assert load(raw).groups.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_semicolons_or_tabs_separate_and_headers_are_compared_without_spaces_and_case(raw, between):
+    text = HEADER.replace("Patient ID", " patient id ").replace("Image Index", "IMAGE INDEX") + "\n".join(ROWS)
+    (raw / ENTRIES).write_text(text.replace(",", between))
+    assert load(raw).groups.tolist() == [0, 1, 2, 3]
+
+
+def test_a_column_named_twice_is_refused(raw):
+    table(raw, *(f"{row},9" for row in ROWS), header=HEADER.replace("\n", ",PATIENT ID\n"))
+    assert load(raw).groups.tolist() == [0, 1, 2, 3]  # one has exactly that name
+    table(raw, *(f"{row},9" for row in ROWS), header=HEADER.replace("\n", ",Patient ID\n"))
+    with pytest.raises(InputError, match="has 2 columns 'Patient ID'; leave one"):
+        load(raw)
+
+
+# Drawn examples
+
+
 @pytest.mark.parametrize("modality", ["dermoscopy", "chest-film"])
 def test_drawn_examples_are_what_the_generator_made(tmp_path, modality):
-    found, made = (
-        draw(tmp_path, modality=modality),
-        synthetic.make(modality, examples=6, pixels=16, seed=0),
-    )
+    found, made = (draw(tmp_path, modality=modality), synthetic.make(modality, examples=6, pixels=16, seed=0))
     np.testing.assert_array_equal(found.images, made["images"])
     np.testing.assert_array_equal(found.labels, made["labels"])
     np.testing.assert_array_equal(found.groups, made["groups"])

@@ -67,28 +67,50 @@ def test_a_group_in_two_parts_is_noticed():
 # List files
 
 
-def by_lists(folder: Path, groups, eligible=None, seed=0, **parts) -> dict:
+def by_lists(folder: Path, groups, eligible=None, seed=0, names=None, absent=0, **parts) -> dict:
     paths = {part: folder / f"{part}.txt" for part in parts}
     for part, lines in parts.items():
-        paths[part].write_text("\n".join(lines) + "\n")
+        paths[part].write_bytes(lines if isinstance(lines, bytes) else "".join(f"{line}\n" for line in lines).encode())
     eligible = torch.arange(len(groups)) if eligible is None else eligible
-    options = {"fractions": FRACTIONS, "generator": generator(seed)}
-    return split_by_lists(paths, named(range(len(groups))), torch.tensor(groups), eligible, **options)
+    options = {"fractions": FRACTIONS, "generator": generator(seed), "absent": absent}
+    return split_by_lists(paths, names or named(range(len(groups))), torch.tensor(groups), eligible, **options)
 
 
 def named(numbers) -> list[str]:
     return [f"image {number:04d}.png" for number in numbers]
 
 
-def test_lists_decide_and_labels_behind_a_name_are_not_part_of_it(tmp_path):
+def test_lists_decide_the_parts(tmp_path):
     found = by_lists(tmp_path, range(9), train=named([5, 1]), validation=named([0]), test=named([7, 2]))
     assert {part: index.tolist() for part, index in found.items()} == {
         "train": [1, 5], "validation": [0], "test": [2, 7]
     }  # fmt: skip
-    names = [f"{number:08d}_000.png" for number in range(9)]
-    (tmp_path / "list.txt").write_text(f"{names[3]} 0 1 0 0\n{names[4]},0,1\n")
-    index = splits._listed("train", tmp_path / "list.txt", {name: i for i, name in enumerate(names)}, set(range(9)))
-    assert index.tolist() == [3, 4]
+
+
+def test_names_are_matched_as_those_of_a_table_and_labels_behind_them_are_no_part_of_them(tmp_path):
+    names = ["a/0.png", "a/1.png", "b/2.png", "c/3.png", "c/4.png", "d/5.png", "6", "7"]
+    lines = ["a\\0.png", "1.png 0 1 0", "b/2,0,1", "./c/3.png", "4", ",,"]
+    found = by_lists(tmp_path, range(8), names=names, train=lines, validation=["5.png"], test=["6.jpg", " 7 ,"])
+    assert {part: index.tolist() for part, index in found.items()} == {
+        "train": [0, 1, 2, 3, 4], "validation": [5], "test": [6, 7]
+    }  # fmt: skip
+
+
+def test_names_that_fit_no_image_or_several_are_counted_and_refused_beyond_those_known_to_be_absent(tmp_path):
+    names = ["a/0.png", "b/0.png", "1.png", "2.png", "3.png"]
+    parts = {"train": ["1.png", "0.png", "x.png"], "validation": ["2.png"], "test": ["3.png"]}
+    with pytest.raises(InputError, match=r"2 names fit none .* of the 5 images, and 1 images .*: 0.png .train., x.png"):
+        by_lists(tmp_path, range(5), names=names, absent=1, **parts)
+    assert by_lists(tmp_path, range(5), names=names, absent=2, **parts)["train"].tolist() == [2]
+
+
+def test_a_list_that_is_no_text_or_names_no_image_to_be_split_is_named(tmp_path):
+    parts = {"train": named([1]), "validation": named([2]), "test": named([3])}
+    for content in ("L\xe4sion.png\n".encode("latin-1"), "image.png\n".encode("utf-16")):
+        with pytest.raises(InputError, match="'test': .*test.txt is not UTF-8"):
+            by_lists(tmp_path, range(5), **parts | {"test": content})
+    with pytest.raises(InputError, match="'test': none of its names is among the 2 images to be split"):
+        by_lists(tmp_path, range(5), eligible=torch.tensor([1, 2]), **parts)
 
 
 def test_a_list_for_train_and_validation_together_is_split_by_group_as_the_fractions_say(tmp_path):
@@ -106,7 +128,7 @@ def test_a_list_for_train_and_validation_together_is_split_by_group_as_the_fract
 def test_every_group_that_lists_tear_apart_is_named_with_the_lists(tmp_path):
     groups = [0, 0, 1, 1, 2, 3, 4]
     with pytest.raises(
-        InputError, match=r"group 0 .*in both train and test, as 1 others: 1: .*train.txt or .*test.txt"
+        InputError, match=r"group 0 .*in both train and test .2 of them: 0, 1.: .*train.txt or .*test.txt"
     ):
         by_lists(tmp_path, groups, train=named([0, 2]), validation=named([4]), test=named([1, 3, 5]))
 

@@ -1,4 +1,4 @@
-"""One image file becomes a square of uint8 pixels, the same on every machine; light to import, for parallel processes."""
+"""One image file becomes a square of uint8 pixels: the same pixels on every machine, whatever kind of file it is."""
 
 import os
 import warnings
@@ -106,6 +106,6 @@ def why_unreadable(path: str | Path, error: Exception) -> str:
     if size == 0:
         return "it is empty, 0 bytes"
     if isinstance(error, UnidentifiedImageError):
-        return f"it is no image of the kinds {', '.join(FORMATS)}, {size:,} bytes that begin with {start!r}"
+        return f"it is no image, {size:,} bytes that begin with {start!r} (read are {', '.join(FORMATS)})"
     cut = "truncated" in str(error).lower()
     return f"it is cut off after {size:,} bytes" if cut else f"it is damaged: {type(error).__name__}, {error}"

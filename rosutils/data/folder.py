@@ -38,7 +38,6 @@ def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
 
 def groups(table: pd.DataFrame, section) -> tuple[np.ndarray, str]:
     """Groups int64 [N] by the column of that name; without it, and where it is empty, an image is one of its own."""
-    _refuse(table, table[section.image] == "", f"no {section.image}")
     by = section.group or (GROUP if GROUP in table.columns else "image")
     values = table[by] if by in table.columns and by != "image" else pd.Series("", index=table.index)
     _tell_spellings(by, values)

@@ -63,14 +63,22 @@ def read(path: Path, dataset: str, pixels: int, folder: Path) -> tuple[dict, dic
                 block = _images(file, part, pixels, labels.shape[1])
                 shape = (len(labels), *block.shape[1:])
                 images = cache.images_in(folder, shape) if images is None else images
+                if images.shape != shape:
+                    raise ValueError(f"{part}_images holds {shape[1]} channels, the part before {images.shape[1]}")
                 images[ends[-1] : ends[-1] + len(block)] = block
                 ends.append(ends[-1] + len(block))
         several = labels.shape[1] > 1
         known = getattr(_package(), "INFO", {}).get(dataset, {}).get("label", {}).values()
         numbers = range(labels.shape[1] if several else int(labels.max()) + 1)
         names = CLASS_NAMES.get(dataset) or tuple(known) or tuple(map(str, numbers))
-        if labels.max() >= (2 if several else len(names)) or several and labels.shape[1] < len(names):
-            raise ValueError(f"labels {labels.shape} up to {labels.max()} for the classes {', '.join(names)}")
+        if (
+            labels.min() < 0
+            or labels.max() >= (2 if several else len(names))
+            or several
+            and labels.shape[1] < len(names)
+        ):
+            values = f"{labels.shape} from {labels.min()} up to {labels.max()}"
+            raise ValueError(f"labels {values} for the classes {', '.join(names)}")
     except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a MedMNIST file ({error}); delete it and download it again") from None
     content = {"names": tuple(f"{dataset}-{number:06d}" for number in range(len(labels))), "class_names": names}

@@ -87,7 +87,11 @@ def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
         has = f"no column {absent}, it has {', '.join(map(repr, header))}" if absent else "no rows"
         raise InputError(f"{path} has {has}; {repair}")
     plain = table.iloc[:, 0].map(plain_name)
-    if len(again := plain[plain.duplicated(keep=False) & (plain != "")]):
+    if (plain == "").any():
+        raise InputError(
+            f"{path} has no {columns[0]} in line(s) {listed(list(map(str, table.index[plain == ''])))}; {repair}"
+        )
+    if len(again := plain[plain.duplicated(keep=False)]):
         lines = " and ".join(map(str, again.index[again == again.iloc[0]]))
         raise InputError(
             f"{path} has more than one row for {again.nunique():,} image(s) (first: {again.iloc[0]}, lines {lines}; all: "

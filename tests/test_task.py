@@ -1,16 +1,14 @@
-"""Data: whole groups in one part, noise on the training part only, batches that (seed, epoch) alone decide."""
+"""A task: whole groups in one part, noise on the training part only, a fingerprint of its content."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rosutils import InputError
-from rosutils.augment import View
-from rosutils.data import Loader, make_task
+from rosutils.data import make_task
 from rosutils.data.sources import Examples
 from rosutils.data.splits import PARTS
 from rosutils.data.task import examples_by_class
@@ -33,10 +31,6 @@ def examples(n=600, *, multilabel=False, n_classes=4, group_size=3, fingerprint=
 
 def task(found=None, *, noise=None, seed=0, **options):
     return make_task("test", found or examples(), fractions=FRACTIONS, noise=noise or Noise(), seed=seed, **options)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # The split
@@ -66,27 +60,22 @@ def named(*numbers) -> list[str]:
     return [f"image{number:04d}" for number in numbers]
 
 
-def test_lists_decide_the_parts_and_names_that_are_not_present_are_left_out(tmp_path):
+def test_lists_decide_the_parts_and_as_many_names_as_images_are_missing_may_fit_none(tmp_path):
     found = examples(12, group_size=1)
     paths = lists(tmp_path, train=[*named(5, 1, 9), "absent", ""], validation=named(0), test=named(7, 2))
-    split = task(found, lists=paths).split
+    with pytest.raises(InputError, match="1 names fit none"):
+        task(found, lists=paths)
+    partial = dataclasses.replace(found, card={"source": "test", "raw": {"missing": 1, "unreadable": 0}})
+    split = task(partial, lists=paths).split
     assert {part: index.tolist() for part, index in split.items()} == {
-        "train": [1, 5, 9],
-        "validation": [0],
-        "test": [2, 7],
-    }
+        "train": [1, 5, 9], "validation": [0], "test": [2, 7]
+    }  # fmt: skip
 
 
 def test_a_list_file_that_does_not_exist_is_named(tmp_path):
     paths = lists(tmp_path, train=named(1), validation=named(0), test=named(2))
     Path(paths["validation"]).unlink()
     with pytest.raises(InputError, match=r"'validation'.*validation\.txt does not exist"):
-        task(examples(12, group_size=1), lists=paths)
-
-
-def test_a_list_of_unknown_names_only_is_named(tmp_path):
-    paths = lists(tmp_path, train=named(1), validation=named(0), test=["x.png", "y.png"])
-    with pytest.raises(InputError, match=r"'test': none of the 2 names .* among the 12 images"):
         task(examples(12, group_size=1), lists=paths)
 
 
@@ -202,96 +191,18 @@ def test_the_fingerprint_is_that_of_the_content():
     assert len({made.fingerprint, *(other.fingerprint for other in changed)}) == 6
 
 
-def test_the_fingerprint_changes_with_the_split_alone(tmp_path):
+@pytest.mark.parametrize(
+    ("train", "validation", "test"), [((0, 1, 3), (2,), (4, 5)), ((0, 1, 2), (3, 4), (5,)), ((0, 1, 2), (3,), (4, 5))]
+)
+def test_the_fingerprint_changes_with_the_split_and_with_a_border_that_moves_alone(tmp_path, train, validation, test):
     found = examples(12, group_size=1)
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    first = lists(tmp_path / "a", train=named(0, 1, 2), validation=named(3), test=named(4, 5))
-    second = lists(tmp_path / "b", train=named(0, 1, 3), validation=named(2), test=named(4, 5))
-    assert task(found, lists=first).fingerprint != task(found, lists=second).fingerprint
 
+    def split(*parts):
+        paths = dict(zip(PARTS, (named(*part) for part in parts), strict=True))
+        return task(found, lists=lists(tmp_path, **paths)).fingerprint
 
-def test_the_fingerprint_changes_when_the_border_between_two_parts_moves(tmp_path):
-    # The example numbers of all parts, one after the other, stay the same.
-    found = examples(12, group_size=1)
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    first = lists(tmp_path / "a", train=named(0, 1, 2), validation=named(3), test=named(4, 5))
-    second = lists(tmp_path / "b", train=named(0, 1, 2), validation=named(3, 4), test=named(5))
-    assert task(found, lists=first).fingerprint != task(found, lists=second).fingerprint
-
-
-# Batches
-
-
-def batches(loader, epoch=0) -> list:
-    loader.set_epoch(epoch)
-    return list(loader)
-
-
-def shuffled(made, *, seed=0, batch_size=32, view=None):
-    return Loader(made, made.split["train"], batch_size=batch_size, shuffle_seed=seed, view=view)
-
-
-def orders(loader, epoch) -> list[int]:
-    return torch.cat([batch.index for batch in batches(loader, epoch)]).tolist()
-
-
-def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
-    made = task()
-    loader = shuffled(made)
-    forward = [orders(loader, epoch) for epoch in range(3)]
-    torch.manual_seed(99)
-    assert [orders(shuffled(made), epoch) for epoch in (2, 1, 0)] == forward[::-1]
-    assert len({tuple(order) for order in [*forward, orders(shuffled(made, seed=1), 0)]}) == 4
-
-
-@given(n=st.integers(60, 200), batch_size=st.integers(2, 30))
-def test_an_epoch_shows_each_example_at_most_once_and_drops_the_last_smaller_batch_only(n, batch_size):
-    made = task(examples(n, group_size=1, pixels=2))
-    loader = shuffled(made, batch_size=batch_size)
-    sizes = [len(batch.index) for batch in batches(loader)]
-    shown = orders(loader, 0)
-    assert set(sizes) == {batch_size} and len(sizes) == len(loader) == len(made.split["train"]) // batch_size
-    assert len(set(shown)) == len(shown) and set(shown) <= set(made.split["train"].tolist())
-
-
-def test_without_shuffling_every_example_comes_in_the_order_given():
-    made = task()
-    index = made.split["test"].flip(0)
-    loader = Loader(made, index, batch_size=50)
-    found = batches(loader)
-    assert torch.cat([batch.index for batch in found]).equal(index)
-    assert [len(batch.index) for batch in found] == [50] * (len(index) // 50) + [len(index) % 50] * (
-        len(index) % 50 > 0
-    )
-    assert len(found) == len(loader)
-
-
-def test_a_batch_holds_the_images_and_labels_of_its_index_in_0_to_1():
-    made = task(noise=NOISES[False])
-    for batch in batches(shuffled(made), epoch=1):
-        assert batch.images.equal(torch.from_numpy(made.images[batch.index.numpy()]).float() / 255)
-        assert batch.labels.equal(made.labels[batch.index]) and batch.epoch == 1
-        assert batch.images.min() >= 0 and 0.9 < batch.images.max() <= 1
-
-
-def test_views_of_an_example_are_the_same_in_any_order_and_differ_between_epochs():
-    made, view = task(), View(seed=3, pad=2, flips=("horizontal",))
-    loader = shuffled(made, view=view)
-    in_order = Loader(made, made.split["train"], batch_size=1000, view=view)
-    for epoch in (0, 2):
-        (whole,) = batches(in_order, epoch)
-        position = {number: row for row, number in enumerate(whole.index.tolist())}
-        for batch in batches(loader, epoch):
-            expected = view(torch.from_numpy(made.images[batch.index.numpy()]), batch.index, epoch).float() / 255
-            assert batch.images.equal(expected)
-            assert batch.images.equal(whole.images[[position[number] for number in batch.index.tolist()]])
-    assert not batches(in_order, 0)[0].images.equal(batches(in_order, 2)[0].images)
-
-
-def test_a_training_set_smaller_than_a_batch_is_refused():
-    made = task(examples(60))
-    with pytest.raises(InputError, match=r"batch_size is 64.*'test' has only 4\d examples"):
-        shuffled(made, batch_size=64)
+    first = split((0, 1, 2), (3,), (4, 5))
+    assert (split(train, validation, test) == first) == ((train, validation, test) == ((0, 1, 2), (3,), (4, 5)))
 
 
 # For people
@@ -300,6 +211,13 @@ def test_a_training_set_smaller_than_a_batch_is_refused():
 def test_the_summary_tells_sizes_groups_and_noise():
     made = task(noise=NOISES[False])
     assert all(part in made.summary() for part in ("600", "200", "420", "60", "120"))
+    assert "; no " not in made.summary()
+
+
+def test_the_summary_tells_the_classes_that_a_part_lacks(tmp_path):
+    found = examples(12, group_size=1, n_classes=4)
+    paths = lists(tmp_path, train=named(0, 1, 2, 3), validation=named(4, 5, 6, 7), test=named(8, 10))
+    assert task(found, lists=paths).summary().endswith("; no b, d in test")
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
@@ -313,26 +231,3 @@ def test_examples_by_class_show_clean_labels_and_one_image_per_group(multilabel)
         labels = made.clean_labels[numbers]
         assert len(numbers) == 5 and len(set(made.groups[numbers].tolist())) == 5
         assert bool((labels[:, class_number] > 0).all() if multilabel else (labels == class_number).all())
-
-
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_batches_gathered_together_are_those_gathered_one_by_one(multilabel):
-    made = task(examples(multilabel=multilabel))
-    view = View(seed=3, pad=2, flips=("horizontal", "vertical"))
-    for options in ({"shuffle_seed": 0}, {}):
-        one, several = (Loader(made, made.split["train"], batch_size=32, view=view, **options) for _ in range(2))
-        several.batches_ahead = 5
-        found = [batches(loader, 2) for loader in (one, several)]
-        assert len(found[0]) == len(found[1]) == len(one)
-        for a, b in zip(*found, strict=True):
-            assert a.images.equal(b.images) and a.images.stride() == b.images.stride()
-            assert a.labels.equal(b.labels) and a.index.equal(b.index) and a.epoch == b.epoch == 2
-
-
-def test_on_an_accelerator_images_are_gathered_there_and_example_numbers_stay_on_the_host():
-    made = task()
-    loader = Loader(made, made.split["train"], batch_size=32, shuffle_seed=0, device="meta")
-    assert loader.batches_ahead == 16
-    for batch in batches(loader):
-        assert batch.images.is_meta and batch.images.shape == (32, 3, 8, 8) and batch.images.dtype == torch.float32
-        assert batch.labels.is_meta and batch.index.device.type == "cpu"
