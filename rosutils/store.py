@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from rosutils import InputError
 
 # Whoever makes a run renews its lease. One that was not renewed for so many seconds is passed over: its machine is gone.
 PATIENCE = 120.0
+IN_ARCHIVE = re.compile(r"[a-z]+-[a-z0-9_]+-[0-9a-f]{16}/(run\.json|[a-z_]+\.(safetensors|csv))")
 WEIGHTS = ("weights.safetensors", "averaged.safetensors", "running.safetensors")
 
 
@@ -133,12 +136,59 @@ class Store:
         run = self.get(key)
         if run is None or run.released:
             return
-        about = run.about()
-        gone = {name: about["checksums"].pop(name) for name in WEIGHTS if name in about["checksums"]}
-        if gone:
-            _write(run.path / "run.json", about | {"released": gone})
-            for name in gone:
+        about = _released(run.about())
+        if "released" in about:
+            _write(run.path / "run.json", about)
+            for name in about["released"]:
                 (run.path / name).unlink(missing_ok=True)
+
+    def archive(self, keys: Iterable[str], file: Path, without: Collection[str] = ()) -> int:
+        """Write runs into one zip file as released ones, without weights, some without any logits; returns how many.
+
+        Its files are those of the store; the same runs give the same bytes.
+        """
+        partial, runs = file.with_name(f".{file.name}.partial"), [Run(self.root / key) for key in sorted(set(keys))]
+        with zipfile.ZipFile(partial, "w") as out:
+            for run in runs:
+                about = _released(run.about(), (*WEIGHTS, "logits.safetensors") if run.key in without else WEIGHTS)
+                files = {"run.json": _text(about).encode()}
+                files |= {name: run._checked(name).read_bytes() for name in sorted(about["checksums"])}
+                for name, content in files.items():  # dated 1980, as ZipInfo does
+                    out.writestr(zipfile.ZipInfo(f"{run.key}/{name}"), content, zipfile.ZIP_DEFLATED)
+        partial.replace(file)
+        return len(runs)
+
+    def adopt(self, file: Path) -> int:
+        """Put the runs of an archive into the store; those that are there stay. Returns how many came.
+
+        Raises InputError, and puts nothing more, where the file holds anything but whole runs under their own keys.
+        """
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                if strange := [name for name in names if not IN_ARCHIVE.fullmatch(name)]:
+                    raise InputError(
+                        f"{file} holds {strange[0]!r}, which is no file of a run; it is no archive of this kit"
+                    )
+                keys = sorted({name.split("/")[0] for name in names})
+                return sum(self._adopted(archive, key, [n for n in names if n.startswith(f"{key}/")]) for key in keys)
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{file} is damaged, or no archive of this kit: {error}") from None
+
+    def _adopted(self, archive: zipfile.ZipFile, key: str, names: list[str]) -> bool:
+        if self.get(key) is not None:
+            return False
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root, ignore_cleanup_errors=True) as folder:
+            place = Path(folder) / key
+            place.mkdir()
+            for name in names:
+                (place / name.split("/")[1]).write_bytes(archive.read(name))
+            run, problems = Run(place), Run(place).problems()
+            if problems or not key.endswith(f"-{digest(run.about()['recipe'])}"):
+                raise InputError(f"{archive.filename}: {(problems or [f'{key} is not the key of its recipe'])[0]}")
+            self._move_into_place(place, key)
+        return True
 
     def keys(self) -> list[str]:
         """The keys of all finished runs, sorted."""
@@ -162,10 +212,21 @@ class Store:
         return SoftFileLease(folder / f"{key}.lock", lease_duration=patience)
 
 
+def _released(about: dict, names: Iterable[str] = WEIGHTS) -> dict:
+    """run.json where some files are gone: their checksums stay."""
+    gone = {name: about["checksums"][name] for name in names if name in about["checksums"]}
+    kept = {name: value for name, value in about["checksums"].items() if name not in gone}
+    return about | {"checksums": kept, "released": about.get("released", {}) | gone} if gone else about
+
+
+def _text(about: Mapping) -> str:
+    return json.dumps(about, indent=1, sort_keys=True)
+
+
 def _write(path: Path, about: Mapping) -> None:
     """run.json in one step, never half of it."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
+    partial.write_text(_text(about), encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -132,7 +132,7 @@ def test_what_eq_1_leaves_of_batchnorm_is_kept_for_the_reading(load_tiny, tmp_pa
     study = load_tiny(tmp_path)
     spec = study.student("lesion", "RoS-KD")
     study.ensure([spec])
-    averaged, copied = (study.model_in_state(spec, state) for state in ("averaged", "averaged, BatchNorm as copied"))
+    averaged, copied = (study.model(spec, state) for state in ("averaged", "averaged, BatchNorm as copied"))
     running = study.run(spec).tensors("running")
     assert any(not value.equal(averaged.state_dict()[name]) for name, value in running.items() if "mean" in name)
     assert all(value.equal(copied.state_dict()[name]) for name, value in running.items())

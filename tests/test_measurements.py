@@ -6,10 +6,13 @@ from sklearn.metrics import f1_score
 
 from rosutils.landscape import basin_area
 from rosutils.results import select
-from rosutils.settings import PRINTED_AVERAGE, TEACHERS
+from rosutils.settings import PRINTED_AVERAGE
 from rosutils.study.experiment import bank_of, thresholds_of
-from rosutils.study.measurements import is_current, mark_current
 from rosutils.study.needs import probe_of
+from rosutils.study.variants import Variant
+
+
+NOISY = Variant("symmetric", "0.4")
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +48,18 @@ def test_thresholds_of_an_attacked_student_are_those_chosen_on_clean_validation_
 
 
 def test_a_surface_gives_a_basin_for_each_level_and_pair_of_directions(probed, rows):
-    areas = select(rows, metric="basin_area", task="lesion", setting="RoS-KD", variant="landscape")
+    areas = select(rows, metric="basin_area", task="lesion", setting="RoS-KD", variant="landscape", variant_value="")
     levels, directions = probed.parameters.landscape.levels, probed.parameters.landscape.directions
     assert len(areas) == len(levels) * len(directions)
     for row in areas.to_dict("records"):
         surface = probed.store.get(row["run"]).tensors("surface")["loss"].numpy()
         assert row["value"] == basin_area(surface, float(row["average"]))
-    copied = select(rows, metric="basin_area", variant="landscape, BatchNorm as copied")
+    copied = select(rows, metric="basin_area", variant="landscape", variant_value="BatchNorm as copied")
     assert set(copied["setting"]) == {"RoS-KD"} and set(areas["class"]) == {f"directions {seed}" for seed in directions}
 
 
 def test_agreement_of_students_and_teachers_counts_the_changed_labels(probed, rows):
-    there = probed.variants["symmetric 0.4"]
+    there = probed.variants[NOISY]
     task, train = there.task("lesion"), there.task("lesion").split["train"]
     given, clean = task.labels[train], task.clean_labels[train]
     changed = given != clean
@@ -64,49 +67,28 @@ def test_agreement_of_students_and_teachers_counts_the_changed_labels(probed, ro
     student = there.student("lesion", "Baseline I")
     probe = next(s for s in probed.runs("noise") if s.role == "agreement" and s.of == student)
     said = there.run(probe).tensors("logits")["train"].argmax(1)
-    found = select(
-        rows,
-        task="lesion",
-        setting="Baseline I",
-        variant="symmetric 0.4",
-        student="resnet18",
-        average="changed",
-        class_="",
-    )
+    which = {"task": "lesion", "variant": NOISY.kind, "variant_value": NOISY.value, "student": "resnet18"}
+    found = select(rows, setting="Baseline I", average="changed", class_="", **which)
     values = found[found["metric"].str.startswith("agreement")].set_index("metric")["value"]
     assert values["agreement_clean"] == pytest.approx(float((said == clean)[changed].double().mean()))
     assert values["agreement_given"] == pytest.approx(float((said == given)[changed].double().mean()))
     teacher = there.teachers("lesion", "subset")[0]
     said = there.run(bank_of(teacher)).tensors("logits")["train"].mean(0).argmax(1)
-    of_teacher = select(rows, task="lesion", setting="teacher, subset", variant="symmetric 0.4", student="resnet18",
-                        metric="agreement_given", average="changed")  # fmt: skip
+    of_teacher = select(rows, setting="teacher, subset", metric="agreement_given", average="changed", **which)
     assert of_teacher["value"].item() == pytest.approx(float((said == given)[changed].double().mean()))
 
 
 def test_noise_is_measured_on_the_labels_that_were_given(probed, rows):
-    there = probed.variants["symmetric 0.4"]
-    noisy = select(rows, variant="symmetric 0.4", task="lesion")
-    assert noisy["noise"].unique().tolist() == [pytest.approx(there.task("lesion").noise_rate)]
+    there = probed.variants[NOISY]
+    measured = select(rows, metric="noise_rate", task="lesion")
+    assert set(measured["setting"]) == {""}
+    rates = {Variant(row.variant, row.variant_value): row.value for row in measured.itertuples()}
+    assert rates[NOISY] == there.task("lesion").noise_rate and rates[Variant()] == probed.task("lesion").noise_rate
     assert 0.2 < there.task("lesion").noise_rate < 0.6
-
-
-def test_overlap_is_told_of_what_was_trained_on_subsets_alone(probed, rows):
-    on_subsets = {"Baseline III, subset teachers", "Baseline V", "RoS-KD", TEACHERS[1]}
-    assert rows["setting"].isin(on_subsets).equals(rows["overlap"].notna())
-
-
-def test_a_table_is_current_for_the_runs_and_the_bytes_it_was_written_from(tmp_path):
-    path = tmp_path / "results.csv"
-    assert not is_current(path, "these runs")
-    path.write_text("a table")
-    mark_current(path, "these runs")
-    assert is_current(path, "these runs") and not is_current(path, "other runs")
-    path.write_text("a tabel")
-    assert not is_current(path, "these runs")
 
 
 def test_what_is_not_finished_is_not_measured(probed, rows):
     assert set(rows["setting"]) >= {"RoS-KD", "Baseline I"}
-    missing = {probed.of(spec).key(spec) for spec in probed.missing(probed.all_runs())}
+    missing = {probed.key(spec) for spec in probed.missing(probed.all_runs())}
     assert missing and not missing & set(rows["run"])
     assert rows.loc[rows["metric"] == "f1", "value"].between(0, 1).all()

@@ -2,9 +2,11 @@
 
 import pytest
 
+from rosutils.settings import COMPARED, SAME_TEACHERS
 from rosutils.study import Study
 from rosutils.study.experiment import bank_of
-from rosutils.study.needs import ARTEFACTS, COMPARED, SAME_TEACHERS, with_prerequisites
+from rosutils.study.needs import ARTEFACTS, with_prerequisites
+from rosutils.study.variants import Variant
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_every_replicate_has_its_own_chance_teachers_and_students(demo):
 
 def test_the_line_and_the_checks_are_set_against_the_student_they_need(demo):
     lines = [spec for spec in demo.runs("fig4") if spec.role == "path"]
-    assert {spec.against == demo.of(spec).student(spec.task, "Baseline III") for spec in lines} == {True}
+    assert {spec.against == demo.at(spec).student(spec.task, "Baseline III") for spec in lines} == {True}
     checks = [spec for spec in demo.runs("table2") if spec.role == "checks"]
     assert {spec.against for spec in checks} == {demo.student(task, "Baseline I") for task in ("lesion", "chest")}
 
@@ -79,7 +81,7 @@ def test_fig_4_walks_the_same_directions_around_every_model_of_a_task(demo):
 
 def test_the_noise_study_trains_and_asks_at_every_rate(demo):
     runs = demo.runs("noise")
-    rates = {f"{kind} {rate:g}" for kind, rates in demo.parameters.sweeps.noise.items() for rate in rates}
+    rates = {Variant(kind, f"{rate:g}") for kind, rates in demo.parameters.sweeps.noise.items() for rate in rates}
     for role in ("teacher", "student", "agreement"):
         assert {spec.variant for spec in runs if spec.role == role} == rates
 

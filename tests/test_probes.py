@@ -6,8 +6,8 @@ import torch
 
 from rosutils import attacks, landscape, training
 from rosutils.losses import task_loss
+from rosutils.settings import STATES
 from rosutils.study import probes
-from rosutils.study.experiment import STATES
 from rosutils.study.needs import fig4, probe_of
 
 
@@ -37,7 +37,7 @@ def test_fgsm_is_that_of_the_attacks_on_the_true_labels_of_test_images(probed, t
     section, spec = probed.parameters.attacks, probe_of(probed, "attack", task, "RoS-KD")
     batch = probes.test_batch(probed, task, section.examples)
     assert batch.labels.equal(probed.task(task).clean_labels[batch.index])
-    model = probed.model(spec.of, averaged=True)
+    model = probed.model(spec.of, "averaged")
     for norm in section.norms:
         options = {"eps": section.eps, "norm": norm, "loss_fn": attacks.classification_loss}
         moved = attacks.fgsm(model, batch.images, batch.labels, **options)
@@ -64,7 +64,7 @@ def test_the_centre_of_a_surface_is_the_loss_of_the_model_in_its_state(probed, t
     middle = len(found["grid"]) // 2
     batch = probes.test_batch(probed, task, probed.parameters.landscape.examples)
     with torch.no_grad():
-        logits = probed.model_in_state(surface.of, state)(batch.images)
+        logits = probed.model(surface.of, state)(batch.images)
     expected = task_loss(logits, batch.labels, multilabel=task == "chest").mean()
     assert found["grid"][middle] == 0 and float(found["loss"][middle, middle]) == pytest.approx(
         float(expected), rel=1e-6
@@ -72,7 +72,7 @@ def test_the_centre_of_a_surface_is_the_loss_of_the_model_in_its_state(probed, t
     table = probed.run(one(probed, "curvature", task, state=state)).table("curvature")
     curvature = table[table["average"].isna()].set_index("metric")["value"]
     assert curvature["loss"] == pytest.approx(float(expected), rel=1e-6)
-    assert curvature["weight_norm"] == pytest.approx(landscape.weight_norm(probed.model_in_state(surface.of, state)))
+    assert curvature["weight_norm"] == pytest.approx(landscape.weight_norm(probed.model(surface.of, state)))
     assert np.isfinite(table["value"]).all()
 
 
@@ -81,7 +81,7 @@ def test_sharpness_is_measured_at_every_radius_from_the_same_draws(probed, task)
     section, spec = probed.parameters.landscape, one(probed, "curvature", task, state="averaged")
     rows = probed.run(spec).table("curvature").query("metric == 'sharpness'")
     assert rows["average"].tolist() == section.sharpness_radii and (rows["value"] >= 0).all()
-    model, batch = probed.model(spec.of, averaged=True), probes.test_batch(probed, task, section.examples)
+    model, batch = probed.model(spec.of, "averaged"), probes.test_batch(probed, task, section.examples)
     for radius, value in rows[["average", "value"]].iloc[[0, -1]].to_numpy():
         generator = torch.Generator().manual_seed(spec.seed)
         assert landscape.sharpness(model, batch, probes.probe_loss, radius=radius, generator=generator) == value
@@ -105,7 +105,6 @@ def test_a_surface_is_walked_along_the_draws_of_its_seed(probed, task):
 
 def test_agreement_is_about_the_training_part_without_augmentation(probed):
     spec = one(probed, "agreement", "lesion", state="averaged")
-    there = probed.of(spec)
-    loader = there.loader(spec.of, there.task("lesion").split["train"])
-    expected, _ = training.predict(there.model(spec.of, averaged=True), loader)
-    assert there.run(spec).tensors("logits")["train"].equal(expected)
+    loader = probed.loader(spec.of, probed.at(spec).task("lesion").split["train"])
+    expected, _ = training.predict(probed.model(spec.of, "averaged"), loader)
+    assert probed.run(spec).tensors("logits")["train"].equal(expected)

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rosutils import InputError, results
+from rosutils.paper.published import published
 from rosutils.results import COLUMNS, KEYS
-from rosutils.settings import ROWS
+from rosutils.settings import PRINTED_AVERAGE, ROWS
 
 
 def row(**changes):
     base = {
-        "task": "lesion", "setting": "RoS-KD", "student": "resnet18", "variant": "", "replicate": 0, "overlap": 0.4,
-        "noise": 0.2, "attack": "", "eps": math.nan, "norm": "", "class": "",
+        "task": "lesion", "setting": "RoS-KD", "student": "resnet18", "replicate": 0, "variant": "", "variant_value": "",
+        "attack": "", "eps": math.nan, "norm": "", "class": "",
         "average": "macro", "metric": "f1", "value": 0.5, "run": "student-a",
     }  # fmt: skip
     return base | changes
@@ -89,12 +90,12 @@ def test_a_missing_file_says_what_to_do(tmp_path):
 
 def test_select_takes_values_lists_class_and_nan():
     table = results.validate(
-        frame(row(), row(replicate=1), row(**{"class": "MEL"}, average=""), row(overlap=math.nan, replicate=2))
+        frame(row(), row(replicate=1), row(**{"class": "MEL"}, average=""), row(attack="pgd", eps=0.4, replicate=2))
     )
     assert len(results.select(table, replicate=[0, 1])) == 3
     assert results.select(table, class_="MEL")["class"].tolist() == ["MEL"]
-    assert results.select(table, overlap=math.nan)["replicate"].tolist() == [2]
-    assert len(results.select(table, overlap=0.1 + 0.3)) == 3
+    assert results.select(table, eps=math.nan)["replicate"].tolist() == [0, 0, 1]
+    assert results.select(table, eps=0.1 + 0.3)["replicate"].tolist() == [2]
     with pytest.raises(InputError, match="colour"):
         results.select(table, colour="red")
 
@@ -108,16 +109,32 @@ def test_summary_is_the_mean_and_sample_std_over_seeds():
     assert set(KEYS) - {"replicate"} <= set(results.summary(table).columns)
 
 
+def test_a_summary_names_the_runs_that_it_is_the_mean_of():
+    table = results.validate(frame(row(run="b"), row(replicate=1, run="a"), row(setting="Baseline I", run="c")))
+    found = results.summary(table, by=["setting"]).set_index("setting")["runs"]
+    assert found.to_dict() == {"RoS-KD": ("a", "b"), "Baseline I": ("c",)}
+
+
+def test_a_table_is_current_for_the_runs_and_the_bytes_it_was_written_from(tmp_path):
+    path = tmp_path / "results.csv"
+    assert not results.is_current(path, "these runs")
+    path.write_text("a table")
+    results.mark_current(path, "these runs")
+    assert results.is_current(path, "these runs") and not results.is_current(path, "other runs")
+    path.write_text("a tabel")
+    assert not results.is_current(path, "these runs")
+
+
 def test_summary_does_not_average_over_anything_but_seeds():
-    table = results.validate(frame(row(), row(overlap=1.0)))
-    with pytest.raises(InputError, match="overlap: 0.4, 1.0"):
+    table = results.validate(frame(row(variant="overlap", variant_value="0.4"), row(variant="overlap", variant_value="1")))
+    with pytest.raises(InputError, match="variant_value: 0.4, 1"):
         results.summary(table, by=["setting"])
     assert len(results.summary(table)) == 2
 
 
 # The paper's numbers.
 
-PAPER = results.published()
+PAPER = published()
 
 
 def f1(task, setting):
@@ -166,7 +183,7 @@ def test_the_averaging_the_paper_printed_is_told_by_the_harmonic_mean():
 
     gaps = {task: max(map(gap, rows.values())) for task, rows in PAPER["table1"].items()}
     assert gaps["chest"] <= 0.001 < 0.003 < gaps["lesion"]
-    assert results.PRINTED_AVERAGE == {False: "weighted", True: "micro"}
+    assert PRINTED_AVERAGE == {False: "weighted", True: "micro"}
 
 
 def test_without_infiltration_single_networks_on_the_public_split_are_level_with_the_paper():

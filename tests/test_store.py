@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import textwrap
@@ -160,7 +161,7 @@ def test_a_run_may_have_no_tables(store):
 # Whole or not at all
 
 
-@pytest.mark.parametrize("where", ["save_file", "_checksum"])
+@pytest.mark.parametrize("where", ["save_file", "checksum"])
 def test_an_error_while_writing_leaves_nothing(store, monkeypatch, where):
     real, calls = getattr(rosutils.store, where), []
 
@@ -371,35 +372,34 @@ def test_what_a_run_does_not_hold_is_an_input_error(tmp_path):
         run.tensors("averaged")
 
 
-# A store on several machines
+# A holder that is gone
 
 
-def test_a_run_alone_keeps_others_out_and_is_heard_of_meanwhile(store):
-    with store.alone(KEY, beat=0.02):
-        path = Path(store.lock(KEY).lock_file)
-        before = path.stat().st_mtime_ns
+HOLD = """
+import sys, time
+from rosutils.store import Store
+with Store(sys.argv[1]).lock("a"):
+    print(1, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_process_that_was_killed_is_free(store):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(store.root)], stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
         with pytest.raises(filelock.Timeout):
-            store.lock(KEY).acquire(timeout=0.2)
-        assert path.stat().st_mtime_ns > before
-    with store.alone(KEY):
+            store.lock("a").acquire(timeout=0.1)
+        holder.kill()
+    with store.lock("a").acquire(timeout=10):
         pass
 
 
 def test_a_holder_that_is_heard_of_is_waited_for_and_a_silent_one_is_passed_over(store):
-    """A machine that is gone cannot be had here; a lock whose holder never touches it is what it leaves behind."""
-    order = []
-
-    def wait(patience):
-        with store.alone(KEY, patience=patience):
-            order.append(patience)
-
-    with store.alone(KEY, beat=0.05):
-        waiting = threading.Thread(target=wait, args=(0.4,))
-        waiting.start()
-        waiting.join(timeout=1.5)
-        assert order == []
-    waiting.join()
-    held = store.lock(KEY)
-    with held:
-        wait(0.3)
-    assert order == [0.4, 0.3]
+    """The marker of a machine that is gone stays in a shared folder and is never touched again."""
+    with store.lock(KEY, patience=0.6) as held:
+        with pytest.raises(filelock.Timeout):
+            store.lock(KEY, patience=0.6).acquire(timeout=1.5)
+        marker = Path(held.lock_file).read_text()
+    Path(held.lock_file).write_text(marker.replace(socket.gethostname(), "elsewhere"))
+    with store.lock(KEY, patience=0.6).acquire(timeout=10):
+        pass

@@ -4,6 +4,7 @@ import pytest
 
 from rosutils import InputError, params
 from rosutils.study import variants
+from rosutils.study.variants import AS_CHOSEN, Variant
 
 
 def load(**sections):
@@ -26,51 +27,48 @@ def found():
     return variants.variants(load())
 
 
+def values(found, kind):
+    return [variant.value for variant in found if variant.kind == kind]
+
+
 def test_every_variant_changes_one_thing_at_the_sweeps_scale(found):
-    small = found["students"].model_dump()
+    small = found[Variant("students")].model_dump()
     assert small["training"]["epochs"] == 3
     allowed = {
         "overlap": {"subsets.overlap"}, "symmetric": {"noise.kind", "noise.rate"}, "pairflip": {"noise.kind", "noise.rate"},
-        "own-shard": {"subsets.scheme"}, "literal": {"distillation.multilabel"},
-        "pairwise": {"subsets.scheme"}, "table3": {"seeds.replicates"},
+        "table3": {"seeds.replicates"}, "students": set(),
     }  # fmt: skip
-    for name, there in found.items():
+    for variant, there in found.items():
         changed = difference(there.model_dump(), small) - {"noise.false_negatives", "noise.false_positives"}
-        for word, keys in allowed.items():
-            if name.removeprefix("reading: ").startswith(word):
-                assert changed <= keys, name
-        if name.startswith("reading: ") and name != variants.AS_CHOSEN and "dropped" not in name:
-            assert len(changed) == 1, (name, changed)
+        if variant.kind != "reading":
+            assert changed <= allowed[variant.kind], variant
+        elif variant != AS_CHOSEN and "dropped" not in variant.value:
+            assert len(changed) == 1, (variant, changed)
 
 
 def test_what_a_profile_chose_is_no_alternative(found):
-    labels = {label for label, _, _ in variants.READINGS}
-    offered = {name.removeprefix("reading: ") for name in found if name.startswith("reading: ")}
+    labels, offered = {label for label, _, _ in variants.READINGS}, set(values(found, "reading"))
     assert {"shared core", "weights normalised", "last epoch", "sigmoid per label"} <= labels - offered
     assert {"own-shard", "weights not normalised", "best epoch on validation", "literal softmax"} <= offered
-    other = variants.variants(
-        params.load("smoke", sweeps={"scale": {"subsets": {"scheme": "own-shard"}}, "readings": None})
-    )
-    assert "reading: shared core" in other and "reading: own-shard" not in other
+    other = load(scale={"subsets": {"scheme": "own-shard"}})
+    offered = values(variants.variants(other), "reading")
+    assert "shared core" in offered and "own-shard" not in offered
 
 
 def test_the_profiles_own_overlap_is_a_point_of_fig_3():
-    found = variants.variants(params.load("smoke", subsets={"overlap": 0.25}, sweeps={"overlaps": [0.0, 1.0]}))
-    assert [name for name in found if name.startswith("overlap")] == ["overlap 0", "overlap 0.25", "overlap 1"]
+    own = params.load("smoke", subsets={"overlap": 0.25}, sweeps={"overlaps": [0.0, 1.0]})
+    assert values(variants.variants(own), "overlap") == ["0", "0.25", "1"]
 
 
 def test_runs_of_table_iii_are_replicates_at_the_sweeps_scale():
-    own = params.load("smoke", sweeps={"runs": 4, "scale": {"training": {"epochs": 3}}})
-    there = variants.variants(own)["table3"]
+    there = variants.variants(load(runs=4))[Variant("table3")]
     assert there.seeds.replicates == 4 and there.training.epochs == 3
 
 
 def test_a_replicate_moves_every_seed_or_the_students_alone():
-    every, alone = params.load("smoke"), params.load("smoke", seeds={"vary": "student"})
-    seeds = variants.replicate(every, 2).seeds
-    assert (seeds.data, seeds.teachers, seeds.student) == (2, 2, 2)
-    seeds = variants.replicate(alone, 2).seeds
-    assert (seeds.data, seeds.teachers, seeds.student) == (0, 0, 2)
+    for vary, expected in (("all", (2, 2, 2)), ("student", (0, 0, 2))):
+        seeds = variants.replicate(params.load("smoke", seeds={"vary": vary}), 2).seeds
+        assert (seeds.data, seeds.teachers, seeds.student) == expected
 
 
 def test_a_task_may_have_sections_of_its_own():
@@ -83,15 +81,16 @@ def test_a_task_may_have_sections_of_its_own():
 
 
 def test_noise_variants_replace_the_noise_of_the_profile():
-    there = variants.variants(params.load("smoke", sweeps={"noise": {"pairflip": [0.3]}}))["pairflip 0.3"].noise
+    there = variants.variants(load(noise={"pairflip": [0.3]}))[Variant("pairflip", "0.3")].noise
     assert (there.kind, there.rate, there.false_negatives, there.false_positives) == ("pairflip", 0.3, None, None)
 
 
-def test_labels_and_tasks_of_variants():
-    assert variants.label("overlap 0.4") == "overlap" and variants.label("symmetric 0.3") == "symmetric 0.3"
-    assert variants.for_multilabel_only("table3") and variants.for_multilabel_only("reading: threshold 0.5")
-    assert variants.for_multilabel_only("reading: images without findings dropped")
-    assert not variants.for_multilabel_only("reading: own-shard") and not variants.for_multilabel_only("students")
+def test_some_variants_are_for_several_labels_only_and_one_is_about_baseline_iii():
+    several = [Variant("table3"), Variant("reading", "threshold 0.5"), Variant("reading", "images without findings dropped")]
+    assert all(map(variants.for_multilabel_only, several))
+    assert not any(map(variants.for_multilabel_only, [Variant("reading", "own-shard"), Variant("students"), Variant()]))
+    about = [label for label, _, _ in variants.READINGS if variants.about_baseline_iii(Variant("reading", label))]
+    assert about == ["Baseline III's mean of logits"]
 
 
 @pytest.mark.parametrize(
@@ -111,4 +110,4 @@ def test_a_reading_that_nobody_knows_is_named():
     with pytest.raises(InputError, match="sweeps.readings holds 'plain'; allowed are shared core"):
         variants.variants(params.load("smoke", sweeps={"readings": ["plain"]}))
     found = variants.variants(params.load("smoke", sweeps={"readings": ["own-shard"]}))
-    assert [name for name in found if name.startswith("reading")] == [variants.AS_CHOSEN, "reading: own-shard"]
+    assert [v for v in found if v.kind == "reading"] == [AS_CHOSEN, Variant("reading", "own-shard")]

@@ -130,6 +130,9 @@ def _lay_over(base: Mapping, changes: Mapping) -> dict:
     merged = dict(base)
     for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        both = both and value.get("source") in (None, merged[key].get("source"))  # another kind of source has other keys
+        both = both and value.get("source") in (
+            None,
+            merged[key].get("source"),
+        )  # another kind of source has other keys
         merged[key] = _lay_over(merged[key], value) if both else value
     return merged

@@ -1,5 +1,6 @@
 """The sections of a parameter file: names, types, ranges and defaults."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -141,21 +142,17 @@ class Landscape(Section):
     hessian_samples: Annotated[int, Field(ge=2)] = 10
 
     @model_validator(mode="after")
-    def _has_a_centre(self) -> "Landscape":
+    def _has_a_centre_and_the_radius_of_the_table(self) -> "Landscape":
         if self.points % 2 == 0:
             raise ValueError(
-                f"landscape.points is {self.points}; it must be odd, so that the trained weights are the centre"
+                f"landscape.points is {self.points}; it must be odd, for the trained weights are the centre"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _has_the_radius_of_the_table(self) -> "Landscape":
         radii = self.sharpness_radii
         if self.sharpness_radius not in radii or len({f"{radius:g}" for radius in radii}) < len(radii):
-            raise ValueError(
-                f"landscape.sharpness_radii is {radii}; it must hold sharpness_radius ({self.sharpness_radius:g}), "
-                "the one of the table, and no radius twice"
+            needs = (
+                f"it must hold sharpness_radius ({self.sharpness_radius:g}), the one of the table, and no radius twice"
             )
+            raise ValueError(f"landscape.sharpness_radii is {radii}; {needs}")
         return self
 
 
@@ -164,11 +161,10 @@ class Sweeps(Section):
 
     scale: dict[str, dict[str, Any]] = {}  # sections laid over the profile for Figs. 2 and 3, noise and readings
     overlaps: list[Share] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    noise: dict[Literal["symmetric", "pairflip"], list[Share]] = {
-        "symmetric": [0.0, 0.2, 0.4, 0.6],
-        "pairflip": [0.0, 0.2, 0.4, 0.6],
-    }
-    readings: list[str] | None = None  # of `rosutils.sweeps.READINGS`, by their labels; all without it
+    noise: dict[Literal["symmetric", "pairflip"], list[Share]] = dict.fromkeys(
+        ("symmetric", "pairflip"), [0.0, 0.2, 0.4, 0.6]
+    )
+    readings: list[str] | None = None  # of `study.variants.READINGS`, by their labels; all without it
     runs: Count = 3
 
 
@@ -225,36 +221,39 @@ class Parameters(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Parameters":
-        for task in self.by_task.keys() - self.data.sources.keys():
-            raise ValueError(f"by_task names '{task}', but data.sources has only {sorted(self.data.sources)}")
-        for task in self.tasks:
-            if task not in self.data.sources:
-                raise ValueError(f"tasks names '{task}', but data.sources has only {sorted(self.data.sources)}")
-        if len(self.teachers.architectures) != self.subsets.count:
-            raise ValueError(
-                f"teachers.architectures has {len(self.teachers.architectures)} entries, but subsets.count is "
-                f"{self.subsets.count}: each subset has one teacher"
-            )
-        if self.distillation.single_teacher not in self.teachers.architectures:
-            raise ValueError(
-                f"distillation.single_teacher is '{self.distillation.single_teacher}' (Baseline II's teacher), "
-                f"which must be one of teachers.architectures {self.teachers.architectures}"
-            )
-        if self.training.augmentation.pad >= self.data.pixels:
-            raise ValueError(
-                f"training.augmentation.pad is {self.training.augmentation.pad}, but data.pixels is {self.data.pixels}: "
-                "padding reflects the image and must be smaller than it"
-            )
-        sources = {self.data.sources[task].source for task in self.tasks}
-        if self.data.pixels < SMALLEST_SIDE and sources != {"medmnist"}:
-            raise ValueError(
-                f"data.pixels is {self.data.pixels}, but allowed are {SMALLEST_SIDE} to 1024: up to 32 px most weights of a "
-                "ResNet-18's last stage see nothing but padding (only where all tasks are of the source medmnist are smaller "
-                "images allowed: its 28 px get a frame up to 40)"
-            )
-        if self.distillation.averaging_start >= self.training.epochs:
-            raise ValueError(
-                f"distillation.averaging_start is {self.distillation.averaging_start}, but training.epochs is "
-                f"{self.training.epochs}: nothing would be averaged; it must be smaller"
-            )
+        for problem in self._problems():
+            raise ValueError(problem)
         return self
+
+    def _problems(self) -> Iterator[str]:
+        """A sentence for each disagreement between sections."""
+        for name, tasks in (("by_task", self.by_task), ("tasks", self.tasks)):
+            for task in set(tasks) - self.data.sources.keys():
+                yield f"{name} names '{task}', but data.sources has only {sorted(self.data.sources)}"
+        pool, count, only = self.teachers.architectures, self.subsets.count, self.distillation.single_teacher
+        if len(pool) != count:
+            text = "teachers.architectures has {} entries, but subsets.count is {}: each subset has one teacher"
+            yield text.format(len(pool), count)
+        if only not in pool:
+            yield (
+                f"distillation.single_teacher is '{only}' (Baseline II's teacher), which must be one of "
+                f"teachers.architectures {pool}"
+            )
+        pad, pixels = self.training.augmentation.pad, self.data.pixels
+        if pad >= pixels:
+            yield (
+                f"training.augmentation.pad is {pad}, but data.pixels is {pixels}: padding reflects the image and must be "
+                "smaller than it"
+            )
+        if pixels < SMALLEST_SIDE and {self.data.sources[task].source for task in self.tasks} != {"medmnist"}:
+            yield (
+                f"data.pixels is {pixels}, but allowed are {SMALLEST_SIDE} to 1024: up to 32 px most weights of a ResNet-18's "
+                "last stage see nothing but padding (only where all tasks are of the source medmnist are smaller images "
+                "allowed: its 28 px get a frame up to 40)"
+            )
+        start, epochs = self.distillation.averaging_start, self.training.epochs
+        if start >= epochs:
+            yield (
+                f"distillation.averaging_start is {start}, but training.epochs is {epochs}: nothing would be averaged; it "
+                "must be smaller"
+            )

@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
 def sizes(there, spec: RunSpec) -> Sizes:
     """The images of an opened task."""
     split = there.task(spec.task).split
-    return Sizes(len(there.training_index(spec)), *(len(split[part]) for part in ("train", "validation", "test")))
+    return Sizes(len(there.training_index(spec)), *(len(split[part]) for part in Sizes._fields[1:]))
 
 
 def relative(study, spec: RunSpec) -> float:
@@ -44,11 +44,22 @@ def relative(study, spec: RunSpec) -> float:
 
 def work(there, spec: RunSpec, size: Sizes) -> float:
     """The work of a run, in images that a ResNet-18 is trained on in float32; `there` is the study under its parameters."""
-    if spec.role in ("chance", "pixels"):
-        return RUN
     if spec.role in TRAINED:
         return RUN + _training(there, spec, size)
-    return RUN + TRAINING["float32"][spec.architecture] * _looking(there, spec, size)
+    attacks, landscape = there.parameters.attacks, there.parameters.landscape
+    attacked, seen = min(attacks.examples or size.test, size.test), min(landscape.examples, size.test)
+    products, norms = landscape.hessian_iterations + landscape.hessian_samples, len(attacks.norms)
+    images = {
+        "bank": FORWARD * size.train * there.views,
+        "agreement": FORWARD * size.train,
+        "attack": GRADIENT * attacked * norms * (1 + attacks.steps),
+        "curve": GRADIENT * attacked * len(attacks.curve_multiples) * attacks.steps,
+        "checks": GRADIENT * min(64, attacked) * norms * CHECKS * attacks.steps,
+        "surface": (FORWARD * seen + EPOCH) * landscape.points**2,
+        "path": FORWARD * seen * 21,
+        "curvature": (PRODUCT * products + ASCENT * len(landscape.sharpness_radii)) * seen,
+    }
+    return RUN + TRAINING["float32"].get(spec.architecture, 0.0) * images.get(spec.role, 0.0)
 
 
 def _training(there, spec: RunSpec, size: Sizes) -> float:
@@ -62,37 +73,19 @@ def _training(there, spec: RunSpec, size: Sizes) -> float:
     return TRAINING[there.precision(spec)][spec.architecture] * images + forward + EPOCH * section.epochs
 
 
-def _looking(there, spec: RunSpec, size: Sizes) -> float:
-    """Passes of a bank or a probe, in images of its own architecture in training."""
-    attacks, landscape = there.parameters.attacks, there.parameters.landscape
-    attacked, seen = min(attacks.examples or size.test, size.test), min(landscape.examples, size.test)
-    products = landscape.hessian_iterations + landscape.hessian_samples
-    return {
-        "bank": FORWARD * size.train * there.views,
-        "agreement": FORWARD * size.train,
-        "attack": GRADIENT * attacked * len(attacks.norms) * (1 + attacks.steps),
-        "curve": GRADIENT * attacked * len(attacks.curve_multiples) * attacks.steps,
-        "checks": GRADIENT * min(64, attacked) * len(attacks.norms) * CHECKS * attacks.steps,
-        "surface": (FORWARD * seen + EPOCH) * landscape.points**2,
-        "path": FORWARD * seen * 21,
-        "curvature": (PRODUCT * products + ASCENT * len(landscape.sharpness_radii)) * seen,
-    }[spec.role]
-
-
 def disk(there, spec: RunSpec, size: Sizes, n_classes: int = 8) -> tuple[float, float]:
     """Bytes of a finished run: of what stays, and of the weights that may be released."""
-    attacks, row = there.parameters.attacks, FLOAT * n_classes
-    attacked = row * min(attacks.examples or size.test, size.test)
-    averaged = 2 if spec.weighting == "exponential" else 1
-    small = {
-        "bank": row * there.views * size.train,
-        "agreement": row * size.train,
+    attacks, averaged = there.parameters.attacks, 2 if spec.weighting == "exponential" else 1
+    attacked = min(attacks.examples or size.test, size.test)
+    rows = {
+        "bank": there.views * size.train,
+        "agreement": size.train,
         "attack": attacked * (1 + 2 * len(attacks.norms)),
         "curve": attacked * (1 + len(attacks.curve_multiples)),
-        "surface": 2 * FLOAT * there.parameters.landscape.points**2,
-    } | dict.fromkeys((*TRAINED, "pixels"), averaged * row * (size.validation + size.test))
+        "surface": 2 * there.parameters.landscape.points**2 / n_classes,
+    } | dict.fromkeys((*TRAINED, "pixels"), averaged * (size.validation + size.test))
     heavy = averaged * weights(spec.architecture) if spec.role in TRAINED else 0.0
-    return SMALL_FILES + small.get(spec.role, 0.0), heavy
+    return SMALL_FILES + FLOAT * n_classes * rows.get(spec.role, 0.0), heavy
 
 
 @lru_cache(maxsize=16)

@@ -85,21 +85,18 @@ def sizes(there: Study, spec: RunSpec) -> costs.Sizes:
 
 def survey(study: Study) -> pd.DataFrame:
     """Every run, one a row: the tables and figures that need it, what it costs, and where it is done what it took."""
-    specs = study.unique(study.all_runs())
-    missing = {study.key(spec) for spec in study.missing(specs)}
     needed = {name: {study.key(spec) for spec in study.runs(name)} for name in ARTEFACTS}
-    runs = pd.DataFrame([_row(study.at(spec), spec) for spec in specs])
-    names = [[name for name in ARTEFACTS if key in needed[name]] for key in runs["key"]]
-    return runs.assign(needed=names, done=~runs["key"].isin(missing))
-
-
-def _row(there: Study, spec: RunSpec) -> dict[str, Any]:
-    run, size = there.run(spec), sizes(there, spec)
-    record = run.about()["record"] if run else {}
-    found = {"key": there.key(spec), "run": str(spec), "role": spec.role, "stage": STAGE[spec.role]}
-    found |= dict(zip(("small", "weights"), costs.disk(there, spec, size), strict=True))
-    took, margin = (record.get(name, math.nan) for name in ("seconds", "validation_margin"))
-    return found | {"work": costs.work(there, spec, size), "took": took, "margin": margin}
+    missing = {study.key(spec) for spec in study.missing(study.all_runs())}
+    rows = []
+    for spec in study.unique(study.all_runs()):
+        there, key = study.at(spec), study.key(spec)
+        run, size = there.run(spec), sizes(there, spec)
+        took, margin = (run.about()["record"].get(name) if run else None for name in ("seconds", "validation_margin"))
+        about = {"key": key, "run": str(spec), "role": spec.role, "stage": STAGE[spec.role], "done": key not in missing}
+        about |= dict(zip(("small", "weights"), costs.disk(there, spec, size), strict=True))
+        about |= {"work": costs.work(there, spec, size), "needed": [name for name in ARTEFACTS if key in needed[name]]}
+        rows.append(about | {"took": took, "margin": margin})
+    return pd.DataFrame(rows).astype({"took": float, "margin": float})
 
 
 def speed_of(runs: pd.DataFrame) -> float | None:
@@ -116,24 +113,32 @@ def measured_speed(study: Study, workers: int) -> float:
     return sum(joblib.Parallel(n_jobs=at_once)([call] * at_once)) / at_once
 
 
+class Again:
+    """A loader of one batch over and over, for SECONDS after a first step, which pays for allocation."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch, self.ends = batch, []
+
+    def set_epoch(self, epoch: int) -> None:
+        """There is one epoch."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        while len(self.ends) < 3 or self.ends[-1] - self.ends[1] < SECONDS:
+            if self.batch.images.is_cuda:
+                torch.cuda.synchronize()
+            self.ends.append(time.perf_counter())
+            yield self.batch
+
+
 def _trained(pixels: int, count: int, device: str, precision: str) -> float:
-    """By `training.fit`, which goes round one batch until the time is over; the first epoch pays for allocation."""
     count = min(count, max(2, PIXELS // pixels**2)) if device == "cpu" else count
-    images, index, ends = torch.rand(count, 3, pixels, pixels).to(device), torch.arange(count), []
-    batch = Batch(images, torch.zeros_like(index).to(device), index, 0)
-    model = models.placed(models.create("resnet18", 8, seed=0), device, precision).train()
-    optimizer = training.sgd(model, learning_rate=1e-4, momentum=0.9, weight_decay=2e-4)
-    threads = torch.get_num_threads()
+    images, index = torch.rand(count, 3, pixels, pixels).to(device), torch.arange(count)
+    loader = Again(Batch(images, torch.zeros_like(index).to(device), index, 0))
+    model, threads = models.placed(models.create("resnet18", 8, seed=0), device, precision), torch.get_num_threads()
     torch.set_num_threads(1)
-    while len(ends) < 2 or ends[-1] - ends[0] < SECONDS:  # the first step pays for allocation
-        loss = distill.supervised_loss(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()  # a GPU is waited for
-        ends.append(time.perf_counter())
+    training.fit(model, loader, distill.supervised_loss, epochs=1, learning_rate=1e-4, progress=False)
     torch.set_num_threads(threads)
-    return costs.TRAINING[precision]["resnet18"] * count * (len(ends) - 1) / (ends[-1] - ends[0])
+    return costs.TRAINING[precision]["resnet18"] * count * (len(loader.ends) - 2) / (loader.ends[-1] - loader.ends[1])
 
 
 @lru_cache(maxsize=4)
@@ -150,35 +155,34 @@ def takes(runs: pd.DataFrame, workers: int, speed: float) -> float:
     return float(np.maximum(stages.sum() / workers, stages.max()).sum() / speed)
 
 
+def table(runs: pd.DataFrame, workers: int, speed: float | None) -> Iterator[str]:
+    """A line for what each table or figure needs, and for each stage: how many runs, what is done, what the rest takes."""
+    artefacts = [(name, runs[[name in names for names in runs["needed"]]]) for name in ARTEFACTS]
+    stages = [*((name, runs[runs["stage"] == name]) for name in STAGES), ("in all", runs)]
+    yield f"{'':<10}{'runs':>6}{'shared':>8}{'done':>7}{'took':>9}{'to make':>9}{'images':>18}{'take':>10}"
+    for name, own in (*artefacts, *stages):
+        rest, shared = own[~own["done"]], own["needed"].map(len).gt(1).sum()
+        seconds = duration(takes(rest, workers, speed)) if speed else "?"
+        done = f"{len(own) - len(rest):>7}{duration(own['took'].sum()):>9}"
+        yield f"{name:<10}{len(own):>6}{shared:>8}{done}{len(rest):>9}{rest['work'].sum():>18,.0f}{seconds:>10}"
+
+
 def plan(study: Study, workers: int, *, gpus: bool = False, speed: float | None = None) -> Iterator[str]:
     """What a study takes, a line each, on so many workers, or on GPUs; `speed` is that of each, where somebody knows it."""
-    runs = survey(study)
-    speed, whence = (speed, "as told") if speed else _speed(study, runs, workers, gpus)
-    artefacts = [(name, runs[[name in names for names in runs["needed"]]]) for name in ARTEFACTS]
-    for title, groups in (("needed for", artefacts), ("stage", _stages(runs))):
-        yield f"{title:<12}{'runs':>6}{'shared':>8}{'to make':>9}{'images':>18}{'take':>10}"
-        for name, own in groups:
-            left, shared = own[~own["done"]], own["needed"].map(len).gt(1).sum()
-            seconds = duration(takes(left, workers, speed)) if speed else "?"
-            yield f"{name:<12}{len(own):>6}{shared:>8}{len(left):>9}{left['work'].sum():>18,.0f}{seconds:>10}"
+    runs, whence = survey(study), "as told"
+    if not speed and gpus and study.device.type != "cuda":
+        whence = "but how many images a GPU trains on in a second is not known without one; give it by --speed"
+    elif not speed:
+        found = speed_of(runs)
+        speed = found or measured_speed(study, workers)
+        whence = "by what finished runs took" if found else "measured now"
+    yield from table(runs, workers, speed)
     each, left = flops(study.parameters.data.pixels), runs.loc[~runs["done"], "work"].sum()
     yield f"images: as many as a ResNet-18 could be trained on instead, of {each:.2g} FLOPs each: {each * left:.2g} in all"
     yield f"the notebooks take about {NOTEBOOKS:.0f} s more"
     yield f"workers: {workers}, " + (f"each of {speed:,.3g} images a second, {whence}" if speed else whence)
-    disk = disk_of(study, runs, workers)
-    text = "disk: {} when all is made, at most {} on the way, and {} of prepared images; {} are free"
-    yield text.format(*(tqdm.format_sizeof(count, "B") for count in (*disk, free(study.folder))))
-
-
-def _speed(study: Study, runs: pd.DataFrame, workers: int, gpus: bool) -> tuple[float | None, str]:
-    if gpus and study.device.type != "cuda":
-        return None, "but how many images a GPU trains on in a second is not known without one; give it by --speed"
-    found = speed_of(runs)
-    return (found, "by what finished runs took") if found else (measured_speed(study, workers), "measured now")
-
-
-def _stages(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [*((name, runs[runs["stage"] == name]) for name in STAGES), ("in all", runs)]
+    sizes = (tqdm.format_sizeof(count, "B") for count in (*disk_of(study, runs, workers), free(study.folder)))
+    yield "disk: {} when all is made, at most {} on the way, and {} of prepared images; {} are free".format(*sizes)
 
 
 def disk_of(study: Study, runs: pd.DataFrame, workers: int) -> tuple[float, float, float]:
@@ -200,21 +204,17 @@ def free(folder: Path) -> int:
 
 
 def status(study: Study, every: bool = False) -> Iterator[str]:
-    """How far a study is, a line for each stage, and which networks learnt nothing; with `every` a line for each run first."""
+    """How far a study is, and which networks learnt nothing; with `every` a line for each run first."""
     study.check_batches(study.unique(study.all_runs()))
-    runs, workers = survey(study), study.workers()
-    speed = speed_of(runs)
+    runs = survey(study)
+    speed, bad = speed_of(runs), runs.loc[runs["margin"] < 0, "run"].tolist()
     for run in runs.itertuples() if every else ():
         about = f", about {duration(run.work / speed)}" if speed else ""
-        state = f"done, took {duration(run.took)}" if run.done else f"missing{about}"
-        yield f"{state:<24} {run.run}  ({run.key})"
-    for name, own in _stages(runs):
-        rest, took = own[~own["done"]], duration(own["took"].sum())
-        left = f"; the rest takes about {duration(takes(rest, workers, speed))}" if speed and len(rest) else ""
-        yield f"{name:<9}{len(own) - len(rest)} of {len(own)} runs are done, in {took} of one worker{left}"
+        yield f"{f'done, took {duration(run.took)}' if run.done else f'missing{about}':<24} {run.run}  ({run.key})"
+    yield from table(runs, study.workers(), speed)
     if speed is None:
         yield f"how long they take: python -m rosutils plan {study.parameters.profile}"
-    if bad := runs.loc[runs["margin"] < 0, "run"].tolist():
+    if bad:
         of = runs["margin"].notna().sum()
         yield f"{len(bad)} of {of} networks have a higher validation loss than the base rates alone, such as:"
         yield from (f"  {run}" for run in bad[:5])
@@ -228,19 +228,14 @@ def walk(study: Study) -> Iterator[str]:
     for name in study.parameters.tasks:
         yield from (f"  {line}" for line in _data(study, name))
     yield "runs, by table or figure (those that several share are counted with each):"
-    for artefact in ARTEFACTS:
-        yield f"  {artefact:<9} {_counted(study, study.runs(artefact))}"
-    yield f"in all, each once: {_counted(study, study.all_runs())}"
+    for name, runs in (*((name, study.runs(name)) for name in ARTEFACTS), ("in all", study.all_runs())):
+        unique = study.unique(runs)
+        counts = Counter(spec.role for spec in unique)
+        yield f"  {name:<9} {len(unique):>4} runs: " + ", ".join(f"{count} x {role}" for role, count in counts.items())
     yield f"they go to {study.store.root}, tables and figures to {study.figures}"
     found = list(doubts(study))
     yield f"doubtful: {len(found)}" if found else "the parameters are consistent"
     yield from (f"  {doubt}" for doubt in found)
-
-
-def _counted(study: Study, runs: list[RunSpec]) -> str:
-    unique = study.unique(runs)
-    counts = Counter(spec.role for spec in unique)
-    return f"{len(unique):>4} runs: " + ", ".join(f"{count} x {role}" for role, count in counts.items())
 
 
 def _data(study: Study, name: str) -> Iterator[str]:
@@ -277,7 +272,7 @@ def lacking(study: Study) -> Iterator[str]:
     runs = survey(study)
     more = disk_of(study, runs, study.workers())[1] - runs.loc[runs["done"], ["small", "weights"]].sum().sum()
     if more > (there := free(study.folder)):
-        sizes = [tqdm.format_sizeof(count, "B") for count in (more, there)]
+        sizes = (tqdm.format_sizeof(count, "B") for count in (more, there))
         yield "the runs to make take up to {} more disk, and {} are free".format(*sizes)
 
 

@@ -478,6 +478,11 @@ class Study:
         wanted = [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.kind in LABEL_NOISE]
         return [spec for spec in wanted if self.run(spec) is not None]
 
+    def archive(self, file: Path) -> int:
+        """Write the finished runs into one file without their weights, and without banks that nothing is measured on."""
+        specs, measured = [spec for spec in self.all_runs() if self.run(spec)], {self.key(s) for s in self._measured()}
+        return self.store.archive(map(self.key, specs), file, {self.key(s) for s in specs} - measured)
+
     def timings(self) -> pd.DataFrame:
         """Seconds of a step of each setting's training, rows like those of the results; no part of results.csv, for they vary."""
         rows = []

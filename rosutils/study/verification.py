@@ -36,7 +36,7 @@ def differences(written: pd.DataFrame, measured: pd.DataFrame) -> Iterator[str]:
     """What a results table says otherwise than the runs it names: changed, missing and added numbers."""
     how = {"on": results.KEYS, "how": "outer", "suffixes": ("_measured", "_written"), "indicator": True, "sort": True}
     for row in measured.merge(written, **how).to_dict("records"):
-        what = ", ".join(f"{name} {row[name]}" for name in results.KEYS if row[name] != "" and row[name] == row[name])
+        what = results.told(row)
         values, runs = ([row[f"{name}_{side}"] for side in ("written", "measured")] for name in ("value", "run"))
         if row["_merge"] == "left_only":
             yield f"results.csv lacks {what}: run {runs[1]} gives {values[1]}"

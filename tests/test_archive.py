@@ -1,0 +1,96 @@
+"""Runs on their way between stores: the same bytes for the same runs, no weights, nothing but whole runs, nothing outside."""
+
+import json
+import zipfile
+
+import pytest
+import torch
+
+from rosutils import InputError
+from rosutils.store import WEIGHTS, Store, digest
+
+
+RECIPE = {"alpha": 0.9}
+KEY = f"student-resnet18-{digest(RECIPE)}"
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "store")
+    tensors = {"weights": {"w": torch.ones(2000)}, "logits": {"test": torch.arange(8.0)}}
+    store.put(KEY, recipe=RECIPE, record={"seconds": 1.5}, tensors=tensors)
+    return store
+
+
+@pytest.fixture
+def file(store, tmp_path):
+    assert store.archive([KEY, KEY], tmp_path / "runs.zip") == 1
+    return tmp_path / "runs.zip"
+
+
+def changed(file, name, content):
+    """The archive with one file changed or added."""
+    with zipfile.ZipFile(file) as archive:
+        files = {each: archive.read(each) for each in archive.namelist()} | {name: content}
+    with zipfile.ZipFile(file, "w") as archive:
+        for each, data in files.items():
+            archive.writestr(each, data)
+    return file
+
+
+def test_an_adopted_run_is_the_run_released_and_an_archive_of_it_is_the_same_file(store, file, tmp_path):
+    other = Store(tmp_path / "other")
+    assert other.adopt(file) == 1 and other.verify() == []
+    run = other.get(KEY)
+    assert run.released and run.tensors("logits")["test"].equal(torch.arange(8.0))
+    assert run.about()["recipe"] == RECIPE and run.about()["record"] == {"seconds": 1.5}
+    with pytest.raises(InputError, match="was released"):
+        run.tensors("weights")
+    other.archive([KEY], tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == file.read_bytes()
+
+
+def test_no_weights_and_no_pickle_are_in_an_archive_and_runs_without_logits_where_asked(store, file, tmp_path):
+    names = zipfile.ZipFile(file).namelist()
+    assert sorted(names) == [f"{KEY}/logits.safetensors", f"{KEY}/run.json"] and not set(WEIGHTS) & set(names)
+    store.archive([KEY], tmp_path / "less.zip", without={KEY})
+    assert zipfile.ZipFile(tmp_path / "less.zip").namelist() == [f"{KEY}/run.json"]
+    other = Store(tmp_path / "other")
+    assert other.adopt(tmp_path / "less.zip") == 1 and other.verify() == []
+
+
+def test_a_run_that_is_there_stays_as_it_is(store, file):
+    before = (store.get(KEY).path / "run.json").read_bytes()
+    assert store.adopt(file) == 0 and (store.get(KEY).path / "run.json").read_bytes() == before
+    assert not store.get(KEY).released
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../evil.csv", "/tmp/evil.csv", f"{KEY}/../../evil.csv", f"{KEY}/deep/logits.safetensors", f"{KEY}/x.pkl", "a"],
+)
+def test_what_is_no_file_of_a_run_is_refused_and_nothing_is_written_anywhere(file, name, tmp_path):
+    changed(file, name, b"evil")
+    other = Store(tmp_path / "folder" / "other")
+    with pytest.raises(InputError, match="no file of a run"):
+        other.adopt(file)
+    assert not list(tmp_path.rglob("evil*")) and other.keys() == []
+
+
+def test_a_changed_file_and_another_recipe_under_a_key_are_refused(store, file, tmp_path):
+    other = Store(tmp_path / "other")
+    whole = file.read_bytes()
+    with pytest.raises(InputError, match=r"logits.safetensors is damaged"):
+        other.adopt(changed(file, f"{KEY}/logits.safetensors", b"x"))
+    file.write_bytes(whole)
+    about = json.loads(zipfile.ZipFile(file).read(f"{KEY}/run.json")) | {"recipe": {"alpha": 0.1}}
+    with pytest.raises(InputError, match="is not the key of its recipe"):
+        other.adopt(changed(file, f"{KEY}/run.json", json.dumps(about)))
+    assert other.keys() == [] and not list(other.root.glob(".student*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not a zip file"])
+def test_what_is_no_archive_is_refused(tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(InputError, match="is damaged, or no archive"):
+        Store(tmp_path / "store").adopt(tmp_path / "file")
