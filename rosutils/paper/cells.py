@@ -14,7 +14,7 @@ from rosutils.settings import CHANCE, PRINTED_AVERAGE
 MINUS = "\N{MINUS SIGN}"
 METRICS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 STACKED = 4  # groups beyond which they are the columns, and what is said of each is stacked
-WIDTH = 100  # columns of a terminal
+WIDTH = 110  # columns of a terminal
 
 
 def block(rows: pd.DataFrame, index: pd.Index | Sequence, *, by: list[str], paper: pd.Series | dict | None = None):
@@ -23,8 +23,8 @@ def block(rows: pd.DataFrame, index: pd.Index | Sequence, *, by: list[str], pape
     With `paper` also the number published and the difference, ours minus published.
     """
     ours = summary(rows, by=by).set_index(by).reindex(index).rename(columns={"mean": "ours"}).astype({"n": "Int64"})
-    # A mean over pairs of directions names all of its runs in one word.
-    keys = (set(" ".join(runs).split()) if isinstance(runs, tuple) else () for runs in ours["runs"])
+    # A mean over pairs of directions names all of its runs, a line each.
+    keys = (set("\n".join(runs).split("\n")) if isinstance(runs, tuple) else () for runs in ours["runs"])
     ours["runs"] = [tuple(sorted(each)) for each in keys]
     if paper is None:
         return ours
@@ -185,7 +185,7 @@ def counted(frame: pd.DataFrame) -> list[int]:
 
 
 def side_by_side(frame: pd.DataFrame) -> str:
-    """The table as plain text for a terminal, at most 100 columns wide, one block per task, the paper first.
+    """The table as plain text for a terminal, at most 110 columns wide, one block per task, the paper first.
 
     A task whose block would be wider (Table I with a mean AUROC) is shown without precision and recall.
     """

@@ -159,7 +159,7 @@ def measurements(results: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(state=[names.get(pair) for pair in zip(rows["setting"], rows["variant_value"], strict=True)])
     alike = ["state", *(name for name in KEYS if name != "class")]
     found = rows[rows["state"].notna()].groupby(alike, dropna=False, as_index=False)
-    return found.agg(value=("value", "mean"), run=("run", " ".join)).assign(**{"class": ""})
+    return found.agg(value=("value", "mean"), run=("run", "\n".join)).assign(**{"class": ""})
 
 
 def table(study) -> pd.DataFrame:
