@@ -80,7 +80,7 @@ def sentence(lines: pd.DataFrame) -> str:
         said = f"{BARRED} any other setting"
     reasons = [why.rstrip(".").split("; ") for why in groups[BARRED]["why"]]
     common = [why for why in reasons[0] if all(why in others for others in reasons)] if reasons else []
-    because = f": {'; '.join(common)}." if common else ", for reasons that the report gives." if reasons else "."
+    because = f": {common[0]}." if common else ", for reasons that the report gives." if reasons else "."
     over = "one replicate" if counts == [1] else f"{_and(counts)} replicates"
     return f"by {metric}, over {over}, RoS-KD {said}{because}"
 
