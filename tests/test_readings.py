@@ -1,9 +1,12 @@
-"""What the paper leaves open, told as chosen; what a profile changes, told once."""
+"""What the paper leaves open, told as chosen, and by how much it matters; what a profile changes, told once."""
 
+import numpy as np
 import pytest
+from rows import SEEDS, TASKS, frame, rows, said, same_bytes, study_of
+from scipy import stats
 
-from rosutils import params
-from rosutils.paper.readings import STATED, departures, readings
+from rosutils import InputError, params
+from rosutils.paper.readings import STATED, departures, plot, readings
 from rosutils.params import changed
 
 
@@ -72,3 +75,83 @@ def test_what_is_laid_over_for_one_task_or_for_the_sweeps_is_a_departure_too(pap
     }  # fmt: skip
     precise = changed(paper, {"training": {"precision": {"resnet18": "bfloat16"}}})
     assert departures(precise, paper) == [("training.precision", "auto", {"resnet18": "bfloat16"})]
+
+
+# by how much it matters
+
+
+CHOSEN = {"variant": "reading", "variant_value": "as chosen"}
+SHIFTS = {"own-shard": (0.02, 0.02, 0.02), "literal softmax": (-0.06, -0.05, -0.01)}  # by replicate
+
+
+def measured(seeds=SEEDS, tasks=TASKS):
+    """F1 as chosen 0.6 and the reading's more in each replicate; 0.1 less in the macro average."""
+    found = []
+    for task in tasks:
+        for setting in ("RoS-KD", "Baseline III"):
+            found += rows(task, setting, 0.6, **CHOSEN, seeds=seeds)
+            found += rows(task, setting, 0.5, **CHOSEN, seeds=seeds, average="macro")
+        for label, shifts in SHIFTS.items():
+            for seed, row in zip(
+                seeds, rows(task, "RoS-KD", 0.6, variant="reading", variant_value=label, seeds=seeds), strict=True
+            ):
+                found.append(row | {"value": row["value"] + shifts[seed]})
+    return found
+
+
+def labels(ax):
+    return [tick.get_text() for tick in ax.get_yticklabels()]
+
+
+def test_bars_are_paired_differences_the_largest_first_with_their_t_interval():
+    fig = plot(study_of(frame(measured())))
+    ax, below = fig.axes[0], fig.axes[2]
+    assert labels(ax) == ["literal softmax", "own-shard"]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([-0.04, 0.02])
+    half = stats.t.ppf(0.975, 2) * np.std([-0.06, -0.05, -0.01], ddof=1) / 3**0.5
+    drawn = [np.array(segment)[:, 0] for segment in ax.collections[0].get_segments()]
+    reach = ax.get_xlim()[1]
+    assert drawn[0] == pytest.approx([max(-0.04 - half, -reach), -0.04 + half]) and drawn[1] == pytest.approx(
+        [0.02, 0.02]
+    )
+    assert labels(below) == ["macro"] and below.patches[0].get_width() == pytest.approx(-0.1)
+    assert ax.get_title(loc="left") == "lesion, F1 (weighted)\nas chosen: 0.600 ± 0.010"
+    assert said(fig)[0] == "RoS-KD, paired over 3 replicates"
+
+
+def test_an_interval_that_leaves_the_axis_ends_in_an_arrow_and_the_legend_says_so():
+    wide = [row | {"value": row["value"] + 0.3 * (row["replicate"] - 1)} if row["variant_value"] == "own-shard" else row
+            for row in measured()]  # fmt: skip
+    fig = plot(study_of(frame(wide)))
+    ax = fig.axes[0]
+    arrows = [line for line in ax.lines if line.get_marker() in "<>" and np.isfinite(line.get_xdata()).any()]
+    assert len(arrows) == 2 and all(np.nanmax(np.abs(line.get_xdata())) <= ax.get_xlim()[1] for line in arrows)
+    assert "it goes on beyond the axis" in said(fig)
+    assert not [line for line in fig.axes[2].lines if line.get_marker() in "<>" and np.isfinite(line.get_xdata()).any()]
+
+
+def test_replicates_are_paired_and_readings_without_a_common_one_refused():
+    fewer = [row for row in measured() if (row["variant_value"], row["replicate"]) != ("literal softmax", 2)]
+    fig = plot(study_of(frame(fewer)))
+    assert fig.axes[0].patches[0].get_width() == pytest.approx(-0.055)
+    assert said(fig)[0] == "RoS-KD, paired over 2 to 3 replicates"
+    apart = [row for row in measured() if (row["variant_value"] == "own-shard") == (row["replicate"] == 2)]
+    with pytest.raises(InputError, match="own-shard.*no replicate in common"):
+        plot(study_of(frame(apart)))
+
+
+def test_a_reading_about_baseline_iii_is_set_against_baseline_iii_as_chosen():
+    name = "Baseline III's mean of logits"
+    about = rows("lesion", "Baseline III", 0.57, variant="reading", variant_value=name)
+    ax = plot(study_of(frame(measured(), about))).axes[0]
+    assert labels(ax) == ["literal softmax", name, "own-shard"]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([-0.04, -0.03, 0.02])
+
+
+def test_one_replicate_has_no_interval_and_the_same_bytes(tmp_path):
+    results = frame(measured(seeds=(0,), tasks=["chest"]))
+    fig = plot(study_of(results))
+    assert said(fig) == ["RoS-KD, one replicate", "mean paired difference"] and len(fig.axes) == 2
+    assert same_bytes(lambda: plot(study_of(results)), tmp_path)
+    with pytest.raises(InputError, match="the readings of lesion; run its notebook"):
+        plot(study_of(results, {"lesion": TASKS["lesion"]}))

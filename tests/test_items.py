@@ -1,0 +1,59 @@
+"""Items: each has what a notebook and the report ask of it, and is written where it belongs."""
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from rows import WATERMARK, study_of
+
+from rosutils import paper
+from rosutils.paper import look, teachers
+from rosutils.settings import ROWS, TEACHERS
+from rosutils.study.needs import ARTEFACTS
+
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+@pytest.mark.parametrize("item", paper.ITEMS, ids=lambda item: f"{item.name} {item.kind}")
+def test_an_item_has_runs_that_the_study_knows_and_a_notebook_that_publishes_it(item):
+    assert set(item.needs) <= set(ARTEFACTS) and item.kind in ("figure", "table")
+    text = (NOTEBOOKS / f"{item.notebook}.ipynb").read_text(encoding="utf-8")
+    modules = {name: vars(module) for name, module in vars(paper).items() if isinstance(module, ModuleType)}
+    calls = [
+        f"publish(paper.{module}.{name})" for module, names in modules.items() for name in names if names[name] is item
+    ]
+    assert item.notebook == "09_report" or any(call in text for call in calls)
+
+
+def test_names_are_given_once_for_each_kind():
+    names = [(item.name, item.kind) for item in paper.ITEMS]
+    assert len(set(names)) == len(names)
+
+
+def test_every_setting_and_kind_of_teacher_has_a_colour_marker_and_dashes_of_its_own():
+    assert set(look.LOOK) == {*ROWS, *TEACHERS}
+    for part in range(3):
+        assert len({each[part] for each in look.LOOK.values()}) == len(look.LOOK)
+    assert [len(set(look.colours(n))) for n in (2, 6, 9)] == [2, 6, 9]
+
+
+def test_a_table_and_the_figures_of_each_task_are_published_under_their_names(probed):
+    shown = probed.publish(teachers.TABLE)
+    assert (
+        "white-space: nowrap" in shown.to_html() and probed.watermark() in (probed.figures / "teachers.md").read_text()
+    )
+    assert probed.publish(teachers.CURVES) is None
+    assert teachers.CURVES.pictures(probed) == ["teacher_curves_lesion", "teacher_curves_chest"]
+    fig = probed.publish(teachers.PLOT)
+    assert fig.get_supxlabel() == probed.watermark() and teachers.PLOT.pictures(probed) == ["teachers"]
+    assert teachers.TABLE.pictures(probed) == []
+
+
+def test_a_sweep_says_the_sweeps_scale_on_its_face():
+    small, study = study_of(None), study_of(None)
+    small.watermark = lambda: "at the sweeps' scale"
+    study.variants = {("students", ""): small}
+    marks = {item.name: item.watermark(study) for item in paper.ITEMS}
+    sweeps = {name for name, mark in marks.items() if mark != WATERMARK}
+    assert sweeps == {"fig2", "fig3", "table3", "readings", "noise_f1", "noise_auroc", "agreement"}
