@@ -103,7 +103,7 @@ def test_an_absent_folder_or_table_is_explained(tmp_path):
     with pytest.raises(InputError, match="no folder .*must be your folder, the one with the csv file"):
         load(tmp_path / "none")
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match=r"no .*labels.csv: write a csv file with the columns image, label there"):
+    with pytest.raises(InputError, match=r"there is no .*labels.csv with the columns image, label; name"):
         load(tmp_path / "mine")
 
 

@@ -134,9 +134,7 @@ def test_images_without_a_row_are_left_out_counted_and_told(tmp_path, caplog):
     (raw / "images" / "._00000001_000.png").write_bytes(b"left by macOS")
     found = load(tmp_path)
     assert len(found.names) == 5
-    assert found.card["raw"]["without_row"] == 1 and found.card["raw"]["first_without_row"] == [
-        "images/00000009_000.png"
-    ]
+    assert found.card["raw"]["without_row"] == 1
     assert "1 images have no row" in caplog.text
 
 
@@ -155,7 +153,7 @@ def test_either_revision_of_the_labels_can_be_asked_for(tmp_path):
         card = load(tmp_path, revision=revision).card
         assert list(card["raw"]["label_files"]) == [name] and card["counts"]["Nodule"] == count
     (raw / "Data_Entry_2017.csv").unlink()
-    with pytest.raises(InputError, match="nih has no Data_Entry_2017.csv; download it"):
+    with pytest.raises(InputError, match="there is no .*nih/Data_Entry_2017.csv .*download it"):
         load(tmp_path, revision=2017)
 
 

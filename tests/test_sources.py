@@ -148,7 +148,7 @@ def test_an_absent_folder_is_named_with_what_to_do(tmp_path, raw):
 
 def test_an_absent_label_file_is_named(raw):
     (raw / ENTRIES).unlink()
-    with pytest.raises(InputError, match=f"nih has no {ENTRIES} or Data_Entry_2017.csv"):
+    with pytest.raises(InputError, match=f"there is no .*nih/{ENTRIES} .*download it"):
         load(raw)
 
 
@@ -225,11 +225,10 @@ def test_semicolons_or_tabs_separate_and_headers_are_compared_without_spaces_and
 
 
 def test_a_column_named_twice_is_refused(raw):
-    table(raw, *(f"{row},9" for row in ROWS), header=HEADER.replace("\n", ",PATIENT ID\n"))
-    assert load(raw).groups.tolist() == [0, 1, 2, 3]  # one has exactly that name
-    table(raw, *(f"{row},9" for row in ROWS), header=HEADER.replace("\n", ",Patient ID\n"))
-    with pytest.raises(InputError, match="has 2 columns 'Patient ID'; leave one"):
-        load(raw)
+    for again in ("PATIENT ID", "Patient ID"):
+        table(raw, *(f"{row},9" for row in ROWS), header=HEADER.replace("\n", f",{again}\n"))
+        with pytest.raises(InputError, match="has 2 columns 'Patient ID'; leave one"):
+            load(raw)
 
 
 # Drawn examples

@@ -75,12 +75,12 @@ def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None
 @contextmanager
 def alone_in(root: Path) -> Iterator[None]:
     """One process at a time prepares in a folder, the others wait; raises InputError where nobody can write there."""
-    lock = FileLock(root / ".lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        try:
+        lock = FileLock(root / ".lock")
+        with suppress(Timeout):
             lock.acquire(timeout=1)
-        except Timeout:
+        if not lock.is_locked:
             logger.warning("waiting for another process that prepares data in %s", root)
             lock.acquire()
     except OSError as error:
@@ -173,6 +173,8 @@ def images_in(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def only(folder: Path, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Some rows of the images, in their place."""
+    if len(rows) == len(images):
+        return images
     kept = np.lib.format.open_memmap(folder / DONE / "kept.npy", "w+", np.uint8, (len(rows), *images.shape[1:]))
     for start in range(0, len(rows), CHUNK_IMAGES):
         kept[start : start + CHUNK_IMAGES] = images[rows[start : start + CHUNK_IMAGES]]

@@ -22,9 +22,11 @@ def describe(images, labels, groups, names, class_names, multilabel) -> dict:
         card["examples_with_no_class"] = int((labels.sum(axis=1) == 0).sum())
     hashes, means, spreads = pixels_of(images)
     flat = np.flatnonzero(spreads == 0)
-    rounded = {"mean": means.mean(), "darkest": means.min(), "brightest": means.max(), "spread": spreads.mean()}
-    card["intensity"] = {key: round(float(value), 2) for key, value in rounded.items()}
-    card["intensity"] |= {"flat": len(flat), "flat_images": [names[i] for i in flat[:LISTED]]}
+    levels = (means.mean(), means.min(), means.max(), spreads.mean())
+    told = dict(
+        zip(("mean", "darkest", "brightest", "spread"), (round(float(level), 2) for level in levels), strict=True)
+    )
+    card["intensity"] = told | {"flat": len(flat), "flat_images": [names[i] for i in flat[:LISTED]]}
     return card | {"duplicates": duplicates(hashes, labels, groups, names)}
 
 
@@ -44,33 +46,24 @@ def duplicates(hashes, labels, groups, names) -> dict:
     """Images with the very same pixels: how many sets, how many of them across groups or labels, and their names."""
     alike = pd.Series(np.arange(len(hashes))).groupby(hashes).indices.values()
     found = sorted((index for index in alike if len(index) > 1), key=lambda index: index[0])
-    return {
-        "sets": len(found),
-        "images": sum(map(len, found)),
-        "across_groups": sum(len(np.unique(groups[index])) > 1 for index in found),
-        "across_labels": sum(len(np.unique(labels[index], axis=0)) > 1 for index in found),
-        "listed": [[names[i] for i in index] for index in found[:LISTED]],
-    }
-
-
-FACTS = {  # of the card for people: its place in the card
-    "source": "source", "note": "note", "images": "examples", "lesions, patients or groups": "groups",
-    "grouped by": "options.grouped_by", "without any label": "examples_with_no_class", "pixels": "options.pixels",
-    "resize": "options.resize", "label files": "raw.label_files", "named in the table": "raw.images_named",
-    "named, but without a file": "raw.missing", "files without a name": "raw.without_row",
-    "unreadable, left out": "raw.unreadable", "of several pages, the first used": "raw.first_page_used",
-    "sizes in the files": "raw.sizes", "modes in the files": "raw.modes", "enlarged": "raw.enlarged",
-}  # fmt: skip
+    across = {"across_groups": sum(len(np.unique(groups[index])) > 1 for index in found)}
+    across["across_labels"] = sum(len(np.unique(labels[index], axis=0)) > 1 for index in found)
+    listed = [[names[i] for i in index] for index in found[:LISTED]]
+    return {"sets": len(found), "images": sum(map(len, found)), **across, "listed": listed}
 
 
 def table(card: Mapping) -> pd.DataFrame:
     """The data card as a table for people, one fact a line; what a source has nothing to say of is left out."""
-    flat = card | {f"{part}.{key}": value for part in ("options", "raw") for key, value in card.get(part, {}).items()}
-    facts = {what: flat.get(key) for what, key in FACTS.items()}
-    for title, part, hidden in (("intensity, ", "intensity", "flat_images"), ("duplicates, ", "duplicates", "listed")):
-        facts |= {title + key: value for key, value in card.get(part, {}).items() if key != hidden}
-    facts |= {f"part {part}": facts for part, facts in card.get("parts", {}).items()}
-    shown = {what: _text(value) for what, value in facts.items() if value not in (None, "")}
+    parts = {key: card.get(key, {}) for key in ("options", "raw", "intensity", "duplicates", "parts")}
+    facts = {
+        key: value for key, value in card.items() if key not in (*parts, "format", "made_from", "fingerprint", "split")
+    }
+    facts |= {f"{key}: {name}": value for key, part in parts.items() for name, value in part.items()}
+    shown = {
+        key.replace("_", " "): _text(value)
+        for key, value in facts.items()
+        if value != "" and not isinstance(value, list)
+    }
     return pd.DataFrame({"": list(shown.values())}, index=list(shown))
 
 
@@ -83,6 +76,5 @@ def equal_images(card: Mapping) -> pd.DataFrame:
 def _text(value) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
-    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
-        return value[:12]
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text

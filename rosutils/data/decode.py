@@ -2,9 +2,10 @@
 
 import os
 import warnings
+from collections import namedtuple
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,23 +21,15 @@ TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVE
 TURNS = {tag: Image.Transpose[name] for tag, name in enumerate(TURNS, start=2)}
 
 
-class Seen(NamedTuple):
-    """What a file holds: its size and mode, its pages (the first is used), and of greys deeper than 8 bits the range."""
-
-    width: int
-    height: int
-    mode: str
-    pages: int = 1
-    darkest: int | None = None
-    brightest: int | None = None
+# What a file holds: its size and mode, its pages (the first is used), and of greys deeper than 8 bits the range.
+Seen = namedtuple("Seen", "width height mode pages darkest brightest", defaults=(1, None, None))
 
 
 def decode(path: str | Path, pixels: int, mode: str, window: Sequence[float] | None = None) -> tuple[np.ndarray, Seen]:
-    """One image file as uint8 [channels, pixels, pixels], and what it holds.
+    """One image file as uint8 [channels, pixels, pixels], as RESIZE says, and what it holds.
 
-    The image is turned as its EXIF orientation says, the central square is kept and resized (antialiased bilinear
-    filter); colours become luminance for mode "L", deeper greys are scaled from `window` (0 to WHITE) to 8 bits,
-    transparency is dropped. Raises one of UNREADABLE for a file that is no image, or not a whole one.
+    Colours become luminance for mode "L", deeper greys are scaled from `window` (0 to WHITE) to 8 bits, transparency is
+    dropped. Raises one of UNREADABLE for a file that is no image, or not a whole one.
     """
     with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:  # on garbled tags
         pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a photograph's other pages are previews
@@ -54,13 +47,11 @@ def decode(path: str | Path, pixels: int, mode: str, window: Sequence[float] | N
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    if not image.info.keys() & {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}:
-        return image  # asking every file for its EXIF tags costs a tenth of decoding a small one
-    try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION))
-    except Exception:  # Pillow has no error of its own for tags that are garbled; the pixels are still good
-        turn = None
-    return image if turn is None else image.transpose(turn)
+    # asking every file for its EXIF tags costs a tenth of decoding a small one
+    if image.info.keys() & {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}:
+        with suppress(Exception):  # Pillow has no error of its own for tags that are garbled; the pixels are still good
+            return image.transpose(TURNS[image.getexif()[ORIENTATION]])
+    return image
 
 
 def _in_mode(image: Image.Image, mode: str, window: Sequence[float]) -> Image.Image:

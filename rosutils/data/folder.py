@@ -10,10 +10,10 @@ from rosutils import InputError
 from rosutils.data import raw
 
 
-WHERE = (
-    "DATA=folder (data.root, --raw) must be your folder, the one with the csv file of labels and the images below it"
+WHERE = "DATA=folder (data.root, --raw) must be your folder, the one with the csv file of labels and the images"
+REPAIR = (
+    "name the columns in the source: table, image, label (a class per image) or labels (a list of 0/1 columns), group"
 )
-REPAIR = "name the columns in the source: image, and label (one class name per image) or labels (a list of 0/1 columns), and group"
 GROUP = "group"  # the column of this name is used unasked
 NOTHING = ("", "nan", "na", "n/a", "none", "null", "nil", "?", "-")
 
@@ -23,17 +23,13 @@ logger = logging.getLogger(__name__)
 def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     """The csv file with the columns needed: image, label or labels, and group where there is one.
 
-    Raises InputError where there is no such file, or one column is named for two purposes.
+    Raises InputError where one column is named for two purposes.
     """
-    path, labels = folder / section.table, section.labels or [section.label]
-    if not path.is_file():
-        needed = ", ".join([section.image, *labels])
-        raise InputError(f"there is no {path}: write a csv file with the columns {needed} there, or name yours: table")
-    wanted = [section.image, *labels, *([section.group] if section.group else [])]
+    wanted = [section.image, *(section.labels or [section.label]), *([section.group] if section.group else [])]
     if twice := [name for name in dict.fromkeys(wanted) if wanted.count(name) > 1]:
         raise InputError(f"the source names the column {twice[0]!r} for two purposes; {REPAIR}")
     unasked = [f"{GROUP}?"] if section.group is None and GROUP not in wanted else []
-    return [(path, (*wanted, *unasked))]
+    return [(folder / section.table, (*wanted, *unasked))]
 
 
 def groups(table: pd.DataFrame, section) -> tuple[np.ndarray, str]:
@@ -69,8 +65,7 @@ def _one(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
     order = {text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text) for text in texts.unique()}
     class_names = sorted(order, key=order.__getitem__)
     if len(class_names) < 2:
-        only = f"all images have the {section.label} {class_names[0]!r}"
-        raise InputError(f"{section.table}: {only}; two are needed at least")
+        raise InputError(f"all images have the {section.label} {class_names[0]!r}; two are needed at least")
     _tell_spellings(section.label, texts)
     return texts.map({name: number for number, name in enumerate(class_names)}).to_numpy(np.int64), tuple(class_names)
 
@@ -84,12 +79,9 @@ def _tell_spellings(column: str, texts: pd.Series) -> None:
         except ValueError:
             key = "".join(text.casefold().split())
         alike.setdefault("" if key in NOTHING else key, []).append(text)
-    doubtful = [" / ".join(found) for key, found in alike.items() if len(found) > 1 or key == ""]
-    if doubtful:
-        told = raw.listed(doubtful)
-        logger.warning(
-            "the column %s has values that look like one in several spellings, or like none: %s", column, told
-        )
+    if doubtful := [" / ".join(found) for key, found in alike.items() if len(found) > 1 or key == ""]:
+        what = "has values that look like one in several spellings, or like none"
+        logger.warning("the column %s %s: %s", column, what, raw.listed(doubtful))
 
 
 def _refuse(table: pd.DataFrame, wrong: pd.Series, what: str) -> None:

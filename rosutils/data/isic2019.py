@@ -10,7 +10,7 @@ from rosutils.data import raw
 
 
 CLASS_NAMES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
-WHERE, REPAIR = raw.WHERE, "download it again"
+WHERE, REPAIR = raw.WHERE, "download it from the publisher"
 TRUTH, METADATA = "ISIC_2019_Training_GroundTruth.csv", "ISIC_2019_Training_Metadata.csv"
 DOWNSAMPLED = "_downsampled"
 
@@ -18,7 +18,7 @@ DOWNSAMPLED = "_downsampled"
 def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     """The two csv files with the columns needed, first the one with the image's name."""
     needed = ((TRUTH, ("image", *CLASS_NAMES, "UNK")), (METADATA, ("image", "lesion_id")))
-    return [(raw.first_of(folder, [name]), columns) for name, columns in needed]
+    return [(folder / name, columns) for name, columns in needed]
 
 
 def other_names(name: str) -> list[str]:

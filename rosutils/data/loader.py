@@ -1,8 +1,8 @@
 """Batches of a task, on any device: an epoch's order and views depend on (seed, epoch) alone."""
 
 import math
+from collections import namedtuple
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,8 @@ SHARE = 0.5
 AHEAD = 512
 
 
-class Batch(NamedTuple):
-    """What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch."""
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-    epoch: int
+# What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch.
+Batch = namedtuple("Batch", "images labels index epoch")
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -44,8 +39,7 @@ def resident(task: Task, device: torch.device, free: int | None = None) -> Tenso
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     if device not in task.resident and task.images.nbytes <= SHARE * free:
         whole = torch.empty(task.images.shape, dtype=torch.uint8, device=device)
-        for start in range(0, len(whole), 8 * AHEAD):
-            rows = slice(start, start + 8 * AHEAD)
+        for rows in (slice(start, start + 8 * AHEAD) for start in range(0, len(whole), 8 * AHEAD)):
             whole[rows] = torch.from_numpy(np.array(task.images[rows])).to(device)
         task.resident[device] = whole
     return task.resident.get(device)
@@ -55,8 +49,8 @@ class Loader:
     """Batches of a task's examples.
 
     With `shuffle_seed` the order is shuffled and a smaller last batch is dropped, or there are `batches` an epoch, for which
-    the examples are shuffled as often as it takes; without, the order is that of `index`.
-    On an accelerator the images are gathered, cropped, flipped and scaled there, and nothing waits for it.
+    the examples are shuffled as often as it takes; without, the order is that of `index`. Raises InputError for a training
+    set smaller than a batch. On an accelerator images are gathered and made into views there, and nothing waits for it.
     """
 
     def __init__(
@@ -106,9 +100,4 @@ class Loader:
         """The images whose numbers are `index` on the host: from device memory, or through pinned host memory."""
         if self.resident is not None:
             return self.resident.index_select(0, on_device)
-        images = self.task.images
-        if self.device.type != "cuda":
-            return torch.from_numpy(np.asarray(images[index.numpy()])).to(self.device)
-        rows = torch.empty((len(index), *images.shape[1:]), dtype=torch.uint8, pin_memory=True)
-        np.take(images, index.numpy(), axis=0, out=rows.numpy(), mode="clip")  # mode="raise" would copy once more
-        return rows.to(self.device, non_blocking=True)
+        return send(torch.from_numpy(np.asarray(self.task.images[index.numpy()])), self.device)

@@ -12,20 +12,19 @@ from rosutils.data import raw
 
 CLASS_NAMES = tuple("Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax".split())
 KNOWN = {*CLASS_NAMES, "Consolidation", "Edema", "Emphysema", "Fibrosis", "Hernia", "Pleural_Thickening", "No Finding"}
-WHERE, REPAIR = raw.WHERE, "download it again"
+WHERE, REPAIR = raw.WHERE, "download it from the publisher"
 REVISIONS = {2020: "Data_Entry_2017_v2020.csv", 2017: "Data_Entry_2017.csv"}  # the labels were revised in 2020
 # Lists of image names that fix a split: the publisher's, and those of public CheXNet reproductions.
-LISTS = {
-    "official": {"train+validation": "train_val_list.txt", "test": "test_list.txt"},
-    "chexnet": {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"},
-}
+LISTS = {"official": {"train+validation": "train_val_list.txt", "test": "test_list.txt"}}
+LISTS["chexnet"] = {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"}
 LIST_FOLDERS = {"official": ("",), "chexnet": ("chexnet_split", "chexnet")}
 
 
 def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     """The data entry file with the columns needed: of the revision asked for, or else the newest there is."""
-    names = [REVISIONS[section.revision]] if section and section.revision else list(REVISIONS.values())
-    return [(raw.first_of(folder, names), ("Image Index", "Finding Labels", "Patient ID"))]
+    paths = [folder / name for year, name in REVISIONS.items() if section.revision in (None, year)]
+    path = next((path for path in paths if path.is_file()), paths[0])
+    return [(path, ("Image Index", "Finding Labels", "Patient ID"))]
 
 
 def other_names(name: str) -> list[str]:
@@ -37,7 +36,8 @@ def groups(entries: pd.DataFrame, section) -> tuple[np.ndarray, str]:
     """Patients int64 [N]; raises InputError naming the row with a patient that is no number."""
     patients = entries["Patient ID"]
     for line, patient in patients[~patients.str.fullmatch("[0-9]+")].items():
-        raise InputError(f"{_at(entries, line)}: the Patient ID {patient!r} is not a whole number; {REPAIR}")
+        where = f"data entry file, line {line} ({entries['Image Index'][line]})"
+        raise InputError(f"{where}: the Patient ID {patient!r} is not a whole number; {REPAIR}")
     return patients.astype(np.int64).to_numpy(), "Patient ID"
 
 
@@ -50,10 +50,7 @@ def labels(entries: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]
     findings = [{name.strip() for name in text.split("|")} for text in distinct]
     for number, names in enumerate(findings):
         for name in sorted(names - KNOWN):
-            where = _at(entries, entries.index[texts == number][0])
-            raise InputError(f"{where}: the finding {name!r} is not one of {', '.join(sorted(KNOWN))}; {REPAIR}")
+            line, known = entries.index[texts == number][0], ", ".join(sorted(KNOWN))
+            where = f"data entry file, line {line} ({entries['Image Index'][line]})"
+            raise InputError(f"{where}: the finding {name!r} is not one of {known}; {REPAIR}")
     return np.array([[name in names for name in CLASS_NAMES] for names in findings], np.float32)[texts], CLASS_NAMES
-
-
-def _at(entries: pd.DataFrame, line: int) -> str:
-    return f"data entry file, line {line} ({entries['Image Index'][line]})"

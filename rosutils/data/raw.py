@@ -31,7 +31,7 @@ class Raw(NamedTuple):
     content: dict  # sorted names of the images that have a row and a file, and what a cache holds of them
     grouped_by: str  # the column whose values no split may cut, or "image"
     paths: list[str]  # of the images, in the order of their names
-    left_out: dict[str, list[str]]  # by reason
+    left_out: list[tuple[str, str]]  # names and reasons
 
 
 def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad: bool, out: Path) -> Raw:
@@ -54,30 +54,27 @@ def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad
     order = np.argsort(names[there].to_numpy(str), kind="stable")
     content = {"names": tuple(names[there].iloc[order]), "labels": labels[order], "groups": groups[there][order]}
     content |= {"class_names": class_names, "multilabel": labels.ndim == 2}
-    left_out = {MISSING: missing, NO_ROW: unnamed, TWICE: [path for found in twice.values() for path in found[1:]]}
+    second = [path for found in twice.values() for path in found[1:]]
+    left_out = [
+        (name, why) for names, why in ((missing, MISSING), (unnamed, NO_ROW), (second, TWICE)) for name in names
+    ]
     paths = [os.path.join(folder, files[name]) for name in content["names"]]
-    return Raw(list(tables), len(names), content, grouped_by, paths, left_out)
-
-
-def first_of(folder: Path, names: Sequence[str]) -> Path:
-    """The first of these files that is in the folder; raises InputError where none is."""
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(f"{folder} has no {' or '.join(names)}; download it from the publisher into that folder")
+    return Raw(list(tables), len(table), content, grouped_by, paths, left_out)
 
 
 def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
     """Columns of a csv file as stripped text, the index their lines; a column "name?" may be absent.
 
-    Headers are compared without spaces around them and without case. Raises InputError where it is not such a table: a
-    column absent or there twice, a row with another number of fields than the header, an image in two rows.
+    Headers are compared without spaces around them and without case. Raises InputError for a column absent or there twice,
+    a row with another number of fields than the header, an image without a name or in two rows.
     """
+    if not path.is_file():
+        needed = ", ".join(name for name in columns if not name.endswith("?"))
+        raise InputError(f"there is no {path} with the columns {needed}; {repair}")
     header, rows = _rows(path)
     table = pd.DataFrame(index=[line for line, _ in rows])
     for name in (column.removesuffix("?") for column in columns):
-        same = [at for at, title in enumerate(header) if title == name]
-        same = same or [at for at, title in enumerate(header) if title.casefold() == name.casefold()]
+        same = [at for at, title in enumerate(header) if title.casefold() == name.casefold()]
         if len(same) > 1:
             raise InputError(f"{path} has {len(same)} columns {header[same[0]]!r}; leave one of them, or rename them")
         if same:

@@ -37,32 +37,26 @@ class Examples:
     resident: dict = field(default_factory=dict)  # the images on each device that has room for them
 
 
-def open_source(
-    section, *, pixels: int, root: Path | None, allow_missing: bool, cache_root: Path, skip_bad: bool = False
-) -> Examples:
+def open_source(section, *, pixels, root, allow_missing, cache_root, skip_bad=False) -> Examples:
     """The examples that one entry of `data.sources` describes, prepared now or found in `cache_root`.
 
-    `root` holds the raw folders isic2019/ and nih/, or is a user's own (MedMNIST's medmnist/ is made beside the cache
-    where it is not given); `allow_missing` accepts a partial download, `skip_bad` leaves unreadable files out. Raises
-    InputError for whatever is wrong with the raw folder.
+    `root` holds the raw folders isic2019/ and nih/, or is a user's own; `allow_missing` accepts a partial download,
+    `skip_bad` leaves unreadable files out. Raises InputError for whatever is wrong with the raw folder.
     """
     if section.source in RAW and root is None:
         raise InputError(f"the source {section.source} needs raw images: {RAW[section.source].WHERE}")
     return _opened(section, pixels, folder_of(section, root or cache_root), Path(cache_root), allow_missing, skip_bad)
 
 
-def prepare(
-    source_name: str, *, raw: Path, pixels: int, out: Path, allow_missing=False, skip_bad=False, section=None
-) -> dict:
+def prepare(name: str, *, raw, pixels: int, out, allow_missing=False, skip_bad=False, section=None) -> dict:
     """Prepare one raw folder (isic2019/ or nih/ itself, MedMNIST's npz files, your own); returns its data card.
 
     What it makes in `out` is the folder that `open_source` with `cache_root=out` looks for; a whole one is left as it is.
     """
-    if source_name not in PREPARED:
-        raise InputError(f"source {source_name!r} cannot be prepared; choose one of {', '.join(PREPARED)}")
-    section = section or source({"source": source_name})
-    card = _opened(section, pixels, Path(raw), Path(out), allow_missing, skip_bad).card
-    print(f"{out}: {card['examples']:,} images at {pixels} px, {source_name} is prepared")
+    if name not in PREPARED:
+        raise InputError(f"source {name!r} cannot be prepared; choose one of {', '.join(PREPARED)}")
+    card = _opened(section or source({"source": name}), pixels, Path(raw), Path(out), allow_missing, skip_bad).card
+    print(f"{out}: {card['examples']:,} images at {pixels} px, {name} is prepared")
     return card
 
 
@@ -72,10 +66,9 @@ def folder_of(section, root: str | Path) -> Path:
 
 
 def split_lists(section, root: str | Path | None) -> dict[str, Path] | None:
-    """The list files of a source's split: the user's, a publisher's in the raw folder, or None where it needs none.
+    """The list files of a source's split: the user's (in the raw folder, or else the project's), a publisher's, or None.
 
-    The user's are taken from the raw folder where they are there, or else from the project's. Raises InputError naming
-    the files that the raw folder lacks.
+    Raises InputError naming the files that the raw folder lacks.
     """
     raw = None if root is None else folder_of(section, root)
     if section.lists:
@@ -101,10 +94,10 @@ def _opened(section, pixels: int, raw: Path, out: Path, allow_missing: bool, ski
     if (content := cache.opened(place, made_from, **how)) is None:
         with cache.alone_in(out):  # another process may have made it by then
             if (content := cache.opened(place, made_from, **how)) is None:
-                folder = cache.building(place)
-                content, card, left_out = _made(section, pixels, there, folder, skip_bad)
-                card = {"source": section.source, "pixels": pixels, "made_from": made_from, **card}
-                cache.finish(folder, place, content, card, left_out)
+                building = cache.building(place)
+                content, card, left_out = _made(section, pixels, there, building, skip_bad)
+                card |= {"source": section.source, "pixels": pixels, "made_from": made_from}
+                cache.finish(building, place, content, card, left_out)
                 content = cache.opened(place, made_from, **how)
     if unreadable := content["card"].get("raw", {}).get("unreadable"):
         logger.warning("%s: %s unreadable file(s) are left out", place, f"{unreadable:,}")
@@ -118,64 +111,55 @@ def _look(section, pixels: int, raw: Path, out: Path, allow_missing: bool, skip_
     if section.source == "medmnist":
         path = medmnist.npz_file(section.dataset, pixels, raw)
         return (section.dataset, str(path.resolve())), stamp([str(path)]), path
-    layout = RAW[section.source]
-    there = look_through(raw, layout, section, allow_missing=allow_missing, skip_bad=skip_bad, out=out)
+    there = look_through(raw, RAW[section.source], section, allow_missing=allow_missing, skip_bad=skip_bad, out=out)
     # the folder's place stands for the content of its images, their names and labels for what is downloaded so far
     content = cache.fingerprint_of(np.zeros(0), **there.content)
-    return (_mode(section), getattr(section, "window", None), str(raw.resolve()), content), stamp(there.paths), there
+    return (*_how(section), str(raw.resolve()), content), stamp(there.paths), there
 
 
-def _mode(section) -> str:
-    return "L" if getattr(section, "grey", section.source == "nih") else "RGB"
+def _how(section) -> tuple[str, list[float] | None]:
+    """How a raw folder's images are decoded: mode and window."""
+    return "L" if getattr(section, "grey", section.source == "nih") else "RGB", getattr(section, "window", None)
 
 
-def _made(section, pixels: int, there, folder: Path, skip_bad: bool) -> tuple[dict, dict, list]:
+def _made(section, pixels: int, there, building: Path, skip_bad: bool) -> tuple[dict, dict, list]:
     """What the cache is to hold, what its card says, and the names and reasons of all that is left out."""
     if section.source == "medmnist":
-        return *medmnist.read(there, section.dataset, pixels, folder), []
+        return *medmnist.read(there, section.dataset, pixels, building), []
     if section.source == "synthetic":
         options = {"modality": section.modality, "examples": section.examples, "seed": section.seed, "pixels": pixels}
         content = synthetic.make(**options)
-        np.save(folder / "images.npy", content["images"])
+        np.save(building / "images.npy", content["images"])
         return content, {"options": options}, []
-    return _decoded(section, pixels, there, folder, skip_bad)
-
-
-def _decoded(section, pixels: int, raw: Raw, folder: Path, skip_bad: bool) -> tuple[dict, dict, list]:
-    mode, window, names = _mode(section), getattr(section, "window", None), raw.content["names"]
-    title = f"{section.source} at {pixels} px"
-    images, found = cache.decode_all(raw.paths, pixels, mode, window, folder=folder, title=title)
+    (mode, window), names, title = _how(section), there.content["names"], f"{section.source} at {pixels} px"
+    images, found = cache.decode_all(there.paths, pixels, mode, window, folder=building, title=title)
     bad = {number: why for number, why in enumerate(found) if isinstance(why, str)}
     seen = [each for each in found if not isinstance(each, str)]
-    _refuse(bad, seen, raw.paths, window, folder.parent, skip_bad)
+    _refuse(bad, seen, there.paths, window, building.parent, skip_bad)
     kept = np.setdiff1d(np.arange(len(names)), list(bad))
-    content = {**raw.content, "names": tuple(names[number] for number in kept)}
-    content |= {key: raw.content[key][kept] for key in ("labels", "groups")}
-    content["images"] = images if not bad else cache.only(folder, images, kept)
-    left_out = [(name, reason) for reason, those in raw.left_out.items() for name in those]
-    left_out += [(names[number], why) for number, why in bad.items()]
+    content = there.content | {key: there.content[key][kept] for key in ("labels", "groups")}
+    content |= {"names": tuple(names[number] for number in kept), "images": cache.only(building, images, kept)}
     options = {"pixels": pixels, "resize": decode.RESIZE, "mode": mode, "window": window, "pillow": PIL.__version__}
-    card = {"options": options | {"grouped_by": raw.grouped_by}, "raw": _report(raw, seen, pixels, len(bad))}
-    return content, card, left_out
+    card = {"options": options | {"grouped_by": there.grouped_by}, "raw": _report(there, seen, pixels, len(bad))}
+    return content, card, [*there.left_out, *((names[number], why) for number, why in bad.items())]
 
 
 def _report(raw: Raw, seen: list[decode.Seen], pixels: int, unreadable: int) -> dict:
     """What the data card says of the raw folder; what is doubtful about it is also said at once."""
-    report = {"images_named": raw.named, "unreadable": unreadable}
-    for key, reason in (("missing", MISSING), ("without_row", NO_ROW), ("named_twice", TWICE)):
-        report |= {key: len(raw.left_out[reason]), f"first_{key}": raw.left_out[reason][:1]}
+    left_out, several = Counter(reason for _, reason in raw.left_out), sum(each.pages > 1 for each in seen)
+    report = {"images_named": raw.named, "unreadable": unreadable, "missing": left_out[MISSING]}
+    report |= {"without_row": left_out[NO_ROW], "named_twice": left_out[TWICE], "first_page_used": several}
     report["label_files"] = {path.name: cache.fingerprint(np.fromfile(path, np.uint8)) for path in raw.tables}
     sides, sizes = [min(each[:2]) for each in seen], Counter(f"{each.width}x{each.height}" for each in seen)
     report["shorter_side"] = {"smallest": min(sides), "largest": max(sides)}
     report |= {"enlarged": sum(side < pixels for side in sides), "different_sizes": len(sizes)}
     report |= {"sizes": dict(sizes.most_common(12)), "modes": dict(Counter(each.mode for each in seen).most_common())}
-    report["first_page_used"] = sum(each.pages > 1 for each in seen)
-    labels, class_names = raw.content["labels"], raw.content["class_names"]
-    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(class_names))
-    absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    labels, classes = raw.content["labels"], raw.content["class_names"]
+    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     for doubt, holds in (
-        (f"{report['without_row']:,} images have no row in the table and are left out", report["without_row"]),
-        (f"{report['first_page_used']:,} files have several pages: the first is used", report["first_page_used"]),
+        (f"{left_out[NO_ROW]:,} images have no row in the table and are left out", left_out[NO_ROW]),
+        (f"{several:,} files have several pages: the first is used", several),
         ("every image is a group of its own: the table has no column of groups", raw.grouped_by == "image"),
         (f"no image is of the class {', '.join(absent)}", absent),
     ):

@@ -43,9 +43,8 @@ def split_by_lists(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Parts from text files of image names, one a line; a list for train and validation together is split by `fractions`.
 
-    Names are a path or a file name, with or without suffix, as in a table. Raises InputError where more of them fit no image
-    than `absent` ones are known, for a list without any image that is there, and for lists that put an image, a lesion or a
-    patient into two parts, naming them.
+    Names are as in a table. Raises InputError where more of them fit no image than `absent` ones are known, for a list
+    without an image that is there, and for lists that put an image, a lesion or a patient into two parts.
     """
     numbers: dict[str, int | None] = {}
     for number, name in enumerate(names):  # None where several images may be called so
@@ -60,10 +59,11 @@ def split_by_lists(
             f"data lists: {len(unmatched):,} names fit none (or several) of the {len(names):,} images, and {absent:,} images "
             f"are known to be absent: {listed(unmatched)}; correct the lists, or make the images complete"
         )
-    parts = {part: torch.tensor(sorted({*lines.values()} - {None}), dtype=torch.long) for part, lines in found.items()}
-    parts = {part: index[torch.isin(index, eligible)] for part, index in parts.items()}
-    for part, index in parts.items():
-        if not len(index):
+    parts = {}
+    for part, lines in found.items():
+        index = torch.tensor(sorted({*lines.values()} - {None}), dtype=torch.long)
+        parts[part] = index[torch.isin(index, eligible)]
+        if not len(parts[part]):
             raise InputError(f"data list '{part}': none of its names is among the {len(eligible):,} images to be split")
     refuse_torn_groups(parts, groups, lists)
     if BOTH in parts:
@@ -77,10 +77,9 @@ def _lines(part: str, path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"data list '{part}': the file {path} does not exist; give a text file of image names")
     try:
-        lines = [plain_name(line.strip(" \t,;")) for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        return [line for text in path.read_text("utf-8-sig").splitlines() if (line := plain_name(text.strip(" \t,;")))]
     except ValueError as error:
         raise InputError(f"data list '{part}': {path} is not UTF-8 ({error}); save it as text in UTF-8") from None
-    return [line for line in lines if line]
 
 
 def _number(line: str, numbers: Mapping[str, int | None]) -> int | None:
@@ -103,22 +102,17 @@ def refuse_torn_groups(split: Mapping[str, Tensor], groups: Tensor, lists: Mappi
 
 def describe(split: Mapping[str, Tensor], names: Sequence[str], groups: Tensor) -> dict[str, dict]:
     """What the data card says of each part: images, groups, and the SHA-256 of its list as `write_lists` writes it."""
-    return {
-        part: {
-            "images": len(index), "groups": len(groups[index].unique()),
-            "sha256": hashlib.sha256(_list(names, index).encode()).hexdigest(),
-        }
-        for part, index in split.items()
-    }  # fmt: skip
+    sums = {part: hashlib.sha256(_list(names, index).encode()).hexdigest() for part, index in split.items()}
+    counts = {part: {"images": len(index), "groups": len(groups[index].unique())} for part, index in split.items()}
+    return {part: counts[part] | {"sha256": sums[part]} for part in split}
 
 
 def write_lists(split: Mapping[str, Tensor], names: Sequence[str], folder: str | Path) -> list[Path]:
     """One text file of image names for each part: what `lists` takes, here or with other code."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    paths = {part: Path(folder) / f"{part}.txt" for part in split}
-    for part, path in paths.items():
-        path.write_text(_list(names, split[part]), encoding="utf-8", newline="\n")
-    return list(paths.values())
+    for part, index in split.items():
+        (Path(folder) / f"{part}.txt").write_text(_list(names, index), encoding="utf-8", newline="\n")
+    return [Path(folder) / f"{part}.txt" for part in split]
 
 
 def _list(names: Sequence[str], index: Tensor) -> str:

@@ -8,7 +8,6 @@ enlarge the very images that networks saw. Arrays meet only + - * / and square r
 import math
 from collections import namedtuple
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,17 +25,10 @@ PINK, WHITE, BLOOD = (0.95, 0.62, 0.66), (0.98, 0.96, 0.94), (0.62, 0.05, 0.25)
 SKIN = ((0.92, 0.77, 0.70), (0.84, 0.65, 0.53))
 
 
-class Lesion(NamedTuple):
-    """A class of lesion by the signs dermatologists name: ABCD (asymmetry, border, colours, diameter), and structures."""
-
-    count: int  # per block: ISIC-2019's order of frequency, much milder
-    radius: tuple[float, float]  # in scene units
-    ragged: float
-    edge: float  # width of the border's fade relative to the radius: small is sharply cut
-    colours: tuple  # the lesion is of a shade between the two
-    marks: tuple  # kind, colour, and numbers: rarity and cells; pitch, radius, share and rim of dots; depth of a centre
-
-
+# A class of lesion by the signs dermatologists name: how many a block has (ISIC-2019's order of frequency, much milder);
+# its radius in scene units, how ragged it is, how wide its border fades, the two colours between which it is; and marks: kind,
+# colour, and numbers (rarity and cells of patches; pitch, radius, share and rim of dots; depth of a centre).
+Lesion = namedtuple("Lesion", "count radius ragged edge colours marks")
 MEL = (("patches", BLUE, (0.1, 1.2)), ("dots", BLACK, (0.15, 0.3, 0.4, 0.45)))
 BCC = (("dots", BLUE, (0.26, 0.32, 0.5, 9)), ("vessels", RED, ()))
 BKL = (("dots", WHITE, (0.2, 0.22, 0.5, 9)), ("dots", DARK, (0.24, 0.26, 0.5, 9)))
@@ -54,16 +46,9 @@ LESIONS = {
 }
 
 
-class Finding(NamedTuple):
-    """A finding by the sign radiologists name: bone, fluid and soft tissue are white (1), air is black (0)."""
-
-    sign: str
-    ink: float
-    density: float = 1.0
-    size: tuple[float, float] = (0, 0)  # radius, height or width in scene units (the thorax is 1.5 wide)
-    count: tuple[int, int] = (1, 2)
-
-
+# A finding by the sign radiologists name, with its ink: bone, fluid and soft tissue are white (1), air is black (0); its
+# size is a radius, height or width in scene units (the thorax is 1.5 wide).
+Finding = namedtuple("Finding", "sign ink density size count", defaults=(1.0, (0, 0), (1, 2)))
 FINDINGS = {  # in the order they are painted; classes are in that of the alphabet
     "Infiltration": Finding("haze", 0.62, 0.9),  # patchy, ill-defined, in both lungs
     "Pneumonia": Finding("lobe", 0.66, 0.95, size=(-0.15, 0.1)),  # evenly white down to its fissure

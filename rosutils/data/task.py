@@ -58,16 +58,13 @@ def make_task(
     """A task from a source's examples: split 70/10/20 by group (or by list files), noise on the training part.
 
     `lists` gives the file of each part; without it a publisher's own parts hold, unless `split` is "seeded". `sample` takes
-    about that many images of whole groups before the split. The task's card tells the parts (see `splits.describe`).
-
-    Without `keep_unlabelled` the training and the validation part lose images without any label. Raises InputError for lists
-    that do not fit, and for a group that is in two parts.
+    about that many images of whole groups before the split. Without `keep_unlabelled` the training and the validation part
+    lose images without any label. Raises InputError for lists that do not fit, and for a group that is in two parts.
     """
     labels, groups = torch.from_numpy(np.array(examples.labels)), torch.from_numpy(np.array(examples.groups))
-    eligible = torch.arange(len(labels))
-    if sample is not None:
-        eligible = _whole_groups(groups, eligible, sample, generator=_generator(seed, 3))
-    how = {"fractions": fractions, "generator": _generator(seed, 0)}
+    for_split, for_noise, for_sample = (torch.Generator().manual_seed(seed * 1009 + stream) for stream in (0, 1, 3))
+    how = {"fractions": fractions, "generator": for_split}
+    eligible = torch.arange(len(labels)) if sample is None else _whole_groups(groups, sample, generator=for_sample)
     if lists:
         raw = examples.card.get("raw", {})
         absent = raw.get("missing", 0) + raw.get("unreadable", 0)
@@ -81,7 +78,7 @@ def make_task(
     if examples.multilabel and not keep_unlabelled:  # the test part stays what it is, or readings could not be compared
         parts |= {part: parts[part][labels[parts[part]].sum(1) > 0] for part in ("train", "validation")}
     given, train = labels.clone(), parts["train"]
-    given[train] = _noisy(labels[train], noise, examples, generator=_generator(seed, 1))
+    given[train] = _noisy(labels[train], noise, examples, generator=for_noise)
     numbered = [part for name in PARTS for part in (name, parts[name])]
     same = {key: getattr(examples, key) for key in ("images", "names", "class_names", "multilabel", "resident")}
     return Task(
@@ -100,17 +97,13 @@ def _noisy(labels: Tensor, noise, examples, *, generator: torch.Generator) -> Te
     return move(labels, transition_matrix(noise.kind, noise.rate, n_classes), generator=generator)
 
 
-def _whole_groups(groups: Tensor, eligible: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
-    """About `count` of the eligible examples, as whole groups in random order until their middle is past it."""
-    unique, member, counts = groups[eligible].unique(return_inverse=True, return_counts=True)
+def _whole_groups(groups: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
+    """About `count` examples, as whole groups in random order until their middle is past it."""
+    unique, member, counts = groups.unique(return_inverse=True, return_counts=True)
     order = torch.randperm(len(unique), generator=generator)
     taken = torch.zeros(len(unique), dtype=torch.bool)
     taken[order] = counts[order].cumsum(0) - counts[order] / 2 <= count
-    return eligible[taken[member]]
-
-
-def _generator(seed: int, stream: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1009 + stream)
+    return torch.nonzero(taken[member])[:, 0]
 
 
 def examples_by_class(task: Task, per_class: int, *, part: str = "train") -> dict[str, Tensor]:
