@@ -81,8 +81,9 @@ def _draw_subsets(ax, member: np.ndarray, rows: np.ndarray, how: str) -> None:
     names = {3: f"seen by all {k} teachers", 2: "by several", 1: "by one"}
     shades = _shades(palette[0])
     handles = [Patch(color=shades[kind], label=name) for kind, name in names.items() if (kinds == kind).any()]
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(DATA[0] - 0.03, BOTTOM - 0.04), bbox_transform=ax.transData,
-              ncols=3, fontsize=6, handlelength=0.9, handleheight=0.8, columnspacing=0.9, borderpad=0, handletextpad=0.4)  # fmt: skip
+    where = {"loc": "upper left", "bbox_to_anchor": (DATA[0] - 0.03, BOTTOM - 0.04), "bbox_transform": ax.transData}
+    tight = {"handlelength": 0.9, "handleheight": 0.8, "columnspacing": 0.9, "borderpad": 0, "handletextpad": 0.4}
+    ax.legend(handles=handles, ncols=3, fontsize=6, **where, **tight)
     ax.text(DATA[0], BOTTOM - 0.36, how, va="center", **SMALL)
 
 

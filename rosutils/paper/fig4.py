@@ -211,9 +211,9 @@ def plot(study) -> Figure:
         line[1].set(xscale="log", yscale="log")  # what is 0 or not finite has no place there
         for aside, state in zip(0.26 * (np.arange(len(states)) - (len(states) - 1) / 2), states, strict=True):
             area, sharp = select(basins, state=state), select(here, metric="sharpness", state=state)
-            _means(line[0], area.assign(at=area["average"].map(order.index).astype(float) + aside), state, ls="")
+            look.means(line[0], area, area["average"].map(order.index) + aside, ls="", **_look(state))
             sharp = sharp[np.isfinite(sharp["value"]) & (sharp["value"] > 0)]
-            _means(line[1], sharp.assign(at=sharp["average"].astype(float)), state, lw=1)
+            look.means(line[1], sharp, sharp["average"].astype(float), lw=1, **_look(state))
         line[0].set(ylabel=f"{task}\nshare of the plane (%)", ylim=(0, 1.1 * max(line[0].get_ylim()[1], 1e-3)))
         line[0].set_xticks(range(len(order)), [f"+{level}" for level in order])
         for ax, metric in zip(line[2:], BARS, strict=True):
@@ -233,13 +233,6 @@ def _look(state: str) -> dict:
     """Marker and colour of the setting, hollow where BatchNorm is as copied."""
     color, marker = look.COLOUR[STATES[state][0]], look.MARKER[STATES[state][0]]
     return {"color": color, "marker": marker, "mec": color, "mfc": "white" if state == COPIED else color, "ms": 4.5}
-
-
-def _means(ax, rows: pd.DataFrame, state: str, **options) -> None:
-    """Mean and std of a state at each place `at`."""
-    ours = rows.groupby("at")["value"].agg(["mean", "std"])
-    bars = None if ours["std"].isna().all() else ours["std"]
-    ax.errorbar(ours.index, ours["mean"], yerr=bars, capsize=2, elinewidth=0.8, **_look(state) | options)
 
 
 def _bars(ax, rows: pd.DataFrame, states: list[str], metric: str) -> None:

@@ -109,11 +109,11 @@ def _agreements(ax, rows: pd.DataFrame, settings: list[str]) -> None:
     asides = SPREAD * min(np.diff(rates), default=10) * np.linspace(-0.5, 0.5, len(settings))
     for name, aside in zip(settings, asides, strict=True):
         for metric, ls in AGREEMENTS.items():
-            ours = select(rows, setting=name, metric=metric).groupby("nominal")["value"].agg(["mean", "std"])
-            color, bars = look.COLOUR[name], None if ours["std"].isna().all() else ours["std"]
-            how = {"marker": look.MARKER[name], "ms": 4.5, "mew": 0.8, "capsize": 2, "elinewidth": 0.8}
-            face = color if metric == "agreement_clean" else "white"
-            ax.errorbar(ours.index + aside, ours["mean"], yerr=bars, color=color, mfc=face, ls=ls, **how)
+            here, how = select(rows, setting=name, metric=metric), {"ms": 4.5, "mew": 0.8, "ls": ls}
+            how |= {"color": look.COLOUR[name], "marker": look.MARKER[name]}
+            look.means(
+                ax, here, here["nominal"] + aside, **how, **({} if metric == "agreement_clean" else {"mfc": "white"})
+            )
     ax.set(xticks=rates, xlim=(rates[0] - 10, rates[-1] + 10))
 
 

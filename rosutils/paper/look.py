@@ -120,6 +120,13 @@ def curves(ax, rows: pd.DataFrame, x: str, **look) -> None:
                  palette=COLOUR, markers=MARKER, dashes=DASHES, err_style="bars", ax=ax, **BARS | options)  # fmt: skip
 
 
+def means(ax, rows: pd.DataFrame, at: pd.Series, **how) -> None:
+    """The mean at each place, with one std where there are several values."""
+    ours = rows.groupby(at.astype(float))["value"].agg(["mean", "std"])
+    bars = None if ours["std"].isna().all() else ours["std"]
+    ax.errorbar(ours.index, ours["mean"], yerr=bars, capsize=2, elinewidth=0.8, **how)
+
+
 def f1_panels(study, rows: pd.DataFrame, what: str, draw: Callable, *, handles: dict, across=True, variant="", **size):
     """The figure with a panel for each task: `draw(ax, its F1 rows in the printed averaging, task)`, no skill's line, a legend.
 

@@ -130,7 +130,8 @@ OPEN = (
     ("pre-training", lambda p: p.training.pretraining, "training.pretraining: none or imagenet"),
     ("augmentation", _augmented, "training.augmentation: {pad, flips}"),
     ("attack radius (Table II)", lambda p: f"{255 * p.attacks.eps:g}/255 for images in [0, 1], in each of the norms "
-     f"{', '.join(p.attacks.norms)}", "attacks.norms: l2 (to the letter), linf, l2-scaled (times the root of the number of pixels)"),
+     f"{', '.join(p.attacks.norms)}",
+     "attacks.norms: l2 (to the letter), linf, l2-scaled (times the root of the number of pixels)"),
     ("PGD (IV-E)", _stepped, "attacks: {steps, step_factor, random_start}"),
     ("loss surface (Fig. 4)", lambda p: f"{p.landscape.examples} test images, {p.landscape.points} points a side, up to "
      f"±{p.landscape.span:g}, filter-normalised Gaussian directions without biases and BatchNorm",

@@ -82,10 +82,9 @@ def _latex(frame: pd.DataFrame, name: str, caption: str) -> str:
         lines += [_row([text(label), *row]) for label, row in zip(part.index, part.to_numpy(), strict=True)]
     tabular = "\n".join([rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", *lines, r"\bottomrule", r"\end{tabular}"])
     small = r"\centering\scriptsize\setlength{\tabcolsep}{3pt}"  # nine numbers in a row need small type
-    return "\n".join([
-        r"% needs \usepackage{adjustbox,booktabs}", r"\begin{table*}[htbp]", small,
-        rf"\caption{{{_tex(caption)}}}\label{{tab:{name}}}", rf"\adjustbox{{max width=\textwidth}}{{{tabular}}}", r"\end{table*}", "",
-    ])  # fmt: skip
+    head = [r"% needs \usepackage{adjustbox,booktabs}", r"\begin{table*}[htbp]", small]
+    body = [rf"\caption{{{_tex(caption)}}}\label{{tab:{name}}}", rf"\adjustbox{{max width=\textwidth}}{{{tabular}}}"]
+    return "\n".join([*head, *body, r"\end{table*}", ""])
 
 
 def _heads(columns: pd.Index) -> list[str]:
