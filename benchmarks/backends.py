@@ -11,7 +11,8 @@ from pathlib import Path
 from timing import Row
 
 from rosutils import InputError
-from rosutils.study import Study, cluster
+from rosutils.study import Study
+from rosutils.study.engine import QUIET
 
 
 ENGINES = {
@@ -59,7 +60,7 @@ def _node_lost(folder: Path) -> Row:
     """The smoke study on two nodes started on loopback, one of them killed in the middle, against two loky workers."""
     from ray.cluster_utils import Cluster
 
-    os.environ.update(cluster.SETTINGS)
+    os.environ.update(QUIET)
     node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
     nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     second = nodes.add_node(**node)

@@ -25,14 +25,17 @@ import psutil
 import torch
 from PIL import Image
 
-from rosutils.data import Loader, decode, filling, isic2019, make_task, nih
+from rosutils.data import Loader, decode, isic2019, make_task, nih
+from rosutils.data.cache import decode_all
 from rosutils.data.raw import look_through
 from rosutils.data.sources import open_source, prepare
-from rosutils.params import Noise, Source
+from rosutils.params import Noise
+from rosutils.params import source as described
 from rosutils.subsets import overlapping_subsets
 
 
 SOURCES = {"isic2019": isic2019, "nih": nih}
+MODES = {"isic2019": "RGB", "nih": "L"}
 FULL = {"isic2019": (25_331, 13_931), "nih": (112_120, 30_805)}  # images; lesions or patients
 
 
@@ -76,12 +79,12 @@ def compare(
     """Rows (this, against, seconds, seconds, ratio) for one raw folder; the processes that decode are started before."""
     layout, out = SOURCES[source], folder / source
     found = look_through(root / source, layout, None, allow_missing=True, skip_bad=False, out=out)
-    mode, cores = layout.mode(None), len(os.sched_getaffinity(0))
+    mode, cores = MODES[source], len(os.sched_getaffinity(0))
 
     def decoded() -> None:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        filling.decode_all(found.paths, pixels, mode, to=out / "images.npy", title=source)
+        decode_all(found.paths, pixels, mode, None, folder=out, title=source)
 
     def prepared() -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -101,10 +104,10 @@ def compare(
 
 def _epoch(source: str, root: Path, pixels: int, cache_root: Path, paths: dict[str, Path], rounds: int):
     options = {"pixels": pixels, "root": root, "allow_missing": True, "cache_root": cache_root}
-    opened = open_source(Source(source=source), **options)
+    opened = open_source(described({"source": source}), **options)
     task = make_task(source, opened, fractions=[0.7, 0.1, 0.2], noise=Noise(), seed=0)
     loader = Loader(task, task.split["train"], batch_size=64, shuffle_seed=0)
-    files, mode = [paths[task.names[number]] for number in task.split["train"].tolist()], SOURCES[source].mode(None)
+    files, mode = [paths[task.names[number]] for number in task.split["train"].tolist()], MODES[source]
     ways = [lambda: [decode.decode(path, pixels, mode) for path in files], lambda: [None for _ in loader]]
     decoded, read = alternately(ways, rounds)
     return (
@@ -205,7 +208,7 @@ def rehearse(source: str, folder: Path, pixels: int = 16) -> list[tuple[str, int
     step = partial(prepare, source, raw=raw / source, pixels=pixels, out=folder / "cache")
     count = meter.step(f"{source}: prepare", _rows(raw / source), step)["examples"]
     options = {"pixels": pixels, "root": raw, "allow_missing": False, "cache_root": folder / "cache"}
-    opened = meter.step(f"{source}: open again", count, partial(open_source, Source(source=source), **options))
+    opened = meter.step(f"{source}: open again", count, partial(open_source, described({"source": source}), **options))
     step = partial(make_task, source, opened, fractions=[0.7, 0.1, 0.2], noise=Noise(), seed=0)
     task = meter.step(f"{source}: split by group", count, step)
     train = task.split["train"]

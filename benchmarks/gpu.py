@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from rosutils import distill, models
 from rosutils.augment import View
 from rosutils.bank import Bank
-from rosutils.data import Loader, devices
+from rosutils.data import Loader
 from rosutils.training import fit
 
 
@@ -97,7 +97,7 @@ def variant_of(variant: str, name: str, task) -> Callable:
         model.backbone.compile()
     loader = Loader(task, task.split["train"], batch_size=BATCH, shuffle_seed=0, view=VIEW, device="cuda")
     if variant == "host":
-        loader.images = devices.Images(task.images.copy(), "cuda", free=0)  # a copy: the original is resident
+        loader.resident = None
     loss = distilled(task) if variant == "distil" else distill.supervised_loss
     if variant == "bare":
         return bare(model, torch.from_numpy(task.images).cuda(), task.labels.cuda())

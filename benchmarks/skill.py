@@ -22,7 +22,8 @@ from rosutils.chance import base_rate_loss, chance
 from rosutils.data import Loader, Task
 from rosutils.losses import task_loss
 from rosutils.metrics import auroc_per_class, best_thresholds, precision_recall_f1
-from rosutils.study.experiment import EVALUATION_BATCH, Experiment
+from rosutils.study import Study
+from rosutils.study.experiment import EVALUATION_BATCH
 
 
 PARTS = ("validation", "test")
@@ -123,10 +124,10 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     data = {"root": str(chosen.data.resolve()), "pixels": chosen.pixels}
-    experiment = Experiment(params.load("real", data=data, engine={"store": chosen.store}))
+    study = Study(params.load("real", data=data, engine={"store": chosen.store}))
     for name in chosen.tasks:
         title = f"{name}, {chosen.pixels} px, {chosen.epochs} epochs, lr {chosen.lr:g}"
-        print(markdown(side_by_side(experiment.task(name), chosen), title), flush=True)
+        print(markdown(side_by_side(study.task(name), chosen), title), flush=True)
 
 
 if __name__ == "__main__":

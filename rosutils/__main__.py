@@ -96,7 +96,7 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
     missing = study.missing(runs)
     click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
     for doubt in lacking(study) if missing else ():
-        click.echo(f"doubtful: {doubt}", err=True)
+        click.echo(f"doubtful: {doubt}")
     for group in study.in_order(order.split(",")) if order else ():
         study.ensure(group)
     study.ensure(runs)

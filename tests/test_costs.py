@@ -8,41 +8,24 @@ import torch
 from rosutils import attacks, landscape, models
 from rosutils.data import Loader
 from rosutils.store import WEIGHTS, Store
-from rosutils.study import costs
-from rosutils.study.experiment import Experiment
+from rosutils.study import Study, costs
+from rosutils.study.experiment import needed_by
 from rosutils.study.making import make
-from rosutils.study.needs import needed_by
 
 
-ROLES = {
-    "chance",
-    "teacher",
-    "bank",
-    "student",
-    "attack",
-    "curve",
-    "checks",
-    "surface",
-    "path",
-    "curvature",
-    "agreement",
-}
+ROLES = set("chance teacher bank student attack curve checks surface path curvature agreement".split())
 
 
 @pytest.fixture(scope="module")
 def made(probed):
     """A finished run of every role."""
     specs = probed.unique(probed.all_runs())
-    return {spec.role: spec for spec in specs if probed.of(spec).run(spec) is not None}
-
-
-def work(study, spec) -> float:
-    return costs.relative(study.of(spec), spec)
+    return {spec.role: spec for spec in specs if probed.run(spec) is not None}
 
 
 def test_every_role_costs_something(probed, made):
     assert made.keys() >= ROLES
-    assert all(work(probed, spec) >= costs.RUN for spec in made.values())
+    assert all(costs.relative(probed, spec) >= costs.RUN for spec in made.values())
     assert all(costs.TRAINING[precision].keys() == set(models.ARCHITECTURES) for precision in costs.TRAINING)
 
 
@@ -73,11 +56,11 @@ class Counting:
 
 def work_seen(probed, spec, tmp_path, monkeypatch) -> float:
     """Make a run of `probed` once more, from copies of what it needs, and add up what was to be done."""
-    there = Experiment(probed.of(spec).parameters, probed._opened)
+    there = Study(probed.parameters, opened=probed._opened).at(spec)
     there.store = Store(tmp_path / "store")
     there.store.root.mkdir()
     for needed in needed_by(spec):
-        (there.store.root / there.key(needed)).symlink_to(probed.of(needed).run(needed).path)
+        (there.store.root / there.key(needed)).symlink_to(probed.run(needed).path)
     seen = Counting(monkeypatch).seen
     make(there, spec)
     unit = costs.TRAINING["float32"][spec.architecture]
@@ -86,16 +69,16 @@ def work_seen(probed, spec, tmp_path, monkeypatch) -> float:
     return costs.RUN + costs.EPOCH * epochs + unit * passes
 
 
-@pytest.mark.parametrize("role", ["teacher", "student", "bank", "attack", "curve", "checks", "agreement"])
+@pytest.mark.parametrize("role", ["teacher", "student", "bank", "attack", "curve", "agreement"])
 def test_as_many_images_go_through_the_network_as_counted(probed, made, role, tmp_path, monkeypatch):
     spec = made[role]
-    assert work(probed, spec) == pytest.approx(work_seen(probed, spec, tmp_path, monkeypatch), rel=0.15)
+    assert costs.relative(probed, spec) == pytest.approx(work_seen(probed, spec, tmp_path, monkeypatch), rel=0.15)
 
 
 def test_the_student_of_ros_kd_costs_the_average_s_passes_too(probed, tmp_path, monkeypatch):
     ros_kd, alone = (probed.student("lesion", name) for name in ("RoS-KD", "Baseline I"))
-    assert work(probed, ros_kd) == pytest.approx(work_seen(probed, ros_kd, tmp_path, monkeypatch), rel=0.25)
-    assert work(probed, ros_kd) > work(probed, alone)
+    assert costs.relative(probed, ros_kd) == pytest.approx(work_seen(probed, ros_kd, tmp_path, monkeypatch), rel=0.25)
+    assert costs.relative(probed, ros_kd) > costs.relative(probed, alone)
 
 
 def test_sharpness_takes_as_many_gradients_as_counted(probed, monkeypatch):
@@ -110,7 +93,7 @@ def test_sharpness_takes_as_many_gradients_as_counted(probed, monkeypatch):
 
 def test_the_disk_of_every_role_is_what_its_files_take(probed, made):
     for spec in made.values():
-        there = probed.of(spec)
+        there = probed.at(spec)
         sizes = {path.name: path.stat().st_size for path in there.run(spec).path.iterdir()}
         heavy = sum(sizes.pop(name, 0) for name in WEIGHTS)
         small, weights = costs.disk(there, spec, costs.sizes(there, spec))
@@ -124,7 +107,7 @@ def test_weights_are_those_of_the_network():
 
 
 def test_the_longest_runs_are_known_before_anything_is_timed(probed):
-    teachers = {spec.architecture: work(probed, spec) for spec in probed.teachers("lesion", "full")}
+    teachers = {spec.architecture: costs.relative(probed, spec) for spec in probed.teachers("lesion", "full")}
     assert teachers["resnet18"] > teachers["mobilenet_v2"]
     full, subset = (probed.teachers("lesion", pool)[0] for pool in ("full", "subset"))
-    assert work(probed, full) > work(probed, subset)
+    assert costs.relative(probed, full) > costs.relative(probed, subset)

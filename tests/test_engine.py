@@ -1,16 +1,20 @@
 """Independent jobs, in this process and in others."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from rosutils import InputError
 from rosutils.params import ROOT
-from rosutils.study.engine import processes, run_jobs
+from rosutils.study.engine import QUIET, Place, processes, run_jobs
 
 
 backends = pytest.mark.parametrize("options", [{}, {"backend": "loky", "workers": 2}], ids=["inline", "loky"])
@@ -93,10 +97,6 @@ def test_after_a_failure_the_next_jobs_run_as_ever(options, tmp_path):
         run_jobs(fail, jobs(tmp_path, ["bad"]), **options)
     run_jobs(fail, jobs(tmp_path, ["good"]), **options)
     assert set(read(tmp_path)) == {"bad", "good"}
-
-
-def interrupt(job):
-    raise KeyboardInterrupt
 
 
 def test_an_interruption_stops_the_rest_and_restores_the_threads(two_threads):
@@ -212,3 +212,116 @@ def wait_until(holds, seconds: float = 60):
     while not holds():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.1)
+
+
+# Ray, on two nodes of a cluster and on this machine alone
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """The address of a cluster of two nodes on the loopback device, each with room for one run."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ({"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])} | QUIET).items():
+            patch.setenv(name, value)
+        node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
+        nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        nodes.add_node(**node)
+        yield nodes.address
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture
+def run(two_nodes):
+    return lambda function, jobs, **how: run_jobs(function, jobs, backend="ray", place=Place(two_nodes, **how))
+
+
+def note_where(job):
+    """Leave a file that tells on which node and on how many threads the job ran."""
+    import ray
+
+    with open(os.path.join(*job), "x") as file:
+        file.write(f"{ray.get_runtime_context().get_node_id()} {torch.get_num_threads()}")
+    time.sleep(0.2)
+
+
+def die_once(job):
+    """The first attempt ends as a process that the system kills."""
+    first = os.path.join(job[0], "died")
+    if not os.path.exists(first):
+        open(first, "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(job)
+
+
+def test_ray_does_every_job_once_on_one_thread_and_gives_both_nodes_their_share(run, tmp_path):
+    names = [f"job{number}" for number in range(8)]
+    run(note_where, jobs(tmp_path, names), gpus_per_run=1)  # no GPU is anywhere, so none is asked for
+    done = [path.read_text().split() for path in tmp_path.iterdir()]
+    assert len(done) == 8 and {threads for _, threads in done} == {"1"} and len({node for node, _ in done}) == 2
+
+
+def test_the_exception_of_a_ray_task_is_raised_as_it_is_and_the_next_jobs_run_as_ever(run, tmp_path):
+    with pytest.raises(InputError, match=r"^this job is wrong$"):
+        run(fail, jobs(tmp_path, ["bad"]))
+    run(fail, jobs(tmp_path, ["good"]))
+    assert set(read(tmp_path)) == {"bad", "good"}
+
+
+def test_a_job_whose_worker_is_killed_is_done_again_as_often_as_allowed(run, tmp_path):
+    (tmp_path / "lost").mkdir()
+    with pytest.raises(RuntimeError, match="lost its worker in all of 1 attempts .*WorkerCrashed.* goes on from there"):
+        run(die_once, jobs(tmp_path / "lost", ["a"]), retries=0)
+    (tmp_path / "again").mkdir()
+    run(die_once, jobs(tmp_path / "again", ["a"]))
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"died", "a"}
+
+
+ALONE = """
+import json, sys
+from rosutils.study import Study
+study = Study.load("smoke", **json.loads(sys.argv[1]))
+study.ensure([study.student("lesion", "RoS-KD")])
+study.results()
+"""
+
+
+@pytest.fixture
+def elsewhere():
+    """A temporary folder with a short name: Ray's sockets allow no long ones."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_on_this_machine_a_study_gives_the_same_results_and_ray_says_nothing(
+    load_tiny, tiny_sections, elsewhere, tmp_path
+):
+    pytest.importorskip("ray")
+    engine = {"backend": "ray", "workers": 2}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(elsewhere)}
+    sections = json.dumps(tiny_sections(tmp_path / "ray", engine=engine))
+    process = [sys.executable, "-W", "error", "-c", ALONE, sections]
+    found = subprocess.run(process, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert found.returncode == 0, found.stderr
+    lines = [line for line in found.stderr.replace("\r", "\n").splitlines() if line.strip() and "|" not in line]
+    assert found.stdout == "" and lines == []
+    alone = load_tiny(tmp_path / "alone")
+    alone.ensure([alone.student("lesion", "RoS-KD")])
+    alone.results()
+    [made] = (tmp_path / "ray").rglob("results.csv")
+    assert made.read_bytes() == (alone.output / "results.csv").read_bytes()
+
+
+def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"not installed; run: pip install 'rosutils\[ray\]'"):
+        run_jobs(print, ["x"], backend="ray")
+
+
+def test_an_address_without_a_cluster_is_refused():
+    pytest.importorskip("ray").shutdown()
+    with pytest.raises(InputError, match=r"engine.address is '127.0.0.1:1', but no Ray cluster answers there"):
+        run_jobs(print, ["x"], backend="ray", place=Place("127.0.0.1:1"))

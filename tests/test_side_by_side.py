@@ -1,17 +1,12 @@
 """Notebooks run side by side: in their order where it matters, stopped together, told plainly."""
 
-import json
-import multiprocessing
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import psutil
 import pytest
 
-from rosutils import notebooks
 from rosutils.notebooks import NotebookError, run_all
-from rosutils.study import Study
 
 
 def notebook(folder, name, source):
@@ -62,23 +57,6 @@ def test_a_process_that_is_killed_ends_the_command_and_not_a_wait_without_end(tm
         run_all(tmp_path / "out", {}, notebooks=books)
 
 
-def test_of_notebooks_that_want_the_results_at_once_one_measures(load_tiny, tmp_path, monkeypatch):
-    measured, measure = [], Study.measure
-
-    def slowly(study):
-        measured.append(study)
-        time.sleep(0.3)
-        return measure(study)
-
-    study = load_tiny(tmp_path)
-    study.ensure(study.teachers("lesion", "full")[:1])
-    monkeypatch.setattr(Study, "measure", slowly)
-    with ThreadPoolExecutor(3) as pool:
-        tables = list(pool.map(lambda _: load_tiny(tmp_path).results(), range(3)))
-    assert len(measured) == 1
-    assert all(table.equals(tables[0]) for table in tables)
-
-
 def kernels():
     """The kernels that run below this process, and those that nobody waits for."""
     here = {process.pid for process in psutil.Process().children(recursive=True)}
@@ -88,38 +66,3 @@ def kernels():
         for p in found
         if "ipykernel_launcher" in (p.info["cmdline"] or []) and (p.pid in here or p.info["ppid"] == 1)
     }
-
-
-def test_what_took_longest_last_time_goes_first(tmp_path, monkeypatch):
-    last, order = {"0": 1.5, "1": 9.0, "2": None}, []
-    for name, seconds in last.items():
-        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"metadata": {"papermill": {"duration": seconds}}}))
-    (tmp_path / "3.ipynb").write_text("cut off")
-    found = {name: notebooks._seconds_last_time(tmp_path / f"{name}.ipynb") for name in "01234"}
-    assert found == {"0": 1.5, "1": 9.0, "2": 0.0, "3": 0.0, "4": 0.0}
-    monkeypatch.setattr(notebooks, "_finish", lambda calls, bar: order.append(len(calls)))
-    monkeypatch.setattr(
-        notebooks.ProcessPoolExecutor, "submit", lambda pool, function, path, *rest: order.append(path.stem)
-    )
-    run_all(tmp_path, {}, notebooks=[tmp_path / f"{number}.ipynb" for number in range(4)])
-    assert order == ["1", "0", "2", 3, "3", 1]
-
-
-def test_where_none_was_executed_the_later_ones_go_first(tmp_path, monkeypatch):
-    order = []
-    monkeypatch.setattr(notebooks, "_finish", lambda calls, bar: None)
-    monkeypatch.setattr(
-        notebooks.ProcessPoolExecutor, "submit", lambda pool, function, path, *rest: order.append(path.stem)
-    )
-    run_all(tmp_path, {}, notebooks=[tmp_path / f"0{number}.ipynb" for number in range(1, 5)])
-    assert order == ["03", "02", "01", "04"]
-
-
-def test_the_server_started_beforehand_has_papermill_and_no_network_library():
-    notebooks.start()
-    notebooks.start()  # as `run_all` does once more
-    code = "import sys; sys.exit(0 if 'papermill' in sys.modules and 'torch' not in sys.modules else 7)"
-    process = multiprocessing.get_context("forkserver").Process(target=exec, args=(code,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0

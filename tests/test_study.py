@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -484,6 +485,23 @@ def test_results_are_written_anew_when_runs_have_come_or_somebody_changed_them(t
     assert path.read_bytes() != before
     trained.results()
     assert path.read_bytes() == before
+
+
+def test_of_notebooks_that_want_the_results_at_once_one_measures(load_tiny, tmp_path, monkeypatch):
+    measured, measure = [], Study.measure
+
+    def slowly(study):
+        measured.append(study)
+        time.sleep(0.3)
+        return measure(study)
+
+    study = load_tiny(tmp_path)
+    study.ensure(study.teachers("lesion", "full")[:1])
+    monkeypatch.setattr(Study, "measure", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        tables = list(pool.map(lambda _: load_tiny(tmp_path).results(), range(3)))
+    assert len(measured) == 1
+    assert all(table.equals(tables[0]) for table in tables)
 
 
 def test_provenance_tells_the_parts_of_the_split_with_the_checksums_of_their_lists(trained):

@@ -1,6 +1,7 @@
 """Run independent jobs: in this process, in local processes through loky, or as tasks of a Ray cluster over a shared folder."""
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -155,6 +156,9 @@ def _connected(address: str | None, cores: int):
     if options["address"] == "local":
         options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
+        if options["address"] not in ("local", "auto"):  # Ray itself would try for minutes
+            host, _, port = address.rpartition("://")[2].rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(

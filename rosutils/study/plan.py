@@ -158,13 +158,13 @@ def takes(runs: pd.DataFrame, workers: int, speed: float) -> float:
 def table(runs: pd.DataFrame, workers: int, speed: float | None) -> Iterator[str]:
     """A line for what each table or figure needs, and for each stage: how many runs, what is done, what the rest takes."""
     artefacts = [(name, runs[[name in names for names in runs["needed"]]]) for name in ARTEFACTS]
-    stages = [*((name, runs[runs["stage"] == name]) for name in STAGES), ("in all", runs)]
-    yield f"{'':<10}{'runs':>6}{'shared':>8}{'done':>7}{'took':>9}{'to make':>9}{'images':>18}{'take':>10}"
+    stages = [*((f"all {name}", runs[runs["stage"] == name]) for name in STAGES), ("in all", runs)]
+    yield f"{'':<14}{'runs':>6}{'shared':>8}{'done':>7}{'took':>9}{'to make':>9}{'images':>18}{'take':>10}"
     for name, own in (*artefacts, *stages):
         rest, shared = own[~own["done"]], own["needed"].map(len).gt(1).sum()
         seconds = duration(takes(rest, workers, speed)) if speed else "?"
         done = f"{len(own) - len(rest):>7}{duration(own['took'].sum()):>9}"
-        yield f"{name:<10}{len(own):>6}{shared:>8}{done}{len(rest):>9}{rest['work'].sum():>18,.0f}{seconds:>10}"
+        yield f"{name:<14}{len(own):>6}{shared:>8}{done}{len(rest):>9}{rest['work'].sum():>18,.0f}{seconds:>10}"
 
 
 def plan(study: Study, workers: int, *, gpus: bool = False, speed: float | None = None) -> Iterator[str]:
