@@ -91,7 +91,7 @@ def test_class_names_that_are_numbers_are_in_their_order(tmp_path):
         ("image,x", ["a.png,1", "b.png,2"], {"label": "x", "group": "x"}, "names the column 'x' for two purposes"),
         ("image,x", ["a.png,1", "b.png,2"], {"labels": ["x", "x"]}, "names the column 'x' for two purposes"),
         ("image,a,b", ["a.png,1,0", "b.png,1,1"], {"labels": ["a", "b"], "one_hot": True}, "not exactly one 1 in a, b .*: 3"),
-        ("image,label", ["a.png,x", ",y"], {}, "labels.csv has no image in line.s. 3"),
+        ("image,label", ["a.png,x", ",y"], {}, "labels.csv has no image in 1 line.s.: 3"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_used_is_explained(tmp_path, header, rows, options, says):

@@ -100,23 +100,22 @@ def test_a_folder_without_any_image_is_refused_even_when_missing_ones_are_allowe
 
 
 @pytest.mark.parametrize(
-    "line, found",
+    "line",
     [
-        (truth_line("ISIC_0000007", "MEL", "SCC"), "MEL=1.0, SCC=1.0"),
-        (truth_line("ISIC_0000007", "UNK"), "UNK=1.0"),
-        (truth_line("ISIC_0000007", "NV", "UNK"), "NV=1.0, UNK=1.0"),
-        (truth_line("ISIC_0000007"), "all 0"),
-        (truth_line("ISIC_0000007", "NV").replace("1.0", "2"), "NV=2"),
-        (truth_line("ISIC_0000007", "NV").replace("1.0", "yes"), "NV=yes"),
-        (truth_line("ISIC_0000007", "MEL", "NV").replace("1.0", "0.5"), "MEL=0.5, NV=0.5"),
+        truth_line("ISIC_0000007", "MEL", "SCC"),
+        truth_line("ISIC_0000007", "UNK"),
+        truth_line("ISIC_0000007", "NV", "UNK"),
+        truth_line("ISIC_0000007"),
+        truth_line("ISIC_0000007", "NV").replace("1.0", "2"),
+        truth_line("ISIC_0000007", "NV").replace("1.0", "yes"),
+        truth_line("ISIC_0000007", "MEL", "NV").replace("1.0", "0.5"),
     ],
 )
-def test_a_row_without_exactly_one_of_the_eight_classes_is_named(tmp_path, line, found):
+def test_a_row_without_exactly_one_of_the_eight_classes_is_named(tmp_path, line):
     rows = [("ISIC_0000001", "NV", ""), ("ISIC_0000007", "NV", "")]
     write(tmp_path, rows, lines=[truth_line("ISIC_0000001", "NV"), line])
-    with pytest.raises(InputError, match="line 3 .ISIC_0000007.*download the file again") as error:
+    with pytest.raises(InputError, match=f"{TRUTH} has not exactly one 1 in MEL, .* in 1 line.s.: 3; download it"):
         load(tmp_path)
-    assert found in str(error.value)
 
 
 def test_an_image_that_the_metadata_lack_is_named(tmp_path):

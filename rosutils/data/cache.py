@@ -96,7 +96,7 @@ def building(place: Path) -> Path:
     folder = place.with_name(f".{place.name}.building")
     for abandoned in set(place.parent.glob(f".{place.name.rsplit('-', 1)[0]}-*.building")) - {folder}:
         shutil.rmtree(abandoned)  # an earlier state of the same source
-    (folder / DONE).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     return folder
 
 
@@ -161,8 +161,8 @@ def images_in(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
     with suppress(OSError, ValueError):
         if (images := np.load(file, mmap_mode="r+")).shape == shape:
             return images
-    for flag in (folder / DONE).iterdir():
-        flag.unlink()
+    shutil.rmtree(folder / DONE, ignore_errors=True)
+    (folder / DONE).mkdir(parents=True)
     if size > (free := shutil.disk_usage(folder).free):
         raise InputError(
             f"the prepared images need {size / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free; make room, "

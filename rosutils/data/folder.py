@@ -14,6 +14,7 @@ WHERE = "DATA=folder (data.root, --raw) must be your folder, the one with the cs
 REPAIR = (
     "name the columns in the source: table, image, label (a class per image) or labels (a list of 0/1 columns), group"
 )
+TABLE = "the table of labels"
 GROUP = "group"  # the column of this name is used unasked
 NOTHING = ("", "nan", "na", "n/a", "none", "null", "nil", "?", "-")
 
@@ -49,10 +50,10 @@ def labels(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
         return _one(table, section)
     values = table[section.labels].apply(pd.to_numeric, errors="coerce")
     for name in section.labels:
-        _refuse(table, ~values[name].isin((0, 1)), f"neither 0 nor 1 in {name}")
+        raw.refuse(TABLE, table.index[~values[name].isin((0, 1))], f"neither 0 nor 1 in {name}")
     single = values.sum(axis=1) == 1
     if section.one_hot:
-        _refuse(table, ~single, f"not exactly one 1 in {', '.join(section.labels)}")
+        raw.refuse(TABLE, table.index[~single], f"not exactly one 1 in {', '.join(section.labels)}")
         return values.to_numpy().argmax(axis=1), tuple(section.labels)
     if single.all():
         logger.warning("every image has exactly one of the labels: one_hot: true makes them the classes of one label")
@@ -61,7 +62,7 @@ def labels(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _one(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
     texts = table[section.label]
-    _refuse(table, texts == "", f"no {section.label}")
+    raw.refuse(TABLE, table.index[texts == ""], f"no {section.label}")
     order = {text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text) for text in texts.unique()}
     class_names = sorted(order, key=order.__getitem__)
     if len(class_names) < 2:
@@ -82,9 +83,3 @@ def _tell_spellings(column: str, texts: pd.Series) -> None:
     if doubtful := [" / ".join(found) for key, found in alike.items() if len(found) > 1 or key == ""]:
         what = "has values that look like one in several spellings, or like none"
         logger.warning("the column %s %s: %s", column, what, raw.listed(doubtful))
-
-
-def _refuse(table: pd.DataFrame, wrong: pd.Series, what: str) -> None:
-    if wrong.any():
-        lines = raw.listed([str(line) for line in table.index[wrong]])
-        raise InputError(f"the table of labels has {what} in {int(wrong.sum()):,} line(s): {lines}; repair these lines")

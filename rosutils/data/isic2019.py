@@ -43,11 +43,6 @@ def labels(truth: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
     columns = [*CLASS_NAMES, "UNK"]
     values = truth[columns].apply(pd.to_numeric, errors="coerce").to_numpy()
     wrong = ~np.isin(values, (0, 1)).all(axis=1) | (values[:, :-1].sum(axis=1) != 1) | (values[:, -1] != 0)
-    if wrong.any():
-        row = truth[wrong].iloc[0]
-        found = ", ".join(f"{name}={row[name]}" for name in columns if row[name] not in ("0", "0.0"))
-        raise InputError(
-            f"{TRUTH}, line {row.name} ({row['image']}): {found or 'all 0'}; exactly one of {', '.join(CLASS_NAMES)} "
-            f"must be 1, the others and UNK 0 ({wrong.sum():,} row(s) are not so); download the file again"
-        )
+    what = f"not exactly one 1 in {', '.join(CLASS_NAMES)} with 0 in the others and UNK"
+    raw.refuse(TRUTH, truth.index[wrong], what, REPAIR)
     return values[:, :-1].argmax(axis=1), CLASS_NAMES

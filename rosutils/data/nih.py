@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rosutils import InputError
 from rosutils.data import raw
 
 
 CLASS_NAMES = tuple("Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax".split())
 KNOWN = {*CLASS_NAMES, "Consolidation", "Edema", "Emphysema", "Fibrosis", "Hernia", "Pleural_Thickening", "No Finding"}
+ENTRIES = "the data entry file"
 WHERE, REPAIR = raw.WHERE, "download it from the publisher"
 REVISIONS = {2020: "Data_Entry_2017_v2020.csv", 2017: "Data_Entry_2017.csv"}  # the labels were revised in 2020
 # Lists of image names that fix a split: the publisher's, and those of public CheXNet reproductions.
@@ -22,7 +22,7 @@ LIST_FOLDERS = {"official": ("",), "chexnet": ("chexnet_split", "chexnet")}
 
 def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     """The data entry file with the columns needed: of the revision asked for, or else the newest there is."""
-    paths = [folder / name for year, name in REVISIONS.items() if section.revision in (None, year)]
+    paths = [folder / name for year, name in REVISIONS.items() if getattr(section, "revision", None) in (None, year)]
     path = next((path for path in paths if path.is_file()), paths[0])
     return [(path, ("Image Index", "Finding Labels", "Patient ID"))]
 
@@ -35,9 +35,10 @@ def other_names(name: str) -> list[str]:
 def groups(entries: pd.DataFrame, section) -> tuple[np.ndarray, str]:
     """Patients int64 [N]; raises InputError naming the row with a patient that is no number."""
     patients = entries["Patient ID"]
-    for line, patient in patients[~patients.str.fullmatch("[0-9]+")].items():
-        where = f"data entry file, line {line} ({entries['Image Index'][line]})"
-        raise InputError(f"{where}: the Patient ID {patient!r} is not a whole number; {REPAIR}")
+    wrong = patients[~patients.str.fullmatch("[0-9]+")]
+    raw.refuse(
+        ENTRIES, wrong.index, f"a Patient ID that is no whole number ({raw.listed(list(wrong.unique()))})", REPAIR
+    )
     return patients.astype(np.int64).to_numpy(), "Patient ID"
 
 
@@ -48,9 +49,7 @@ def labels(entries: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]
     """
     texts, distinct = pd.factorize(entries["Finding Labels"])  # 112,120 rows hold some 800 different texts
     findings = [{name.strip() for name in text.split("|")} for text in distinct]
-    for number, names in enumerate(findings):
-        for name in sorted(names - KNOWN):
-            line, known = entries.index[texts == number][0], ", ".join(sorted(KNOWN))
-            where = f"data entry file, line {line} ({entries['Image Index'][line]})"
-            raise InputError(f"{where}: the finding {name!r} is not one of {known}; {REPAIR}")
+    for number, unknown in enumerate(sorted(names - KNOWN) for names in findings):
+        lines = entries.index[texts == number] if unknown else ()
+        raw.refuse(ENTRIES, lines, f"a finding {unknown} that is not one of {', '.join(sorted(KNOWN))}", REPAIR)
     return np.array([[name in names for name in CLASS_NAMES] for names in findings], np.float32)[texts], CLASS_NAMES

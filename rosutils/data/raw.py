@@ -54,10 +54,8 @@ def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad
     order = np.argsort(names[there].to_numpy(str), kind="stable")
     content = {"names": tuple(names[there].iloc[order]), "labels": labels[order], "groups": groups[there][order]}
     content |= {"class_names": class_names, "multilabel": labels.ndim == 2}
-    second = [path for found in twice.values() for path in found[1:]]
-    left_out = [
-        (name, why) for names, why in ((missing, MISSING), (unnamed, NO_ROW), (second, TWICE)) for name in names
-    ]
+    left_out = [(name, MISSING) for name in missing] + [(path, NO_ROW) for path in unnamed]
+    left_out += [(path, TWICE) for found in twice.values() for path in found[1:]]
     paths = [os.path.join(folder, files[name]) for name in content["names"]]
     return Raw(list(tables), len(table), content, grouped_by, paths, left_out)
 
@@ -84,16 +82,9 @@ def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
         has = f"no column {absent}, it has {', '.join(map(repr, header))}" if absent else "no rows"
         raise InputError(f"{path} has {has}; {repair}")
     plain = table.iloc[:, 0].map(plain_name)
-    if (plain == "").any():
-        raise InputError(
-            f"{path} has no {columns[0]} in line(s) {listed(list(map(str, table.index[plain == ''])))}; {repair}"
-        )
-    if len(again := plain[plain.duplicated(keep=False)]):
-        lines = " and ".join(map(str, again.index[again == again.iloc[0]]))
-        raise InputError(
-            f"{path} has more than one row for {again.nunique():,} image(s) (first: {again.iloc[0]}, lines {lines}; all: "
-            f"{listed(list(again.unique()))}); keep one row for each"
-        )
+    refuse(path, plain.index[plain == ""], f"no {columns[0]}")
+    again = plain[plain.duplicated(keep=False)]
+    refuse(path, again.index, f"images named more than once ({listed(list(again.unique()))})", "keep one for each")
     return table
 
 
@@ -111,13 +102,15 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     header = [name.strip() for name in header]
     while header and not header[-1]:  # NIH's lines of 2017 end in one comma too many
         header.pop()
-    width = len(header)
-    if wrong := [(line, row) for line, row in rows if len(row) < width or any(map(str.strip, row[width:]))]:
-        raise InputError(
-            f"{path}: the header has {width} fields, but line {wrong[0][0]} has {len(wrong[0][1])}; put quotes around a text "
-            f"that holds a comma, or repair what is wrong: lines {listed([str(line) for line, _ in wrong])}"
-        )
+    wrong = [line for line, row in rows if len(row) < len(header) or any(map(str.strip, row[len(header) :]))]
+    refuse(path, wrong, f"not the {len(header)} fields of its header", "put quotes around a text that holds a comma")
     return header, rows
+
+
+def refuse(table: str | Path, lines: Sequence[int], what: str, todo: str = "repair these lines") -> None:
+    """Raises InputError naming the lines of a table in which something is wrong, where there are any."""
+    if len(lines):
+        raise InputError(f"{table} has {what} in {len(lines):,} line(s): {listed(list(map(str, lines)))}; {todo}")
 
 
 def numbered(values: pd.Series, names: pd.Series) -> np.ndarray:

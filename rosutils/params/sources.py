@@ -79,9 +79,9 @@ class Folder(Source):
     image: str = "image"
     label: str = "label"
     labels: Annotated[list[str], Field(min_length=2)] | None = None
-    one_hot: bool = False  # of the columns `labels` exactly one is 1: they are the classes of one label
     group: str | None = None
     grey: bool = False
+    one_hot: bool = False  # of the columns `labels` exactly one is 1: they are the classes of one label
     window: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None  # 16-bit greys for black and white
     multilabel = property(lambda self: self.labels is not None and not self.one_hot)
 
