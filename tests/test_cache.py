@@ -318,3 +318,13 @@ def test_interrupted_while_the_folder_is_closed_it_is_not_there_and_ends_with_th
     assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
     run(out=tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "unbroken")
+
+
+def test_killed_between_clearing_its_flags_and_its_name_it_is_decoded_again(tmp_path):
+    raw = own_folder(tmp_path, 20)
+    prepare("folder", raw=raw, pixels=16, out=tmp_path / "out")
+    before = contents(tmp_path / "out")
+    [made] = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    made.rename(made.with_name(f".{made.name}.building"))
+    prepare("folder", raw=raw, pixels=16, out=tmp_path / "out")
+    assert contents(tmp_path / "out") == before

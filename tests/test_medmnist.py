@@ -81,7 +81,7 @@ def test_any_two_dimensional_set_is_read_with_the_packages_class_names_and_may_b
         ("train_images", lambda found: found[..., None].repeat(2, -1), "not images of a 2-D set at 28 px"),
         ("train_images", lambda found: found[:, :20, :20], "not images of a 2-D set at 28 px"),
         ("train_images", lambda found: found.astype(np.float32), "not images of a 2-D set"),
-        ("test_images", lambda found: found[..., 0], "test_images holds 1 channels, the part before 3"),
+        ("test_images", lambda found: found[..., 0], "not images of a 2-D set at 28 px in 3 channels"),
         ("val_labels", lambda found: found[:-1], "val_labels holds uint8 .3, 1. for 4 images"),
         ("val_labels", lambda found: found.repeat(2, 1), "."),
         ("val_labels", lambda found: found[:, 0], "."),

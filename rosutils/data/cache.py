@@ -61,10 +61,11 @@ def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None
         content |= {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "groups")}
         content |= {"class_names": tuple(card["class_names"]), "multilabel": card["multilabel"]}
         content |= {"fingerprint": fingerprint_of(**content), "card": card}
-        why = "it is of another format" if card["format"] != FORMAT else ""
-        why = why or ("it is damaged" if card["fingerprint"] != content["fingerprint"] else "")
-        why = why or ("the files it was made from have changed" if card["made_from"] != made_from else "")
-        why = why or ("unreadable files were left out" if card.get("raw", {}).get("unreadable") and not in_part else "")
+        wrong = {"it is of another format": card["format"] != FORMAT}
+        wrong["it is damaged"] = card["fingerprint"] != content["fingerprint"]
+        wrong["the files it was made from have changed"] = card["made_from"] != made_from
+        wrong["unreadable files were left out"] = card.get("raw", {}).get("unreadable") and not in_part
+        why = next(filter(wrong.get, wrong), None)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         why = f"it is damaged ({type(error).__name__}: {error})"
     if why:
@@ -158,11 +159,12 @@ def images_in(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
     Raises InputError where the disk has no room for it.
     """
     file, size = folder / "images.npy", math.prod(shape)
+    (folder / DONE).mkdir(parents=True, exist_ok=True)
     with suppress(OSError, ValueError):
         if (images := np.load(file, mmap_mode="r+")).shape == shape:
             return images
-    shutil.rmtree(folder / DONE, ignore_errors=True)
-    (folder / DONE).mkdir(parents=True)
+    for flag in (folder / DONE).iterdir():
+        flag.unlink()
     if size > (free := shutil.disk_usage(folder).free):
         raise InputError(
             f"the prepared images need {size / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free; make room, "

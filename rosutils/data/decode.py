@@ -19,8 +19,6 @@ WHITE = 65535  # of 16-bit greys, unless a window says otherwise
 ORIENTATION = 0x0112
 TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split()
 TURNS = {tag: Image.Transpose[name] for tag, name in enumerate(TURNS, start=2)}
-
-
 # What a file holds: its size and mode, its pages (the first is used), and of greys deeper than 8 bits the range.
 Seen = namedtuple("Seen", "width height mode pages darkest brightest", defaults=(1, None, None))
 

@@ -17,8 +17,6 @@ from rosutils.data.task import Task
 SHARE = 0.5
 # Images that go through the host or through a view together: a few launches for several batches instead of for each.
 AHEAD = 512
-
-
 # What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch.
 Batch = namedtuple("Batch", "images labels index epoch")
 

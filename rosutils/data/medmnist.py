@@ -40,8 +40,8 @@ def npz_file(dataset: str, pixels: int, folder: Path) -> Path:
     if dataset not in medmnist.INFO:
         raise InputError(f"MedMNIST has no set '{dataset}'; allowed: {', '.join(sorted(medmnist.INFO))}")
     folder.mkdir(parents=True, exist_ok=True)
+    fetch = getattr(medmnist, medmnist.INFO[dataset]["python_class"])
     try:
-        fetch = getattr(medmnist, medmnist.INFO[dataset]["python_class"])
         fetch(split="train", download=True, root=str(folder), size=pixels)
     except (OSError, RuntimeError) as error:
         path.unlink(missing_ok=True)
@@ -58,27 +58,19 @@ def read(path: Path, dataset: str, pixels: int, folder: Path) -> tuple[dict, dic
     try:
         with np.load(path) as file:
             labels = np.concatenate([file[f"{part}_labels"] for part in PARTS.values()])
-            images, ends = None, [0]
+            channels = 1 if file["train_images"].ndim == 3 else 3
+            images, ends = cache.images_in(folder, (len(labels), channels, pixels, pixels)), [0]
             for part in PARTS.values():
-                block = _images(file, part, pixels, labels.shape[1])
-                shape = (len(labels), *block.shape[1:])
-                images = cache.images_in(folder, shape) if images is None else images
-                if images.shape != shape:
-                    raise ValueError(f"{part}_images holds {shape[1]} channels, the part before {images.shape[1]}")
+                block = _images(file, part, pixels, channels, labels.shape[1])
                 images[ends[-1] : ends[-1] + len(block)] = block
                 ends.append(ends[-1] + len(block))
         several = labels.shape[1] > 1
         known = getattr(_package(), "INFO", {}).get(dataset, {}).get("label", {}).values()
         numbers = range(labels.shape[1] if several else int(labels.max()) + 1)
         names = CLASS_NAMES.get(dataset) or tuple(known) or tuple(map(str, numbers))
-        if (
-            labels.min() < 0
-            or labels.max() >= (2 if several else len(names))
-            or several
-            and labels.shape[1] < len(names)
-        ):
-            values = f"{labels.shape} from {labels.min()} up to {labels.max()}"
-            raise ValueError(f"labels {values} for the classes {', '.join(names)}")
+        low, high, values = labels.min(), labels.max(), 2 if several else len(names)
+        if low < 0 or high >= values or several and labels.shape[1] < len(names):
+            raise ValueError(f"labels {labels.shape} from {low} up to {high} for the classes {', '.join(names)}")
     except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a MedMNIST file ({error}); delete it and download it again") from None
     content = {"names": tuple(f"{dataset}-{number:06d}" for number in range(len(labels))), "class_names": names}
@@ -88,11 +80,12 @@ def read(path: Path, dataset: str, pixels: int, folder: Path) -> tuple[dict, dic
     return content, card | {"split": {part: list(ends[place : place + 2]) for place, part in enumerate(PARTS)}}
 
 
-def _images(file, part: str, pixels: int, columns: int) -> np.ndarray:
+def _images(file, part: str, pixels: int, channels: int, columns: int) -> np.ndarray:
     """The images of a part as uint8 [n, channels, H, W]."""
     images, labels = file[f"{part}_images"], file[f"{part}_labels"]
-    if images.dtype != np.uint8 or images.shape[1:] not in ((pixels, pixels), (pixels, pixels, 3)):
-        raise ValueError(f"{part}_images holds {images.dtype} {images.shape}, not images of a 2-D set at {pixels} px")
+    if images.dtype != np.uint8 or images.shape[1:] != (pixels, pixels, 3)[: 2 + channels // 2]:
+        size = f"{pixels} px in {channels} channels"
+        raise ValueError(f"{part}_images holds {images.dtype} {images.shape}, not images of a 2-D set at {size}")
     if labels.dtype.kind not in "iu" or labels.shape != (len(images), columns):
         raise ValueError(f"{part}_labels holds {labels.dtype} {labels.shape} for {len(images):,} images")
-    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    return images[:, None] if channels == 1 else images.transpose(0, 3, 1, 2)

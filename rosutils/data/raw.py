@@ -182,12 +182,11 @@ def _refuse_files(table: Path, missing, total, files: Mapping, twice: Mapping, a
         elif not there:
             todo = f"no image was found; download the images into {folder}"
         problems.append(f"{what}{listed(missing, out / f'{folder.name}-missing.txt')}; {todo}")
-    for name, paths in twice.items():
-        if not skip_bad or not all(filecmp.cmp(folder / paths[0], folder / path, shallow=False) for path in paths[1:]):
-            where = " and ".join(str(folder / path) for path in paths)
+    for name, (path, *rest) in twice.items():
+        if not skip_bad or not all(filecmp.cmp(folder / path, folder / other, shallow=False) for other in rest):
             problems.append(
-                f"the image {name} is there twice (as are {len(twice) - 1:,} others): {where}; keep one, name it by its path, "
-                "or, where they are equal byte for byte, set data.skip_bad: true / --skip-bad to take the first"
+                f"the image {name} is there twice (as are {len(twice) - 1:,} others): {' and '.join([path, *rest])}; keep one, "
+                "name it by its path, or, where they are equal, set data.skip_bad: true / --skip-bad to take the first"
             )
             break
     if problems:
