@@ -30,10 +30,8 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels)
     if labels.is_floating_point() and labels.shape == logits.shape:
         return F.binary_cross_entropy_with_logits(logits, labels)
-    raise InputError(
-        f"labels are {labels.dtype} {tuple(labels.shape)} for logits {tuple(logits.shape)}; "
-        "allowed are int64 [B], one class per image, and float [B, C], several labels per image"
-    )
+    found = f"labels are {labels.dtype} {tuple(labels.shape)} for logits {tuple(logits.shape)}"
+    raise InputError(f"{found}; allowed are int64 [B], one class per image, and float [B, C], several labels")
 
 
 def effective_radius(eps: float, norm: str, shape: Sequence[int]) -> tuple[str, float]:

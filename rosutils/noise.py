@@ -19,9 +19,8 @@ KINDS = ("none", "symmetric", "pairflip")
 def transition_matrix(kind: str, rate: float, n_classes: int) -> Tensor:
     """Probability [C, C] (float64) that an example of the row's class is given the column's class.
 
-    "none" is the identity whatever the rate; "symmetric" moves `rate` evenly to the C - 1 other classes;
-    "pairflip" moves it to the next class, cyclically. Raises InputError for an unknown kind, a rate outside
-    [0, 1], or fewer than two classes.
+    "none" is the identity whatever the rate; "symmetric" moves `rate` evenly to the C - 1 other classes; "pairflip" to the
+    next class, cyclically. Raises InputError for an unknown kind, a rate outside [0, 1], or fewer than two classes.
     """
     if kind not in KINDS:
         raise InputError(f"noise kind is {kind!r}; allowed are {', '.join(KINDS)}")
@@ -40,8 +39,7 @@ def label_flip_rates(
 ) -> Tensor:
     """Multi-label noise [C, 2] (float64): per label the false-negative rate, then the false-positive rate.
 
-    Each is one number for all labels or a sequence of C. Raises InputError for a rate outside [0, 1] or a
-    wrong count.
+    Each is one number for all labels or a sequence of C. Raises InputError for a rate outside [0, 1] or a wrong count.
     """
     columns = []
     for name, given in (("false_negatives", false_negatives), ("false_positives", false_positives)):
@@ -56,9 +54,8 @@ def label_flip_rates(
 def flip_labels(labels: Tensor, matrix: Tensor, *, generator: torch.Generator) -> Tensor:
     """Noisy copy of int64 labels [N] (`matrix` [C, C]) or of multi-label 0/1 floats [N, C] (`matrix` [C, 2]).
 
-    One uniform number is drawn per example (or entry) whatever the labels are, so no label influences another
-    one's draw. Build the matrix with `transition_matrix` or `label_flip_rates`. Raises InputError where the
-    two do not fit.
+    One uniform number is drawn per example (or entry) whatever the labels are, so no label influences another one's draw.
+    Matrices are those of `transition_matrix` and `label_flip_rates`. Raises InputError where the two do not fit.
     """
     matrix = matrix.to(torch.float64)
     if labels.ndim == 2 and labels.is_floating_point():
@@ -72,8 +69,8 @@ def flip_labels(labels: Tensor, matrix: Tensor, *, generator: torch.Generator) -
 def move_labels(labels: Tensor, matrix: Tensor, *, generator: torch.Generator) -> Tensor:
     """Noisy copy of multi-label 0/1 floats [N, C]: every label an image has moves by its row of `matrix` [C, C].
 
-    What `flip_labels` does to the one label of a single-label image, done to each of several: an image without
-    labels stays without, and two labels that move to the same place become one. Raises InputError as `flip_labels` does.
+    An image without labels stays without, and two labels that move to the same place become one. Raises InputError as
+    `flip_labels` does.
     """
     if labels.ndim != 2 or not labels.is_floating_point():
         raise InputError(f"labels are {labels.dtype} with shape {tuple(labels.shape)}; give floats [N, C]")
@@ -85,26 +82,24 @@ def move_labels(labels: Tensor, matrix: Tensor, *, generator: torch.Generator) -
 
 def noise_rate(noisy: Tensor, clean: Tensor) -> float:
     """Measured share of changed labels [N] or entries [N, C]; raises InputError where the shapes differ."""
-    _check_same_shape(noisy, clean)
+    if noisy.shape != clean.shape:
+        raise InputError(f"noisy labels {tuple(noisy.shape)} and clean labels {tuple(clean.shape)} must have one shape")
     return (noisy != clean).double().mean().item()
 
 
 def noise_report(noisy: Tensor, clean: Tensor, class_names: Sequence[str]) -> pd.DataFrame:
-    """Measured noise, one row per class: how many have the label clean and given, both kinds of error, rates.
+    """Measured noise, one row per class: how many have the label clean and given, both kinds of error, and their rates.
 
-    The false-negative rate is the share of the class's examples that lost the label, the false-positive rate
-    the share of all others that gained it (nan where there are none). Raises InputError where the shapes
-    differ.
+    The false-negative rate is the share of the class's examples that lost the label, the false-positive rate the share of
+    all others that gained it (nan where there are none). Raises InputError where the shapes differ.
     """
-    _check_same_shape(noisy, clean)
+    noise_rate(noisy, clean)
     given, true = (_indicator(labels, len(class_names)) for labels in (noisy, clean))
     lost, gained = (true & ~given).sum(0), (given & ~true).sum(0)
-    return pd.DataFrame({
-        "class": list(class_names), "clean": true.sum(0).numpy(), "given": given.sum(0).numpy(),
-        "false_negatives": lost.numpy(), "false_positives": gained.numpy(),
-        "false_negative_rate": (lost.double() / true.sum(0)).numpy(),
-        "false_positive_rate": (gained.double() / (~true).sum(0)).numpy(),
-    })  # fmt: skip
+    columns = {"clean": true.sum(0), "given": given.sum(0), "false_negatives": lost, "false_positives": gained}
+    columns |= {"false_negative_rate": lost.double() / true.sum(0)}
+    columns |= {"false_positive_rate": gained.double() / (~true).sum(0)}
+    return pd.DataFrame({"class": list(class_names), **{name: each.numpy() for name, each in columns.items()}})
 
 
 def _flip_classes(labels: Tensor, matrix: Tensor, generator: torch.Generator) -> Tensor:
@@ -151,8 +146,3 @@ def _check_class_range(labels: Tensor, n_classes: int) -> None:
 def _check_rates(name: str, rates: Tensor) -> None:
     if not ((rates >= 0) & (rates <= 1)).all():
         raise InputError(f"{name} is {rates.tolist()}; allowed are values from 0 to 1")
-
-
-def _check_same_shape(noisy: Tensor, clean: Tensor) -> None:
-    if noisy.shape != clean.shape:
-        raise InputError(f"noisy labels {tuple(noisy.shape)} and clean labels {tuple(clean.shape)} must have one shape")

@@ -25,9 +25,7 @@ def path(start: nn.Module, end: nn.Module, batch, loss_fn: Loss, *, steps: int) 
     shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (start, end)]
     if shapes[0] != shapes[1]:
         names = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
-        raise InputError(
-            f"start and end are networks of different shape ({', '.join(names[:3])}, ...); no line joins them"
-        )
+        raise InputError(f"start and end are networks of different shape ({', '.join(names[:3])}, ...)")
     models = [copy.deepcopy(model).eval() for model in (start, end)]  # copies: the package freezes what it is given
     ends = [loss_landscapes.point(model, _LossAt([], batch, loss_fn)) for model in models]
     inner = _LossAt(_buffers_between(*models, steps - 1), batch, loss_fn)

@@ -24,11 +24,8 @@ def filter_normalized_directions(
     names: "bias" every bias, "bn" all of a normalisation layer. The draws are the same for all models of these shapes,
     on any device, whatever is ignored. Raises InputError for other names and without a CPU generator.
     """
-    moved = moved_weights(model, ignore)
-    return tuple(
-        {name: _direction(parameter, name in moved, generator) for name, parameter in model.named_parameters()}
-        for _ in range(2)
-    )
+    moved, every = moved_weights(model, ignore), dict(model.named_parameters())
+    return tuple({name: _direction(every[name], name in moved, generator) for name in every} for _ in range(2))
 
 
 def square_grid(span: float, points: int) -> np.ndarray:
@@ -103,19 +100,13 @@ def _direction(parameter: Tensor, moved: bool, generator: Generator) -> Tensor:
 def _checked_grid(grid) -> np.ndarray:
     grid = np.asarray(grid, dtype=np.float64)
     if grid.ndim != 1 or len(grid) == 0 or not np.isfinite(grid).all():
-        raise InputError(
-            f"grid has shape {grid.shape}; it must be a row [G >= 1] of finite coordinates, see square_grid"
-        )
+        raise InputError(f"grid has shape {grid.shape}; it is a row [G >= 1] of finite coordinates, see square_grid")
     return grid
 
 
 def _checked_directions(model: nn.Module, directions: tuple[Direction, Direction]) -> list[Direction]:
     """Both directions, on the model's device."""
-    parameters = dict(model.named_parameters())
-    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    for direction in directions:
-        if {name: tuple(value.shape) for name, value in direction.items()} != shapes:
-            raise InputError(
-                "a direction has other names or shapes than the model's parameters; draw it for this network"
-            )
-    return [{name: value.to(parameters[name]) for name, value in direction.items()} for direction in directions]
+    every = dict(model.named_parameters())
+    if any({n: v.shape for n, v in each.items()} != {n: p.shape for n, p in every.items()} for each in directions):
+        raise InputError("a direction has other names or shapes than the model's parameters; draw it for this network")
+    return [{name: value.to(every[name]) for name, value in each.items()} for each in directions]
