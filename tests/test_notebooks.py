@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from rosutils import results
+from rosutils import results, settings
 from rosutils.params import FOLDER, SECTIONS, profiles
 
 
@@ -160,8 +160,8 @@ def test_results_hold_every_setting_for_both_tasks_and_all_seeds(chain):
     frame = results.read(chain[0] / "smoke" / "results.csv")
     for task in ("lesion", "chest"):
         rows = results.select(frame, task=task, metric="f1", average="macro")
-        assert set(rows["setting"]) == {*results.SETTINGS, *results.TEACHERS, *results.CHANCE, results.PLAIN}
-        students = rows[rows["setting"].isin(results.SETTINGS)]
+        assert set(rows["setting"]) == {*settings.ROWS, *settings.TEACHERS, *settings.CHANCE, settings.PLAIN}
+        students = rows[rows["setting"].isin(settings.ROWS)]
         assert (students.groupby("setting")["replicate"].nunique() == 2).all()
 
 
