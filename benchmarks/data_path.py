@@ -128,7 +128,7 @@ def make_layouts(root: Path, *, share: float = 1.0) -> None:
 
 def _make_isic2019(raw: Path, rng: np.random.Generator, share: float) -> None:
     count, lesions = (int(number * share) for number in FULL["isic2019"])
-    images, contents = raw / isic2019.FOLDERS[0], _contents(rng, "JPEG", (20, 24, 3))
+    images, contents = raw / "ISIC_2019_Training_Input", _contents(rng, "JPEG", (20, 24, 3))
     images.mkdir(parents=True)
     names = [f"ISIC_{number:07d}{'_downsampled' if number % 12 == 5 else ''}" for number in range(count)]
     truth = pd.DataFrame(np.eye(9)[rng.integers(0, 8, count)], columns=[*isic2019.CLASS_NAMES, "UNK"])

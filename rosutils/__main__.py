@@ -95,6 +95,7 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
     runs = study.unique(study.all_runs())
     missing = study.missing(runs)
     click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
+    study.check_batches(missing)
     for doubt in lacking(study) if missing else ():
         click.echo(f"doubtful: {doubt}")
     for group in study.in_order(order.split(",")) if order else ():

@@ -77,26 +77,12 @@ def test_the_costliest_job_comes_first_and_equal_ones_keep_their_order(options, 
     assert sorted(done, key=lambda name: done[name][0]) == ["b", "d", "c", "a", "e"]
 
 
-def test_without_costs_the_order_is_kept():
-    order = []
-    run_jobs(order.append, list("dacb"))
-    assert order == list("dacb")
-
-
 @backends
 def test_the_exception_of_a_job_is_raised_as_it_is(options, two_threads, tmp_path):
     with pytest.raises(InputError, match="this job is wrong"):
         run_jobs(fail, jobs(tmp_path, ["good", "bad", "later"]), **options)
     assert "good" in read(tmp_path)
     assert torch.get_num_threads() == 2
-
-
-@backends
-def test_after_a_failure_the_next_jobs_run_as_ever(options, tmp_path):
-    with pytest.raises(InputError):
-        run_jobs(fail, jobs(tmp_path, ["bad"]), **options)
-    run_jobs(fail, jobs(tmp_path, ["good"]), **options)
-    assert set(read(tmp_path)) == {"bad", "good"}
 
 
 def test_an_interruption_stops_the_rest_and_restores_the_threads(two_threads):
@@ -123,12 +109,6 @@ def test_the_progress_bar_is_in_units_of_cost_and_ends_at_its_end(capfd):
     run_jobs(lambda job: None, [1, 2, 3], costs=[0.1, 0.2, 0.3], description="teachers")
     shown = capfd.readouterr().err
     assert "teachers: 100%" in shown and "3 of 3 runs" in shown
-
-
-@pytest.mark.parametrize("workers", [1, 8])
-def test_more_workers_than_jobs_and_a_single_one_do(workers, tmp_path):
-    run_jobs(note, jobs(tmp_path, "a"), backend="loky", workers=workers)
-    assert set(read(tmp_path)) == {"a"}
 
 
 def train(job):

@@ -140,7 +140,7 @@ def test_a_raw_folder_that_is_not_there_is_refused(tmp_path):
 
 
 WRONG_FOLDERS = [
-    (two_classes, ["line 3", "ISIC_0000001", "MEL=1.0", "NV=1.0"]),
+    (two_classes, ["ISIC_2019_Training_GroundTruth.csv", "not exactly one 1", "1 line(s): 3"]),
     (not_an_image, ["ISIC_0000003.jpg", "not readable images"]),
     (missing_image, ["1 of 6 images", "ISIC_0000003", "allow_missing"]),
 ]
@@ -165,7 +165,7 @@ def test_prepare_makes_the_cache_that_a_study_finds(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert np.load(folder / "images.npy").shape == (6, 3, 16, 16)
     second = run(*arguments)
-    assert second.exit_code == 0 and second.output == first.output
+    assert second.exit_code == 0 and "6 images at 16 px" in second.output
     section = Study.load("real").parameters.data.sources["lesion"]
     found = open_source(section, pixels=16, root=tmp_path, allow_missing=False, cache_root=tmp_path / "out")
     assert len(found.names) == 6
@@ -187,7 +187,7 @@ def test_prepare_takes_the_options_of_a_source_and_leaves_bad_files_out_if_asked
     (raw / "labels.csv").write_text("image,dx\n" + "".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(6)))
     arguments = ("prepare", "folder", "--raw", raw, "--size", 16, "--out", tmp_path / "out")
     assert_refused(run(*arguments), "no column label", "'image', 'dx'")
-    assert_refused(run(*arguments, "-y", "{lable: dx}"), "lable: unknown key", "label, labels, group")
+    assert_refused(run(*arguments, "-y", "{lable: dx}"), "lable: unknown key", "label, labels")
     assert_refused(run(*arguments, "-y", "{label: dx}"), "1 file(s)", "4.png", "empty, 0 bytes", "--skip-bad")
     done = run(*arguments, "-y", "{label: dx}", "--skip-bad")
     assert done.exit_code == 0 and "5 images at 16 px" in done.output

@@ -11,7 +11,7 @@ from rosutils import InputError, distill, training
 from rosutils.averaging import refresh_batchnorm, update_average
 from rosutils.losses import task_loss
 from rosutils.study import making
-from rosutils.study.experiment import RunSpec, bank_of
+from rosutils.study.experiment import bank_of
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,6 @@ def test_exponential_weights_follow_the_parameters(study):
     assert float(once.sum()) == pytest.approx(1) and torch.allclose(each.sum(0), torch.ones(len(batch.labels)))
 
 
-def test_a_finished_run_is_not_made_again(study, monkeypatch):
-    spec = study.student("lesion", "Baseline I")
-    monkeypatch.setattr(training, "fit", None)
-    assert making.make(study, spec).key == study.key(spec)
-
-
 def test_a_run_says_how_long_it_took_and_on_what(study):
     record = study.run(study.student("lesion", "Baseline I")).about()["record"]
     assert record["run"] == "lesion: student resnet18, replicate 1" and record["seconds"] > 0
@@ -107,13 +101,6 @@ def test_validation_never_sees_the_test_part(study, monkeypatch):
     making.validate(study, spec, study.model(spec))
     split = study.task("lesion").split
     assert seen == split["validation"].tolist() and not set(seen) & set(split["test"].tolist())
-
-
-def test_a_bank_is_a_run_of_its_teacher_over_the_whole_training_part(study):
-    [bank] = {s for s in study.runs("table1") if s.role == "bank" and s.teachers[0].subset == 0}
-    logits = study.run(bank).tensors("logits")["train"]
-    epochs, train = study.parameters.training.epochs, study.task("lesion").split["train"]
-    assert logits.shape == (epochs, len(train), 8) and isinstance(bank, RunSpec)
 
 
 def test_every_finished_network_has_its_batchnorm_estimated_on_its_shuffled_training_images(study):

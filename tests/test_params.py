@@ -1,7 +1,6 @@
 """Parameters: every profile loads, Section IV-B is as printed, and whatever is wrong is named in one line."""
 
 import re
-import shutil
 
 import pytest
 import yaml
@@ -84,10 +83,6 @@ def test_sections_are_laid_over_key_by_key_and_the_rest_stays():
     assert deep.sources["chest"].examples == 96 and deep.pixels == 36
 
 
-def test_lists_are_replaced_not_joined():
-    assert params.load("smoke", landscape={"levels": [7.0]}).landscape.levels == [7.0]
-
-
 @pytest.mark.parametrize("empty", [{}, None])
 def test_an_empty_section_changes_nothing(empty):
     assert params.load("smoke", distillation=empty, training=empty) == params.load("smoke")
@@ -99,11 +94,6 @@ def test_whole_sections_need_no_file(tmp_path):
     made = params.load("mine", **sections)
     assert made.profile == "mine"
     assert made.model_copy(update={"profile": "smoke"}) == params.load("smoke")
-
-
-def test_a_file_anywhere_is_a_profile(tmp_path):
-    shutil.copy(params.FOLDER / "smoke.yaml", tmp_path / "my.yaml")
-    assert params.load(tmp_path / "my.yaml") == params.load("smoke")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import math
 from decimal import ROUND_HALF_UP, Decimal
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -126,7 +125,9 @@ def test_a_table_is_current_for_the_runs_and_the_bytes_it_was_written_from(tmp_p
 
 
 def test_summary_does_not_average_over_anything_but_seeds():
-    table = results.validate(frame(row(variant="overlap", variant_value="0.4"), row(variant="overlap", variant_value="1")))
+    table = results.validate(
+        frame(row(variant="overlap", variant_value="0.4"), row(variant="overlap", variant_value="1"))
+    )
     with pytest.raises(InputError, match="variant_value: 0.4, 1"):
         results.summary(table, by=["setting"])
     assert len(results.summary(table)) == 2
@@ -184,12 +185,3 @@ def test_the_averaging_the_paper_printed_is_told_by_the_harmonic_mean():
     gaps = {task: max(map(gap, rows.values())) for task, rows in PAPER["table1"].items()}
     assert gaps["chest"] <= 0.001 < 0.003 < gaps["lesion"]
     assert PRINTED_AVERAGE == {False: "weighted", True: "micro"}
-
-
-def test_without_infiltration_single_networks_on_the_public_split_are_level_with_the_paper():
-    def rest(r):
-        return np.delete(r["auroc"], PAPER["table3"]["classes"].index("Infiltration")).mean()
-
-    ours = rest(PAPER["table3"]["methods"][-1])
-    anchors = [rest(anchor) for anchor in PAPER["table3"]["anchors"] if anchor["same_split"]]
-    assert round(ours, 3) == 0.847 and round(min(anchors), 3) == 0.847 and round(max(anchors), 3) == 0.851

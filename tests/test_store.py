@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
 import filelock
@@ -121,13 +120,6 @@ def test_every_digit_of_a_table_survives(store):
     assert (run.table("history")["loss"].to_numpy() == values).all()
 
 
-def test_tensors_that_record_gradients_are_stored_without_them(store):
-    weight = torch.nn.Parameter(torch.ones(3))
-    run = put(store, tensors={"weights": {"w": weight, "view": torch.arange(6.0).view(2, 3).T}})
-    assert not run.tensors("weights")["w"].requires_grad
-    assert torch.equal(run.tensors("weights")["view"], torch.arange(6.0).view(2, 3).T)
-
-
 def test_a_run_that_does_not_exist_is_none(store):
     assert store.get(KEY) is None
     assert store.keys() == [] and store.verify() == []
@@ -187,20 +179,6 @@ def test_a_recipe_that_json_cannot_hold_leaves_nothing(store):
     assert list(store.root.iterdir()) == []
 
 
-def test_the_run_appears_only_when_all_its_files_are_written(store, monkeypatch):
-    seen = []
-    real = rosutils.store.save_file
-
-    def looking(tensors, path):
-        real(tensors, path)
-        seen.append((store.get(KEY), store.keys(), (store.root / KEY).exists()))
-
-    monkeypatch.setattr(rosutils.store, "save_file", looking)
-    put(store)
-    assert seen == [(None, [], False)] * 2
-    assert store.keys() == [KEY]
-
-
 def test_the_checkpoint_is_removed_once_the_run_is_there_and_no_other(store):
     mine, other = store.checkpoint(KEY), store.checkpoint("student-other")
     assert mine != other
@@ -257,16 +235,6 @@ def test_a_missing_file_is_found_by_reading_and_by_verify(store, file):
     assert store.verify() == [f"{KEY}/{file} is missing"]
 
 
-def test_a_run_deleted_as_the_message_says_is_made_again(store):
-    run = put(store)
-    for path in run.path.iterdir():
-        path.unlink()
-    run.path.rmdir()
-    assert store.get(KEY) is None
-    put(store)
-    assert store.verify() == []
-
-
 def test_the_format_on_disk_holds_no_pickle(store):
     run = put(store)
     assert {path.name for path in run.path.iterdir()} == {*FILES, "run.json"}
@@ -279,26 +247,6 @@ def test_the_format_on_disk_holds_no_pickle(store):
 
 
 # Several at once
-
-
-def make(store, key, made, number):
-    """What the kit does: take the lock, look, make, put."""
-    with store.lock(key):
-        if store.get(key) is None:
-            made.append(number)
-            put(store, key, seed=number)
-
-
-def test_threads_that_want_the_same_run_make_it_once(store):
-    made = []
-    threads = [threading.Thread(target=make, args=(store, KEY, made, number)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 1
-    assert store.get(KEY).about()["recipe"]["seed"] == made[0]
-    assert store.verify() == []
 
 
 def test_processes_that_want_the_same_run_make_it_once(store, tmp_path):

@@ -95,10 +95,10 @@ def recipe(there, spec: RunSpec) -> dict:
         return found | _probe(there, spec)
     if spec.role in TRAINED:
         found["training"] = training.model_dump(exclude={"precision"}) | {"precision": there.precision(spec)}
-        found |= {"view_seed": there.view_seed(spec), "batches": there.batches(spec)}
+        found |= {"view_seed": there.view(spec).seed, "batches": there.batches(spec)}
     if spec.role == "bank":
         found |= {"views": there.views, "augmentation": training.augmentation.model_dump(exclude={"views"})}
-        found["view_seed"] = there.view_seed(spec)
+        found["view_seed"] = there.view(spec).seed
     if spec.teachers:
         found["teachers"] = [there.key(teacher) for teacher in spec.teachers]
     if spec.role == "student" and spec.weighting != "none":

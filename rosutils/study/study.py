@@ -226,14 +226,11 @@ class Study:
         there = self.at(spec)
         return there.task(spec.task).split["train"] if spec.subset is None else there.subsets(spec.task)[spec.subset]
 
-    def view_seed(self, spec: RunSpec) -> int:
-        """The seed of a run's views: bank and students share theirs, teachers are not asked about views they were trained on."""
-        return 2 * self.at(spec).parameters.seeds.data + (spec.role == "teacher")
-
     def view(self, spec: RunSpec) -> View:
-        """The augmented views of a run."""
-        section = self.at(spec).parameters.training.augmentation
-        return View(self.view_seed(spec), section.pad, tuple(section.flips), section.views)
+        """The augmented views of a run. Bank and students share theirs; teachers are not asked about views they trained on."""
+        p = self.at(spec).parameters
+        section = p.training.augmentation
+        return View(2 * p.seeds.data + (spec.role == "teacher"), section.pad, tuple(section.flips), section.views)
 
     @property
     def views(self) -> int:
