@@ -1,6 +1,7 @@
 """What several test files share: one thread per test, and studies small enough to be trained in seconds."""
 
 import faulthandler
+import os
 import sys
 from pathlib import Path
 
@@ -73,10 +74,15 @@ def load_tiny(tiny_sections):
 
 @pytest.fixture(scope="session")
 def probed(load_tiny, tmp_path_factory) -> Study:
-    """A tiny study of both tasks whose students are attacked, walked around, and asked about noisy labels."""
+    """A tiny study of both tasks whose students are attacked, walked around, and asked about noisy labels.
+
+    All processes of a test run share its store: what one of them makes, the others find.
+    """
     sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
     landscape = {"directions": [0, 1]}
-    study = load_tiny(tmp_path_factory.mktemp("probed"), tasks=["lesion", "chest"], sweeps=sweeps, landscape=landscape)
+    base = tmp_path_factory.getbasetemp()  # under xdist each process has one of its own, in one that they share
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "probed"
+    study = load_tiny(folder, tasks=["lesion", "chest"], sweeps=sweeps, landscape=landscape)
     noise = [spec for spec in study.runs("noise") if spec.task == "lesion"]
     study.ensure([*study.runs("table1"), *study.runs("table2"), *study.runs("fig4"), *noise])
     return study

@@ -86,7 +86,11 @@ def test_noise_variants_replace_the_noise_of_the_profile():
 
 
 def test_some_variants_are_for_several_labels_only_and_one_is_about_baseline_iii():
-    several = [Variant("table3"), Variant("reading", "threshold 0.5"), Variant("reading", "images without findings dropped")]
+    several = [
+        Variant("table3"),
+        Variant("reading", "threshold 0.5"),
+        Variant("reading", "images without findings dropped"),
+    ]
     assert all(map(variants.for_multilabel_only, several))
     assert not any(map(variants.for_multilabel_only, [Variant("reading", "own-shard"), Variant("students"), Variant()]))
     about = [label for label, _, _ in variants.READINGS if variants.about_baseline_iii(Variant("reading", label))]

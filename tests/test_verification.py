@@ -15,11 +15,7 @@ def table(**changes):
         "task": "lesion", "setting": "RoS-KD", "student": "resnet18", "replicate": 0, "variant": "", "variant_value": "",
         "attack": "", "eps": math.nan, "norm": "", "class": "", "average": "weighted", "metric": "f1", "value": 0.5, "run": "run-a",
     }  # fmt: skip
-    rows = [
-        base,
-        base | {"replicate": 1},
-        base | {"class": "MEL", "metric": "auroc", "value": math.nan},
-    ]
+    rows = [base, base | {"replicate": 1}, base | {"class": "MEL", "metric": "auroc", "value": math.nan}]
     return results.validate(pd.DataFrame([row | changes.get(f"row{n}", {}) for n, row in enumerate(rows)]))
 
 
