@@ -470,6 +470,14 @@ def test_of_notebooks_that_want_the_results_at_once_one_measures(load_tiny, tmp_
     assert all(table.equals(tables[0]) for table in tables)
 
 
+def test_the_archive_of_a_study_gives_the_same_results_in_another_store(trained, measured, load_tiny, tmp_path):
+    assert trained.archive(tmp_path / "runs.zip") > 0
+    other = load_tiny(tmp_path, tasks=["lesion", "chest"])
+    other.store.adopt(tmp_path / "runs.zip")
+    pd.testing.assert_frame_equal(other.results(), measured)
+    assert other.missing(other.runs("table1")) == other.missing([s for s in other.runs("table1") if s.task == "chest"])
+
+
 def test_provenance_tells_the_parts_of_the_split_with_the_checksums_of_their_lists(trained):
     parts = trained.provenance()["data"]["lesion"]["parts"]
     split = trained.task("lesion").split
