@@ -6,7 +6,6 @@ from functools import wraps
 from pathlib import Path
 
 import click
-import yaml
 
 from rosutils import InputError
 
@@ -45,7 +44,10 @@ def _on_a_study(command: Callable) -> Callable:
         if "profile" in sections:
             raise InputError("-y holds the key 'profile', which is the command's own argument; leave it out")
         if data is not None:  # from here: notebooks run elsewhere
-            sections["data"] = {**(sections.get("data") or {}), "root": str(Path(data).resolve())}
+            given = sections.get("data") or {}
+            if not isinstance(given, dict):
+                raise InputError(f"-y holds data: {given!r}, which is no section; with --data leave it out")
+            sections["data"] = {**given, "root": str(Path(data).resolve())}
         command(str(Path(profile).resolve()) if Path(profile).suffix else profile, sections, **options)
 
     for option in (
@@ -58,10 +60,9 @@ def _on_a_study(command: Callable) -> Callable:
 
 
 def _mapping(text: str) -> dict:
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"-y is not valid YAML: {error}") from None
+    from rosutils.params.reading import parse
+
+    found = parse(text, "-y")
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise InputError(f"-y must be YAML sections such as '{{distillation: {{alpha: 0.5}}}}', found {text!r}")
     return found

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from rosutils import InputError
 from rosutils.params.messages import sentences, unknown
+from rosutils.params.reading import parse
 from rosutils.params.sections import Noise, Parameters
 from rosutils.params.sources import AnySource, Source
 
 
 __all__ = [
-    "FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "label", "load", "profiles", "sections_in", "source",
+    "FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "label", "load", "parse", "profiles",
+    "sections_in", "source",
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,10 +113,7 @@ def _read(profile: str | Path, complete: bool) -> dict:
         raise InputError(
             f"profile '{profile}': no file {path.name} found; allowed: {', '.join(profiles())}, or the path of a YAML file"
         )
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
+    content = parse(path.read_bytes(), path.name)
     if not isinstance(content, dict):
         raise InputError(f"{path.name} must hold sections ({', '.join(SECTIONS)}), found {type(content).__name__}")
     return content
@@ -130,9 +128,7 @@ def _lay_over(base: Mapping, changes: Mapping) -> dict:
     merged = dict(base)
     for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        both = both and value.get("source") in (
-            None,
-            merged[key].get("source"),
-        )  # another kind of source has other keys
+        # another kind of source has other keys
+        both = both and value.get("source") in (None, merged[key].get("source"))
         merged[key] = _lay_over(merged[key], value) if both else value
     return merged

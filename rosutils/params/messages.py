@@ -55,6 +55,8 @@ def _sentence(error: Mapping, where: str, source: type[Source] | None, model: ty
     message = error["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{where}: {message}" if where else message
+    if kind == "string_pattern_mismatch":
+        message = "up to 80 letters, digits and . _ + -, the first a letter or a digit: it names files and folders"
     if kind == "float_type" and isinstance(error["input"], str):
         message += " (YAML reads 1e-4 as text: write 1.0e-4)"
     return f"{where}{of}: {error['input']!r} is not allowed: {message}"

@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rosutils.params.base import Count, Section, Seed, Share
+from rosutils.params.base import Count, Few, Name, Section, Seed, Share
 from rosutils.params.sources import Data
 
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
 Precision = Literal["auto", "float32", "bfloat16"]
+RESERVED = ("store", "cache")
 SMALLEST_SIDE = 33  # in pixels; see `models.dead_share`
 
 
@@ -29,7 +30,7 @@ class Noise(Section):
 class Subsets(Section):
     """Section III-A: the k overlapping subsets, one for each teacher."""
 
-    count: Count = 5
+    count: Few = 5
     overlap: Share = 0.4
     scheme: Literal["shared-core", "own-shard", "sliding-window", "pairwise"] = "shared-core"
 
@@ -165,7 +166,7 @@ class Sweeps(Section):
         ("symmetric", "pairflip"), [0.0, 0.2, 0.4, 0.6]
     )
     readings: list[str] | None = None  # of `study.variants.READINGS`, by their labels; all without it
-    runs: Count = 3
+    runs: Few = 3
 
 
 class Seeds(Section):
@@ -178,7 +179,7 @@ class Seeds(Section):
     data: Seed = 0
     teachers: Seed = 0
     student: Seed = 0
-    replicates: Annotated[int, Field(ge=1, le=1000)] = 1
+    replicates: Few = 1
     vary: Literal["all", "student"] = "all"
 
 
@@ -186,7 +187,7 @@ class Engine(Section):
     """How and where runs are computed and kept; on the CPU nothing here changes a result."""
 
     backend: Literal["inline", "loky", "ray"] = "loky"
-    workers: Count | Literal["auto"] = "auto"
+    workers: Few | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     address: str | None = None  # of a Ray cluster: null or local for this machine alone, auto for the one it belongs to
     gpus_per_run: Annotated[float, Field(ge=0)] = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
@@ -203,8 +204,8 @@ class Engine(Section):
 class Parameters(Section):
     """One profile: every section, validated on its own and against the others."""
 
-    profile: str
-    tasks: Annotated[list[str], Field(min_length=1)]
+    profile: Name
+    tasks: Annotated[list[Name], Field(min_length=1)]
     data: Data
     noise: Noise = Noise()
     subsets: Subsets = Subsets()
@@ -230,6 +231,8 @@ class Parameters(Section):
         for name, tasks in (("by_task", self.by_task), ("tasks", self.tasks)):
             for task in set(tasks) - self.data.sources.keys():
                 yield f"{name} names '{task}', but data.sources has only {sorted(self.data.sources)}"
+        if self.profile in RESERVED:
+            yield f"profile is '{self.profile}', the name of a folder beside the profiles' own; choose another"
         pool, count, only = self.teachers.architectures, self.subsets.count, self.distillation.single_teacher
         if len(pool) != count:
             text = "teachers.architectures has {} entries, but subsets.count is {}: each subset has one teacher"

@@ -44,7 +44,7 @@ class Synthetic(Source):
 
     source: Literal["synthetic"]
     modality: Literal["dermoscopy", "chest-film"]
-    examples: Count
+    examples: Annotated[int, Field(ge=1, le=1_000_000)]
     seed: Seed = 0
     multilabel = property(lambda self: self.modality == "chest-film")
 
