@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rosutils import InputError, params
 from rosutils.params.reading import parse
+from rosutils.study import Study
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,9 @@ def test_a_name_that_would_be_a_path_or_a_folder_of_the_kits_is_refused(name, tm
 def test_counts_that_would_eat_all_memory_are_refused(sections):
     with pytest.raises(InputError, match="is not allowed"):
         params.load("smoke", **sections)
+
+
+@pytest.mark.parametrize("name", ["cls", "profile", "self"])
+def test_a_section_named_like_an_argument_is_an_unknown_key(name):
+    with pytest.raises(InputError, match=f"{name}: unknown key"):
+        Study.load("smoke", **{name: 1})

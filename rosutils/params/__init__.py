@@ -27,7 +27,7 @@ SECTIONS = tuple(name for name in Parameters.model_fields if name != "profile")
 LONGEST_LABEL = 80  # of a folder's name
 
 
-def load(profile: str | Path, **sections: Any) -> Parameters:
+def load(profile: str | Path, /, **sections: Any) -> Parameters:
     """The parameters of a profile (a name in params/ or a YAML file) with sections laid over them.
 
     Raises InputError naming the key, the value and what is allowed.

@@ -67,7 +67,7 @@ class Study:
         return _in_this_process, (pickle.dumps(self.parameters), self.variant, self.replicate, self.label)
 
     @classmethod
-    def load(cls, profile: str | Path, **overrides: Any) -> "Study":
+    def load(cls, profile: str | Path, /, **overrides: Any) -> "Study":
         """The study of a profile (a name or a YAML file), with sections laid over it; raises InputError for wrong input."""
         parameters = params.load(profile, **overrides)
         for task in parameters.tasks:  # a point of a sweep that is out of range is told before anything is trained
