@@ -1,9 +1,10 @@
 """The sections of a parameter file, validated: an unknown key, a wrong type or a value out of range is an error that names it."""
 
+import ast
 import difflib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,20 @@ def sections_in(names: Mapping[str, Any]) -> dict[str, Any]:
     Papermill binds whatever it is given, also what nobody reads. Sections are dicts or lists, so modules of the same name
     do not count.
     """
-    given = {
-        name: value for name, value in names.items() if isinstance(value, (dict, list)) and not name.startswith("_")
-    }
+    for name in _given_by_papermill(names.get("In", [])) - {"profile", *SECTIONS}:
+        raise InputError(unknown(name, ("profile", *SECTIONS)) + "; a key within a section is given as {section: {key: value}}")
+    given = {n: value for n, value in names.items() if isinstance(value, (dict, list)) and not n.startswith("_")}
     for name in given.keys() - set(SECTIONS):
         if difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.8):
             raise InputError(unknown(name, SECTIONS))
     return {name: value for name, value in given.items() if name in SECTIONS}
+
+
+def _given_by_papermill(cells: Sequence[str]) -> set[str]:
+    """The names that papermill put into a notebook, from the sources of its executed cells: it binds any, and says nothing."""
+    injected = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters")]
+    assigned = [node for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
+    return {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
 
 
 def label(profile: str | Path, parameters: Parameters) -> str:
