@@ -284,7 +284,7 @@ def test_what_would_only_fail_late_is_told(tmp_path):
     text = walked("smoke", data={"sources": sources}, training={"batch_size": 64, "milestones": [1, 9]})
     assert "training.milestones has [9], but training ends after 2 epochs" in text
     assert "distillation.averaging_start is 1 of 2 epochs: the average is of one epoch alone" in text
-    assert "lesion: a teacher's subset has about 44 images, fewer than training.batch_size 64" in text
+    assert "lesion: a teacher's subset has about 50 images, fewer than training.batch_size 64" in text
     assert f"chest: the list of the train part, {tmp_path}/train.txt, is not there" in text
 
 

@@ -51,7 +51,7 @@ def test_the_status_command_runs(tmp_path):
     command = [sys.executable, "-m", "rosutils", "status", "smoke", "-y", engine]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"in all +0 of \d+ runs are done", done.stdout)
+    assert re.search(r"in all +\d+ +\d+ +0 ", done.stdout)  # runs, shared, done
 
 
 def test_the_papermill_command_runs_on_smoke(tmp_path):
