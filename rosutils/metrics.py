@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import special
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 from torch import Tensor
 
 from rosutils import InputError
@@ -47,6 +46,8 @@ def precision_recall_f1(
         raise InputError(f"average is {average!r}; allowed are None, {', '.join(allowed)}")
     scores, labels = _checked(scores, labels, multilabel)
     predicted = _predict(scores, multilabel, thresholds)
+    from sklearn.metrics import precision_recall_fscore_support  # here and below: its import takes a second
+
     one_by_one = "macro" if average == "means" else average
     precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predicted, labels=range(scores.shape[1]), average=one_by_one, zero_division=0
@@ -93,6 +94,8 @@ def auroc_per_class(scores: Array, labels: Array) -> Tensor:
     Labels [N] are taken one class against the rest, on softmax probabilities; labels [N, C] on the scores as
     they are. Raises InputError for scores and labels that do not fit.
     """
+    from sklearn.metrics import roc_auc_score
+
     multilabel = np.ndim(labels) == 2
     scores, labels = _checked(scores, labels, multilabel)
     if not multilabel:
@@ -154,7 +157,7 @@ def evaluate(
         numbers = precision_recall_f1(scores, labels, average=average, **options)
         rows += [("", average, metric, value) for metric, value in zip(METRICS, numbers, strict=True)]
     if not multilabel:
-        rows.append(("", "", "accuracy", accuracy_score(_array(labels), _array(scores).argmax(axis=1))))
+        rows.append(("", "", "accuracy", (_array(labels) == _array(scores).argmax(axis=1)).mean()))
     if per_class:
         rows += _per_class(scores, labels, class_names, options)
     return pd.DataFrame(rows, columns=["class", "average", "metric", "value"]).astype({"value": float})

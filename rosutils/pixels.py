@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -54,6 +52,8 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 def _components(parts: list[np.ndarray], seed: int) -> list[np.ndarray]:
     """The principal components float64 [N, <= 100] of pixels [N, F], all of them those of the first part."""
+    from sklearn.utils.extmath import randomized_svd
+
     mean, scale = parts[0].mean(axis=0), parts[0].std(axis=0)
     standard = [(part - mean) / np.where(scale > 0, scale, 1) for part in parts]
     axes = randomized_svd(standard[0], min(COMPONENTS, *parts[0].shape), random_state=seed)[2]
@@ -84,6 +84,8 @@ def _one_label(train: np.ndarray, label: np.ndarray, others: list[np.ndarray], s
 
 def _scores(train: np.ndarray, labels: np.ndarray, others: list[np.ndarray], strength: float) -> list[np.ndarray]:
     """Scores [N, classes present] whose softmax is the probability of each class; of two classes the first has 0."""
+    from sklearn.linear_model import LogisticRegression
+
     if len(np.unique(labels)) == 1:
         return [np.zeros((len(part), 1)) for part in others]
     model = LogisticRegression(C=strength, max_iter=ITERATIONS).fit(train, labels)

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from statsmodels.stats.multitest import multipletests
-
 from rosutils.intervals import PairedDifference
 from rosutils.paper.cells import signed
 from rosutils.paper.compared import Part
@@ -73,6 +71,8 @@ class Holm:
     """
 
     def __init__(self, levels: Iterable[float]) -> None:
+        from statsmodels.stats.multitest import multipletests  # its import takes a second
+
         self._levels = sorted(levels)
         self.count = len(self._levels)
         corrected = multipletests(self._levels, method="holm", is_sorted=True)[1] if self.count else []

@@ -52,7 +52,9 @@ def sections_in(names: Mapping[str, Any]) -> dict[str, Any]:
     do not count.
     """
     for name in _given_by_papermill(names.get("In", [])) - {"profile", *SECTIONS}:
-        raise InputError(unknown(name, ("profile", *SECTIONS)) + "; a key within a section is given as {section: {key: value}}")
+        raise InputError(
+            unknown(name, ("profile", *SECTIONS)) + "; a key within a section is given as {section: {key: value}}"
+        )
     given = {n: value for n, value in names.items() if isinstance(value, (dict, list)) and not n.startswith("_")}
     for name in given.keys() - set(SECTIONS):
         if difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.8):
