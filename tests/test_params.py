@@ -283,7 +283,10 @@ def test_sections_in_a_notebook_are_its_dicts_and_lists_and_a_misspelt_one_is_re
 
 
 def test_a_name_that_papermill_gave_and_nobody_reads_is_refused():
-    mine = {"In": ["", "overlap = 1.0", "# Parameters\nprofile = 'smoke'\nsubsets = {'overlap': 1.0}\n"], "overlap": 1.0}
+    mine = {
+        "In": ["", "overlap = 1.0", "# Parameters\nprofile = 'smoke'\nsubsets = {'overlap': 1.0}\n"],
+        "overlap": 1.0,
+    }
     assert params.sections_in(mine) == {}  # what a person named so is no business of ours
     with pytest.raises(InputError, match="overlap: unknown key.*given as"):
         params.sections_in({"In": ["# Parameters\noverlap = 1.0\n"], "overlap": 1.0})
