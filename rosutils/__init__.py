@@ -3,11 +3,12 @@
 III-A overlapping subsets: subsets           III-B random weights; who counts how much: weights
 Eq. 1 the average: averaging                 Eq. 2 the one training loop: training
 Eq. 3, Eq. 4 soft targets and loss: losses   which loss a row trains with: distill, on teachers' logits from: bank
-IV-A data and split: data/                   label noise, views: noise, augment
+IV-A data and split: data/, a source a file  label noise, views: noise, augment
 IV-B five architectures: models              IV-C the rows of Table I: settings
 IV-D F1, AUROC, thresholds: metrics          how sure, what no skill scores: intervals, chance, pixels
 IV-E attacks and their checks: attacks       IV-F the loss around the weights: landscape/
-Tables I to III, Figs. 1 to 4, claims, report: paper/, a file for each, named after it
+Tables I to III, Figs. 1 to 4: paper/table1 to table3, paper/fig1 to fig4; there too: claims, report, look (colours),
+cells (how a table is printed); the paper's own numbers: params/published.yaml
 
 Around them: params/ (what a study is), study/ (which runs it needs, how they are made), store (finished runs),
 results (results.csv, from which all is drawn), notebooks (papermill), __main__ (the commands).

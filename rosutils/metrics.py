@@ -1,4 +1,4 @@
-"""Scores in, numbers out: precision, recall, F1, AUROC, thresholds, and the spread over seeds (Section IV).
+"""Scores in, numbers out: precision, recall, F1, AUROC, and the thresholds they need (Section IV).
 
 Scores are the model's logits [N, C], as tensors or arrays. Multi-class labels are integers [N]; several
 labels per image are 0/1 entries [N, C]. scikit-learn does the computing.

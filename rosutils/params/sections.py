@@ -94,7 +94,7 @@ class Distillation(Section):
     student: Architecture = "resnet18"
     single_teacher: Architecture = "densenet121"
     temperature: Annotated[float, Field(gt=0)] = 0.5
-    alpha: Share = 0.9
+    alpha: Share = 0.9  # Eq. 4: the share of the teachers' loss; 1 - alpha is that of the labels
     weights: Weights = Weights()
     multilabel: Literal["sigmoid", "softmax"] = "sigmoid"
     mean_of: Literal["distributions", "logits"] = "distributions"  # Baseline III's mean of its teachers
