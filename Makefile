@@ -1,4 +1,4 @@
-# make reproduce [PROFILE=demo] [DATA=folder]   make test   make bench   make lab   make clean
+# make reproduce [PROFILE=demo] [DATA=folder]   make redraw [PROFILE=real]   make test   make bench   make lab   make clean
 # All set-up happens here: Python 3.11+ with venv and pip is all that is needed. PYTHON=python3.13 picks another one.
 PYTHON ?= python3
 PROFILE ?= demo
@@ -9,11 +9,14 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := .venv/ready-$(VERSION)
 BIN := .venv/bin
 
-.PHONY: reproduce test lab bench clean
+.PHONY: reproduce redraw test lab bench clean
 
 reproduce: $(READY)
 	@echo "== Reproducing RoS-KD, profile $(PROFILE): train what is missing, run the notebooks, print Table I =="
 	@$(BIN)/python -m rosutils reproduce $(PROFILE) $(if $(DATA),--data "$(DATA)")
+
+redraw: $(READY)
+	@$(BIN)/python -m rosutils redraw $(PROFILE) $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
 	@echo "== Lint =="

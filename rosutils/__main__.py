@@ -1,4 +1,4 @@
-"""The command line: reproduce, plan, status, verify, archive, adopt, prepare. Exit status 0, 1 (it failed), 2 (wrong input)."""
+"""The command line. Exit status 0, 1 (it failed), 2 (the input is wrong)."""
 
 import sys
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import click
 from rosutils import InputError
 
 
+ARCHIVE = "runs.zip"  # beside a study's figures: the runs they are drawn from
 # Nothing heavy above: `--help`, and the processes that execute notebooks, come through here.
 
 
@@ -108,15 +109,22 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
 def _show(study, parameters: dict) -> None:
     """Run the notebooks; Table I beside the paper's, and where the report is."""
     from rosutils.notebooks import NotebookError, run_all
-    from rosutils.paper import cells, table1
 
     study.results()  # measured once, here, and not by every notebook
     try:
         run_all(study.output / "notebooks", parameters)
     except NotebookError as error:
         _stop(error.status, str(error))
+    _end(study)
+
+
+def _end(study) -> None:
+    from rosutils.paper import cells, claims, table1
+
     click.echo(f"\nTable I, F1 and its parts: the paper's, ours, ours minus the paper's ({study.watermark()})\n")
     click.echo(cells.side_by_side(table1.TABLE.make(study)))
+    for sentence in claims.sentences(study):
+        click.echo(f"\n{sentence}")
     click.echo(f"\nreport: {study.figures / 'report.html'}")
 
 
@@ -181,14 +189,41 @@ def verify(profile: str, sections: dict) -> None:
 
 @main.command()
 @_on_a_study
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
-def archive(profile: str, sections: dict, out: Path) -> None:
-    """Write the finished runs of a profile into one file, without their weights: what all its numbers are made from."""
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; runs.zip beside the figures if not given."
+)
+def archive(profile: str, sections: dict, out: Path | None) -> None:
+    """Write the finished runs of a profile into one file, without their weights: what all its numbers are made from.
+
+    Without --out it comes to lie beside the figures, with results.csv, where `redraw` finds it.
+    """
+    from rosutils import results
     from rosutils.study import Study
 
     study = Study.load(profile, **sections)
-    count = study.archive(out)
+    count = study.archive(out or study.figures / ARCHIVE)
+    if out is None:
+        results.write(study.results(), study.figures / "results.csv")
+        out = study.figures / ARCHIVE
     click.echo(f"{count} runs are in {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+@main.command()
+@_on_a_study
+def redraw(profile: str, sections: dict) -> None:
+    """Draw every table and figure and write the report again from finished runs: no training, no notebooks.
+
+    Runs that lie beside the figures in an archive are adopted first; then no image is needed, but by what shows some.
+    """
+    from rosutils.paper.report import redraw
+    from rosutils.study import Study
+
+    study = Study.load(profile, **sections)
+    if (file := study.figures / ARCHIVE).is_file():
+        study.store.adopt(file)
+    for left in redraw(study):
+        click.echo(left)
+    _end(study)
 
 
 @main.command()

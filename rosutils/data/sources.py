@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,24 @@ RAW = {"isic2019": isic2019, "nih": nih, "folder": folder}
 PREPARED = ("isic2019", "nih", "medmnist", "folder")
 BRIGHT = 8192  # 16-bit greys that stay below are of 13 bits at most: most of their levels would go
 logger = logging.getLogger(__name__)
+
+
+class NoImages(InputError):
+    """Images were asked for where only their labels are."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """In the place of images [N, channels, H, W] that are not here; with labels and stored logits much can be done without."""
+
+    shape: tuple[int, int, int, int]
+    nbytes = math.inf
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        raise NoImages("the images themselves are not here, only their labels; name their folder with DATA= or --data")
 
 
 @dataclass(frozen=True)
@@ -71,10 +90,12 @@ def split_lists(section, root: str | Path | None) -> dict[str, Path] | None:
     Raises InputError naming the files that the raw folder lacks.
     """
     raw = None if root is None else folder_of(section, root)
+    if raw is None and section.source == "nih" and section.split in nih.LISTS:
+        raise NoImages(f"split: {section.split} is made of list files in the data folder; name it with DATA= or --data")
     if section.lists:
         inside = {part: (raw or Path()) / path for part, path in section.lists.items()}
         return {part: path if path.is_file() else ROOT / section.lists[part] for part, path in inside.items()}
-    if raw is None or section.source != "nih" or section.split not in nih.LISTS:
+    if section.source != "nih" or section.split not in nih.LISTS:
         return None
     names, places = nih.LISTS[section.split], [raw / place for place in nih.LIST_FOLDERS[section.split]]
     for place in places:

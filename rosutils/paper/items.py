@@ -35,14 +35,21 @@ class Item(NamedTuple):
         """What the item says on its face: the study's watermark, that of the sweeps where it is one."""
         return (study.variants[Variant("students")] if SWEEPS & set(self.needs) else study).watermark()
 
-    def publish(self, study) -> Any:
-        """Make it and write its files to the study's figures; what a notebook shows, None where it shows several itself."""
+    def write(self, study) -> pd.DataFrame | Figure | dict[str, Figure]:
+        """Make it and write its files to the study's figures."""
         made = self.make(study)
         if isinstance(made, pd.DataFrame):
             write_table(made, study.figures, self.name, caption=self.caption(study, made))
-            return printable(made).style.set_table_styles(NOWRAP)
+            return made
         for name, figure in (made if isinstance(made, dict) else {self.name: made}).items():
             write_figure(figure, study.figures, name, self.watermark(study))
+        return made
+
+    def publish(self, study) -> Any:
+        """The same; what a notebook shows of it, None where it shows several figures itself."""
+        made = self.write(study)
+        if isinstance(made, pd.DataFrame):
+            return printable(made).style.set_table_styles(NOWRAP)
         return display(*made.values()) if isinstance(made, dict) else made
 
     def pictures(self, study) -> list[str]:

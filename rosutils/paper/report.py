@@ -5,6 +5,7 @@ import io
 import json
 import math
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
+from tqdm.auto import tqdm
 
 from rosutils import paper, params
+from rosutils.data.sources import NoImages
 from rosutils.paper import claims
 from rosutils.paper.cells import METRICS, by_task, interval, printable, signed
 from rosutils.paper.decisions import VERDICTS, p_in_words
@@ -43,6 +46,21 @@ def write_report(study) -> Path:
     path = study.figures / "report.html"
     path.write_text(_page(study, facts), encoding="utf-8", newline="\n")
     return path
+
+
+def redraw(study) -> Iterator[str]:
+    """Write every table and figure and the report again from finished runs; what was left out, and why, a sentence each."""
+    for item in tqdm(paper.ITEMS, desc="drawing", leave=False):
+        runs = [run for name in item.needs for run in study.runs(name)]
+        missing, left = study.missing(runs), f"{item.title} ({item.name}) is left as it was"
+        try:
+            if missing:
+                yield f"{left}: {len(missing)} of its runs are missing"
+            elif runs or not item.needs:  # Table III is of no study without a task of several labels
+                item.write(study)
+        except NoImages:
+            yield f"{left}: it looks at images, which are not here"
+    write_report(study)
 
 
 def _page(study, facts: dict) -> str:

@@ -18,12 +18,12 @@ from rosutils import InputError, models, params, results
 from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.data import Loader, Task, make_task, synthetic
-from rosutils.data.sources import Examples, open_source, split_lists
+from rosutils.data.sources import RAW, Examples, NoImages, Unseen, open_source, split_lists
 from rosutils.data.task import examples_by_class
 from rosutils.params import ROOT, Parameters
 from rosutils.settings import SETTINGS, setting
 from rosutils.store import Run, Store, digest
-from rosutils.study import costs, experiment, variants
+from rosutils.study import costs, experiment, kept, variants
 from rosutils.study.engine import Place, processes, run_jobs
 from rosutils.study.experiment import EVALUATION_BATCH, TRAINED, RunSpec, bank_of, settings_of, weights_needed
 from rosutils.study.making import Job, make_job, versions
@@ -180,12 +180,26 @@ class Study:
         )  # fmt: skip
 
     def _source(self, name: str) -> Examples:
-        data, section = self.parameters.data, self.parameters.data.sources[name]
-        options = {"root": self.root} | data.model_dump(include={"pixels", "allow_missing", "skip_bad"})
-        which = (section.model_dump_json(exclude={"lists", "split", "keep_unlabelled"}), *options.values())
+        """A source's examples; without a data folder those that an archive brought, which have no images."""
+        section, recipe = self.parameters.data.sources[name], self._recipe(name)
+        which = (digest(recipe), self.root)
         if which not in self._opened:
-            self._opened[which] = open_source(section, **options, cache_root=self.folder / "cache")
+            found = (
+                kept.get(self.store, section.source, recipe) if self.root is None and section.source in RAW else None
+            )
+            options = {"root": self.root, "cache_root": self.folder / "cache", **recipe["prepared"]}
+            self._opened[which] = found or open_source(section, **options)
         return self._opened[which]
+
+    def _recipe(self, name: str) -> dict:
+        """What decides a source's examples, but for the raw files themselves."""
+        data = self.parameters.data
+        section = data.sources[name].model_dump(mode="json", exclude={"lists", "split", "keep_unlabelled"})
+        return {"source": section, "prepared": data.model_dump(include={"pixels", "allow_missing", "skip_bad"})}
+
+    def has_images(self, task: str) -> bool:
+        """Whether the images of a task are here, or only its labels (see `archive`)."""
+        return not isinstance(self.task(task).images, Unseen)
 
     def tasks(self) -> dict[str, Task]:
         """Every task of the profile by name."""
@@ -373,6 +387,11 @@ class Study:
         Weights that nothing else is to be made from are released on the way (engine.keep_weights).
         """
         missing = self.missing(with_prerequisites(runs))
+        if blind := {spec.task for spec in missing if not self.has_images(spec.task)}:
+            raise NoImages(
+                f"{len(missing)} runs are missing (the first: {self.key(missing[0])}), and the images of "
+                f"{', '.join(sorted(blind))} that they are made from are not here; name their folder with DATA= or --data"
+            )
         self.check_batches(missing)
         engine, readers = self.parameters.engine, self.readers(missing)
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
@@ -476,9 +495,16 @@ class Study:
         return [spec for spec in wanted if self.run(spec) is not None]
 
     def archive(self, file: Path) -> int:
-        """Write the finished runs into one file without their weights, and without banks that nothing is measured on."""
+        """Write the finished runs into one file, without weights and without banks that nothing is measured on.
+
+        What images from raw folders are called, and their labels and groups, go with them: all that is shown but the images.
+        """
         specs, measured = [spec for spec in self.all_runs() if self.run(spec)], {self.key(s) for s in self._measured()}
-        return self.store.archive(map(self.key, specs), file, {self.key(s) for s in specs} - measured)
+        keys, examples = {self.key(s) for s in specs}, set()
+        for study, task in {(self.at(spec), spec.task) for spec in specs}:
+            if (source := study.parameters.data.sources[task].source) in RAW:
+                examples.add(kept.put(self.store, source, study._recipe(task), study._source(task)))
+        return self.store.archive(keys | examples, file, keys - measured) - len(examples)
 
     def timings(self) -> pd.DataFrame:
         """Seconds of a step of each setting's training, rows like those of the results; no part of results.csv, for they vary."""

@@ -1,0 +1,83 @@
+"""A study without its images: an archive of its runs is enough for every table and figure that shows none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rosutils import InputError
+from rosutils.data import synthetic
+from rosutils.data.sources import NoImages
+from rosutils.paper import table1
+from rosutils.paper.report import redraw
+from rosutils.study import Study
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Forty pictures of two classes with their table, as a person has them."""
+    folder = tmp_path_factory.mktemp("raw")
+    content = synthetic.make(modality="dermoscopy", examples=48, seed=3, pixels=40)
+    for number, image in enumerate(content["images"]):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{number}.png")
+    classes = [("naevus", "other")[int(label > 3)] for label in content["labels"]]
+    table = pd.DataFrame({"image": [f"{n}.png" for n in range(48)], "label": classes, "group": np.arange(48) // 2})
+    table.to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(tiny_sections, raw, tmp_path_factory):
+    """A study of that folder, and the same without the folder in another place, into which its archive came."""
+
+    def load(place, root):
+        data = {"pixels": 36, "root": root, "sources": {"lesion": {"source": "folder"}}}
+        return Study.load("smoke", **tiny_sections(place) | {"data": data})
+
+    study = load(tmp_path_factory.mktemp("here"), str(raw))
+    study.ensure([*study.runs("teachers"), *study.runs("table1")])
+    there = load(tmp_path_factory.mktemp("there"), None)
+    with pytest.raises(InputError, match="needs raw images"):
+        there.task("lesion")
+    file = there.folder / "runs.zip"
+    assert study.archive(file) == len([spec for spec in study.unique(study.all_runs()) if study.run(spec)])
+    there.store.adopt(file)
+    return study, there
+
+
+def test_the_numbers_are_the_same_without_the_images(own):
+    study, there = own
+    assert not there.has_images("lesion") and study.has_images("lesion")
+    assert there.task("lesion").fingerprint == study.task("lesion").fingerprint
+    pd.testing.assert_frame_equal(there.results(), study.results())
+    pd.testing.assert_frame_equal(table1.TABLE.make(there), table1.TABLE.make(study))
+
+
+def test_everything_is_drawn_but_what_looks_at_images_and_what_was_not_run(own):
+    study, there = own
+    left = list(redraw(there))
+    blind = [text.partition(" is left as it was")[0] for text in left if "looks at images" in text]
+    assert blind == ["Images (checks)", "Eq. 3 (soft_targets)"]
+    assert any("runs are missing" in text for text in left)
+    drawn = {path.name for path in there.figures.iterdir()}
+    assert {
+        "table1.csv",
+        "table1.png",
+        "teachers.csv",
+        "class_counts_lesion.pdf",
+        "report.html",
+        "provenance.json",
+    } <= drawn
+    assert "checks_lesion.png" not in drawn
+    assert not [text for text in redraw(study) if "looks at images" in text]
+    for name in sorted(drawn - {"report.html", "provenance.json"}):
+        assert (there.figures / name).read_bytes() == (study.figures / name).read_bytes(), name
+
+
+def test_nothing_is_trained_on_images_that_are_not_there(own):
+    _, there = own
+    with pytest.raises(NoImages, match=r"runs are missing .* images of lesion .* not here"):
+        there.ensure(there.runs("fig4"))
+    spec = there.student("lesion", "RoS-KD")
+    with pytest.raises(NoImages, match="only their labels"):
+        next(iter(there.loader(spec, there.training_index(spec))))
