@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import ModuleType
 
+import PIL.Image
 import pytest
 from rows import WATERMARK, study_of
 
@@ -45,8 +46,11 @@ def test_a_table_and_the_figures_of_each_task_are_published_under_their_names(pr
     )
     assert probed.publish(teachers.CURVES) is None
     assert teachers.CURVES.pictures(probed) == ["teacher_curves_lesion", "teacher_curves_chest"]
-    fig = probed.publish(teachers.PLOT)
-    assert fig.get_supxlabel() == probed.watermark() and teachers.PLOT.pictures(probed) == ["teachers"]
+    picture = probed.publish(teachers.PLOT)  # two of the file's pixels for one of the page's: sharp on dense displays
+    with PIL.Image.open(probed.figures / "teachers.png") as image:
+        assert image.width // 2 == picture.width and image.format == "PNG"
+    assert teachers.PLOT.write(probed).get_supxlabel() == probed.watermark()
+    assert teachers.PLOT.pictures(probed) == ["teachers"]
     assert teachers.TABLE.pictures(probed) == []
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pandas as pd
-from IPython.display import display
+from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from rosutils.paper.cells import printable
@@ -46,11 +46,13 @@ class Item(NamedTuple):
         return made
 
     def publish(self, study) -> Any:
-        """The same; what a notebook shows of it, None where it shows several figures itself."""
+        """The same; what a notebook shows of it: the figure as it was written, None where it shows several itself."""
         made = self.write(study)
         if isinstance(made, pd.DataFrame):
             return printable(made).style.set_table_styles(NOWRAP)
-        return display(*made.values()) if isinstance(made, dict) else made
+        names = made if isinstance(made, dict) else [self.name]
+        shown = [Image(study.figures / f"{name}.png", retina=True) for name in names]
+        return display(*shown) if isinstance(made, dict) else shown[0]
 
     def pictures(self, study) -> list[str]:
         """The names, without suffix, of its figures that lie in the study's folder, in the order of the tasks."""
