@@ -1,7 +1,9 @@
 """The one training loop: SGD with step decay (Eq. 2, Section IV-B), epoch checkpoints, and prediction."""
 
 import copy
+import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from rosutils import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -28,7 +31,8 @@ def fit(
     learning rate falls by `decay` after each of the `milestones` (in finished epochs). `after_epoch(model, epoch)` may return
     columns for the history. With a `checkpoint` path the state of `model`, the optimiser and every module in `stateful`
     is kept after each epoch that ends `checkpoint_seconds` or more after the last was kept, and training resumes from it
-    with the same bits. Raises FloatingPointError where the loss is not finite, and InputError for a damaged checkpoint.
+    with the same bits; from a damaged one it does not, and begins anew with a warning. Raises FloatingPointError where the
+    loss is not finite.
     """
     optimizer = sgd(model, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
     modules = {"model": model, **(stateful or {})}
@@ -117,29 +121,61 @@ class BestModel(nn.Module):
 
 
 def _save(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, history: list[dict]) -> None:
-    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    tensors = _state(modules)
     for index, parameter in enumerate(modules["model"].parameters()):
         if (buffer := optimizer.state.get(parameter, {}).get("momentum_buffer")) is not None:
             tensors[f"optimizer/{index}"] = buffer
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    told = {"history": json.dumps(history)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={"history": json.dumps(history)})
+    save_file(tensors, partial, metadata=told | {"sha256": _sha256(tensors, told["history"])})
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     os.replace(partial, path)
 
 
 def _resume(path: Path | None, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> list[dict]:
+    """The history in a checkpoint, with the state of modules and optimiser set to it; [], and nothing set, without a good one."""
     if path is None or not path.is_file():
         return []
     try:
-        with safe_open(path, framework="pt") as file:
-            history = json.loads(file.metadata()["history"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        tensors, history = _read(path, modules)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the checkpoint {path} is damaged ({error}); delete it, and the run starts anew") from None
+        logger.warning("the checkpoint %s is damaged (%s): the run begins anew", path, error)
+        return []
     for name, module in modules.items():
-        prefix = f"{name}/"
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        module.load_state_dict({key: tensors[f"{name}/{key}"] for key in module.state_dict()})
     for index, parameter in enumerate(modules["model"].parameters()):
         if (buffer := tensors.get(f"optimizer/{index}")) is not None:  # a fused step needs the parameter's own layout
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(buffer)
     return history
+
+
+def _read(path: Path, modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], list[dict]]:
+    """Tensors and history of a checkpoint; raises one of several errors where it is not what was written, or of other modules."""
+    with safe_open(path, framework="pt") as file:
+        told, tensors = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
+    # those of earlier versions have no checksum: they are told by what a run of today has not, and taken as they are
+    if told.keys() - {"history", "sha256"} or told.get("sha256", "") not in ("", _sha256(tensors, told["history"])):
+        raise ValueError("its checksum differs")
+    expected = _state(modules)
+    expected |= {f"optimizer/{number}": value for number, value in enumerate(modules["model"].parameters())}
+    found = {name: (value.shape, value.dtype) for name, value in tensors.items()}
+    if any((expected[name].shape, expected[name].dtype) != kind for name, kind in found.items()):
+        raise ValueError("it holds tensors of other shapes")
+    if lacking := [name for name in _state(modules) if name not in found]:
+        raise ValueError(f"it lacks {lacking[0]}")
+    return tensors, json.loads(told["history"])
+
+
+def _state(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+
+
+def _sha256(tensors: Mapping[str, Tensor], history: str) -> str:
+    sha = hashlib.sha256(history.encode())
+    for name, value in sorted(tensors.items()):
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        sha.update(value.reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
-from rosutils import InputError, distill, training
+from rosutils import distill, training
 from rosutils.augment import View
 from rosutils.averaging import update_average
 from rosutils.data import Batch, Loader
@@ -295,7 +296,7 @@ def test_the_momentum_matters_to_the_oracle_above(tmp_path):
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     kept = {key: value for key, value in tensors(path).items() if not key.startswith("optimizer/")}
-    training.save_file(kept, path, metadata=metadata)
+    training.save_file(kept, path, metadata={"history": metadata["history"]})  # as written before there were checksums
     resumed, *_ = resumable(path)
     assert not same_state(unbroken, resumed)
 
@@ -449,20 +450,35 @@ def test_the_best_model_survives_an_interruption(tmp_path):
     assert same_state(resumed.model, trained(epochs=2)[0])
 
 
-class Once(list):
-    def set_epoch(self, epoch):
-        pass
-
-
-def test_a_damaged_checkpoint_is_an_input_error_that_names_the_file(tmp_path):
-    """SafetensorError: header too small; the run can never be made until someone finds the hidden file."""
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign", "other names", "history"])
+def test_a_damaged_checkpoint_is_told_and_the_run_begins_anew_with_the_same_bits(tmp_path, caplog, damage):
+    """One flipped bit of a weight is another run: 96 % of them gave other numbers, which were then checksummed as good."""
     path = tmp_path / "run.safetensors"
-    path.write_bytes(b"\0" * 7)
-    with pytest.raises(InputError, match="run.safetensors"):
-        fit(
-            nn.Linear(1, 1), Once([1]), lambda m, b: m(torch.ones(1, 1)).sum(), epochs=1, learning_rate=0.1,
-            checkpoint=path, progress=False,
-        )  # fmt: skip
+    unbroken, *_ = resumable(None)
+    resumable(path, epochs=2)
+    whole, start = path.read_bytes(), 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    damaged = {"cut": whole[: len(whole) // 2], "empty": b"", "foreign": b"\0" * 7}
+    damaged["other names"] = whole.replace(b'"model/0.weight"', b'"model/9.weight"')
+    damaged["history"] = whole.replace(b'\\"epoch\\": 1', b'\\"epoch\\": 3')
+    flips = [bytes([*whole[:n], whole[n] ^ 1, *whole[n + 1 :]]) for n in range(start, len(whole), len(whole) // 12)]
+    for content in flips if damage == "flip" else [damaged[damage]]:
+        assert content != whole
+        path.write_bytes(content)
+        caplog.clear()
+        resumed, *_ = resumable(path)
+        assert same_state(unbroken, resumed) and "run.safetensors is damaged" in caplog.text
+
+
+def test_a_checkpoint_of_an_earlier_version_without_a_checksum_is_resumed_from(tmp_path, caplog):
+    path = tmp_path / "run.safetensors"
+    unbroken, *_ = resumable(None)
+    *_, history = resumable(path, epochs=2)
+    save_file(tensors(path), path, metadata={"history": json.dumps(history)})
+    resumed, _, history = resumable(path)
+    assert same_state(unbroken, resumed) and not caplog.text
+    save_file({k: v for k, v in tensors(path).items() if k != "model/0.weight"}, path, metadata={"history": "[]"})
+    resumed, *_ = resumable(path)
+    assert same_state(unbroken, resumed) and "it lacks model/0.weight" in caplog.text
 
 
 def test_predict_restores_the_mode_after_an_error():
