@@ -97,6 +97,10 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
     runs = study.unique(study.all_runs())
     missing = study.missing(runs)
     click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
+    if waste := study.store.waste():
+        click.echo(
+            f"nothing reads what killed runs left in {study.store.root}: {', '.join(p.name for p in waste)}; delete it"
+        )
     study.check_batches(missing)
     for doubt in lacking(study) if missing else ():
         click.echo(f"doubtful: {doubt}")
@@ -109,12 +113,21 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
 def _show(study, parameters: dict) -> None:
     """Run the notebooks; Table I beside the paper's, and where the report is."""
     from rosutils.notebooks import NotebookError, run_all
+    from rosutils.study import Study, verification
 
-    study.results()  # measured once, here, and not by every notebook
-    try:
-        run_all(study.output / "notebooks", parameters)
-    except NotebookError as error:
-        _stop(error.status, str(error))
+    with study.alone():
+        if Study.of_notebook(parameters).shared() != study.shared():  # notebooks read the file again
+            raise InputError(
+                f"{parameters['profile']} was changed while its runs were made; the same command takes it as it is"
+            )
+        study.results()  # measured once, here, and not by every notebook
+        try:
+            run_all(study.output / "notebooks", parameters)
+        except NotebookError as error:
+            _stop(error.status, str(error))
+        strangers = list(verification.changed_files(study.figures))
+    for problem in strangers:
+        click.echo(f"not shown: {problem}")
     _end(study)
 
 
@@ -177,11 +190,13 @@ def verify(profile: str, sections: dict) -> None:
         _stop(
             1, f"{len(found)} things differ from what was computed; make reproduce PROFILE={profile} makes them again"
         )
+    files = f"{len(verification.provenance_in(study.figures)['files'])} tables and figures, report included,"
+    if why := verification.unopened(study):
+        click.echo(f"profile {study.label}: {files} are as computed; {why}, so no number was measured again")
+        return
     runs = study.unique(study.all_runs())
-    missing, files = len(study.missing(runs)), len(verification.checksums(study.figures))
-    text = (
-        f"profile {study.label}: {len(runs) - missing} runs, results.csv and {files} tables and figures are as computed"
-    )
+    missing = len(study.missing(runs))
+    text = f"profile {study.label}: {len(runs) - missing} runs, results.csv and {files} are as computed"
     click.echo(
         text + f"; {missing} runs are not in the store, so what they gave was not measured again" * bool(missing)
     )

@@ -1,15 +1,13 @@
 """The tidy table of measurements that every table and figure is made from."""
 
-import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from rosutils import InputError
+from rosutils.store import checksum, write_whole
 
 
 NUMBERS = {"replicate": "int64", "eps": "float64", "value": "float64"}
@@ -59,36 +57,35 @@ def read(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise InputError(f"no results at {path}; run `make reproduce`, or the notebook that trains what you need")
     # As text first: Python's float() gives back every bit, which not every pandas does.
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8").astype(object)
-    numbers = [name for name in frame.columns if COLUMNS.get(name) == "float64"]
-    frame[numbers] = frame[numbers].replace("", "nan")
-    return validate(frame)
+    try:
+        if not Path(path).read_bytes().endswith(b"\n"):
+            raise ValueError("it is cut off")
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8").astype(object)
+        numbers = [name for name in frame.columns if COLUMNS.get(name) == "float64"]
+        frame[numbers] = frame[numbers].replace("", "nan")
+        return validate(frame)
+    except ValueError as error:  # pandas' own are ValueErrors, an InputError is one
+        raise InputError(f"{path} is damaged ({error}); make reproduce writes it again") from None
 
 
 def write(frame: pd.DataFrame, path: str | Path) -> Path:
     """Write the validated table to `path` in one step, never half of it; same results, same bytes."""
-    path, text = Path(path), validate(frame).to_csv(index=False, lineterminator="\n")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text.encode())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-    return path
+    return write_whole(Path(path), validate(frame).to_csv(index=False, lineterminator="\n"))
 
 
 def is_current(path: Path, made_from: str) -> bool:
     """Whether the table at `path` is, byte for byte, what was last written from these runs."""
     note = path.with_suffix(".json")
-    return path.is_file() and note.is_file() and json.loads(note.read_text()) == _note(path, made_from)
+    return path.is_file() and note.is_file() and note.read_bytes() == _note(path, made_from).encode()
 
 
 def mark_current(path: Path, made_from: str) -> None:
     """Note beside the table at `path` what it was made from."""
-    path.with_suffix(".json").write_text(json.dumps(_note(path, made_from)))
+    write_whole(path.with_suffix(".json"), _note(path, made_from))
 
 
-def _note(path: Path, made_from: str) -> dict:
-    return {"made_from": made_from, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+def _note(path: Path, made_from: str) -> str:
+    return json.dumps({"made_from": made_from, "sha256": checksum(path)})
 
 
 def select(frame: pd.DataFrame, **conditions) -> pd.DataFrame:

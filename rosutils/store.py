@@ -1,7 +1,9 @@
 """Content-addressed runs on disk: a run exists whole or not at all, checksummed, made by one process at a time."""
 
 import hashlib
+import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -26,6 +28,9 @@ from rosutils import InputError
 PATIENCE = 120.0
 IN_ARCHIVE = re.compile(r"[a-z]+-[a-z0-9_]+-[0-9a-f]{16}/(run\.json|[a-z_]+\.(safetensors|csv))")
 WEIGHTS = ("weights.safetensors", "averaged.safetensors", "running.safetensors")
+ABOUT, MORE = {"recipe", "record", "checksums"}, {"released", "checksum"}  # what run.json holds, and what it may
+
+logger = logging.getLogger(__name__)
 
 
 def digest(content) -> str:
@@ -46,8 +51,36 @@ class Run:
         return self.path.name
 
     def about(self) -> dict:
-        """The content of run.json: recipe, record (versions, device, wall time) and checksums."""
-        return json.loads((self.path / "run.json").read_text())
+        """The content of run.json: recipe, record (versions, device, wall time) and checksums.
+
+        Raises InputError where it is not what was written.
+        """
+        about, state = self._about()
+        if state:
+            raise InputError(
+                f"{self.path / 'run.json'} is {state}; make reproduce sets its folder aside and makes it again"
+            )
+        return about
+
+    def _about(self) -> tuple[dict, str]:
+        """The content of run.json, and what is wrong with it."""
+        try:
+            about = json.loads((self.path / "run.json").read_bytes())
+            whole = about.keys() >= ABOUT and not about.keys() - ABOUT - MORE and isinstance(about["checksums"], dict)
+            fits = self.key.endswith(f"-{digest(about['recipe'])}")
+            # those of earlier versions have no checksum of their own: their key is all that holds
+            if not (whole and (about["checksum"] == _seal(self.key, about) if "checksum" in about else fits)):
+                return {}, "damaged" if fits else f"damaged ({self.key} is not the key of its recipe)"
+            return about, ""
+        except (FileNotFoundError, NotADirectoryError):
+            return {}, "missing"
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}, "damaged"
+
+    def checksums(self) -> dict[str, str]:
+        """The SHA-256 of every file that it holds, or held before its weights were released."""
+        about = self.about()
+        return about["checksums"] | about.get("released", {})
 
     @property
     def released(self) -> bool:
@@ -64,10 +97,10 @@ class Run:
 
     def problems(self) -> list[str]:
         """What is wrong with the run's files, one sentence each; empty when all is well."""
-        try:
-            expected = self.about()["checksums"]
-        except (ValueError, KeyError, TypeError):
-            return [f"{self.key}/run.json is damaged"]
+        about, state = self._about()
+        if state:
+            return [f"{self.key}/run.json is {state}"]
+        expected = about["checksums"]
         return [f"{self.key}/{name} is {state}" for name in expected if (state := self._state(name, expected[name]))]
 
     def _state(self, name: str, expected: str) -> str:
@@ -96,8 +129,9 @@ class Store:
         self.root = Path(root)
 
     def get(self, key: str) -> Run | None:
-        """The run, or None where it does not exist."""
-        return Run(self.root / key) if (self.root / key / "run.json").is_file() else None
+        """The run, or None where it does not exist, or has no whole run.json."""
+        run = Run(self.root / key)
+        return None if run._about()[1] else run
 
     def put(
         self, key: str, *, recipe: Mapping, record: Mapping, tensors: Mapping[str, Mapping[str, Tensor]],
@@ -113,7 +147,8 @@ class Store:
             for name, table in (tables or {}).items():
                 table.to_csv(folder / f"{name}.csv", index=False)
             checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
-            _write(folder / "run.json", {"recipe": recipe, "record": record, "checksums": checksums})
+            about = {"recipe": recipe, "record": record, "checksums": checksums}
+            write_whole(folder / "run.json", _text(key, about))
             self._move_into_place(folder, key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -121,18 +156,31 @@ class Store:
         return Run(self.root / key)
 
     def _move_into_place(self, folder: Path, key: str) -> None:
+        """Give a folder its name, once its files are on the disk; what is no run and has that name is set aside."""
         folder.chmod(0o755)
+        for file in folder.iterdir():
+            file.chmod(0o644)
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
         try:
             there = self.get(key)
             if there is not None and there.released:
                 aside = folder.with_name(f"{folder.name}-released")
                 there.path.rename(aside)
                 shutil.rmtree(aside)
+            elif (self.root / key).exists() and Run(self.root / key)._about()[1]:
+                self._set_aside(key)
             if self.get(key) is None:
                 folder.rename(self.root / key)
         except OSError:  # another process was faster: its run stays
             if self.get(key) is None:
                 raise
+
+    def _set_aside(self, key: str) -> None:
+        place = self.root / ".aside" / f"{key}-{time.time_ns()}"
+        place.parent.mkdir(exist_ok=True)
+        (self.root / key).rename(place)
+        logger.warning("%s had no whole run.json; it is set aside as %s, and the run was made again", key, place)
 
     def release(self, key: str) -> None:
         """Delete the weights of a run and note their checksums; logits, tables and recipe stay."""
@@ -141,7 +189,7 @@ class Store:
             return
         about = _released(run.about())
         if "released" in about:
-            _write(run.path / "run.json", about)
+            write_whole(run.path / "run.json", _text(key, about))
             for name in about["released"]:
                 (run.path / name).unlink(missing_ok=True)
 
@@ -150,18 +198,17 @@ class Store:
 
         Its files are those of the store; the same runs give the same bytes.
         """
-        partial, runs = file.with_name(f".{file.name}.partial"), [Run(self.root / key) for key in sorted(set(keys))]
+        runs, packed = [Run(self.root / key) for key in sorted(set(keys))], io.BytesIO()
         if not runs:
             raise InputError(f"no run is finished in {self.root}, so {file} was not written; run: make reproduce")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w") as out:
+        with zipfile.ZipFile(packed, "w") as out:
             for run in runs:
                 about = _released(run.about(), (*WEIGHTS, "logits.safetensors") if run.key in without else WEIGHTS)
-                files = {"run.json": _text(about).encode()}
+                files = {"run.json": _text(run.key, about).encode()}
                 files |= {name: run._checked(name).read_bytes() for name in sorted(about["checksums"])}
                 for name, content in files.items():  # dated 1980, as ZipInfo does
                     out.writestr(zipfile.ZipInfo(f"{run.key}/{name}"), content, zipfile.ZIP_DEFLATED)
-        partial.replace(file)
+        write_whole(file, packed.getbuffer())
         return len(runs)
 
     def adopt(self, file: Path) -> int:
@@ -212,7 +259,18 @@ class Store:
 
     def verify(self) -> list[str]:
         """What is wrong with any run in the store, one sentence each; empty when all is well."""
-        return [problem for key in self.keys() for problem in Run(self.root / key).problems()]
+        return [problem for path in sorted(self.root.glob("[!.]*")) for problem in self.problems(path.name)]
+
+    def problems(self, key: str) -> list[str]:
+        """The same of one run, and of a folder that has its name."""
+        return Run(self.root / key).problems() if (self.root / key).exists() else []
+
+    def waste(self) -> list[Path]:
+        """What killed processes left, and what was set aside: nothing reads it, and it may be deleted."""
+        kept = self.root / ".checkpoints"
+        left = [*self.root.glob(".*-*"), *self.root.glob(".aside/*"), *kept.glob("*.partial")]
+        left += [path for path in kept.glob("*.safetensors") if self.get(path.stem) is not None]
+        return [path for path in left if path.exists() and time.time() - path.stat().st_mtime > PATIENCE]
 
     def checkpoint(self, key: str) -> Path:
         """Where a run in progress keeps its last finished epoch."""
@@ -240,15 +298,29 @@ def _released(about: dict, names: Iterable[str] = WEIGHTS) -> dict:
     return about | {"checksums": kept, "released": about.get("released", {}) | gone} if gone else about
 
 
-def _text(about: Mapping) -> str:
-    return json.dumps(about, indent=1, sort_keys=True)
+def _text(key: str, about: Mapping) -> str:
+    """run.json, with a checksum of what it says of which run."""
+    return json.dumps({**about, "checksum": _seal(key, about)}, indent=1, sort_keys=True)
 
 
-def _write(path: Path, about: Mapping) -> None:
-    """run.json in one step, never half of it."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(_text(about), encoding="utf-8")
-    os.replace(partial, path)
+def _seal(key: str, about: Mapping) -> str:
+    said = json.loads(json.dumps({name: value for name, value in about.items() if name != "checksum"}))
+    return hashlib.sha256(json.dumps([key, said], sort_keys=True).encode()).hexdigest()
+
+
+def write_whole(path: Path, content: str | bytes | memoryview) -> Path:
+    """Write a file in one step, never half of it: it has its name once it is on the disk, and nothing stays where it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
 
 
 def checksum(path: Path) -> str:

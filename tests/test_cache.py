@@ -91,13 +91,24 @@ def test_a_damaged_cache_is_not_opened_but_made_again_with_a_message(tmp_path, c
     assert made(place)["fingerprint"] == before
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", -1), ("fingerprint", "0"), ("class_names", ["a", "b", "x"])])
+OTHERS = [("format", -1), ("fingerprint", "0"), ("class_names", ["a", "b", "x"]), ("split", {"train": [0, 3]})]
+
+
+@pytest.mark.parametrize(("key", "value"), OTHERS)
 def test_a_card_that_does_not_fit_is_not_trusted(tmp_path, key, value):
     place = tmp_path / "toy"
     made(place)
     card = json.loads((place / "card.json").read_text())
     (place / "card.json").write_text(json.dumps(card | {key: value}))
     assert cache.opened(place, "files") is None
+
+
+def test_a_card_of_an_earlier_version_has_no_checksum_and_is_taken(tmp_path):
+    before = made(tmp_path / "toy")["fingerprint"]
+    card = json.loads((tmp_path / "toy" / "card.json").read_text())
+    del card["checksum"]
+    (tmp_path / "toy" / "card.json").write_text(json.dumps(card))
+    assert cache.opened(tmp_path / "toy", "files")["fingerprint"] == before
 
 
 def test_a_cache_of_other_files_is_made_again_with_a_message(tmp_path, caplog):
@@ -225,6 +236,22 @@ def test_chunks_with_files_that_changed_or_were_bad_are_decoded_again(tmp_path, 
     calls = count_calls(monkeypatch)
     images, _ = fill(tmp_path, paths)
     assert calls == [0, 2] and (images[12] == 255).all() and (images[1] == 254).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"5", b"[]", b'["", [1]]', b'["", [[1]]]', b"{}", b"\xff", b"[[20, 20]]", None]
+)
+def test_a_finished_chunk_whose_note_or_pixels_are_damaged_is_decoded_again(tmp_path, paths, monkeypatch, content):
+    whole = np.array(fill(tmp_path, paths)[0])
+    folder = tmp_path / ".toy-8px-key.building"
+    if content is None:
+        flip_a_byte(folder / "images.npy")
+    else:
+        next((folder / cache.DONE).glob("1-*")).write_bytes(content)
+    calls = count_calls(monkeypatch)
+    images, found = fill(tmp_path, paths)
+    assert calls == [4 if content is None else 1] and len(found) == 24
+    np.testing.assert_array_equal(images, whole)
 
 
 def test_an_array_of_another_shape_is_begun_anew(tmp_path, paths):

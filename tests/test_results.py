@@ -87,6 +87,14 @@ def test_a_missing_file_says_what_to_do(tmp_path):
         results.read(tmp_path / "results.csv")
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"[]", b"\xff\n", b"task,value\n1,2,3\n", None])
+def test_a_damaged_table_is_an_input_error_that_names_the_file(tmp_path, content):
+    path = results.write(frame(row(), row(replicate=1, value=0.25)), tmp_path / "results.csv")
+    path.write_bytes(path.read_bytes()[:-2] if content is None else content)
+    with pytest.raises(InputError, match="results.csv is damaged.*make reproduce"):
+        results.read(path)
+
+
 def test_select_takes_values_lists_class_and_nan():
     table = results.validate(
         frame(row(), row(replicate=1), row(**{"class": "MEL"}, average=""), row(attack="pgd", eps=0.4, replicate=2))
@@ -122,6 +130,11 @@ def test_a_table_is_current_for_the_runs_and_the_bytes_it_was_written_from(tmp_p
     assert results.is_current(path, "these runs") and not results.is_current(path, "other runs")
     path.write_text("a tabel")
     assert not results.is_current(path, "these runs")
+    path.write_text("a table")
+    note = path.with_suffix(".json")
+    for damaged in (b"", note.read_bytes()[:40], b"\xff\xfe", b"[]"):  # a kill between two writes left such a note
+        note.write_bytes(damaged)
+        assert not results.is_current(path, "these runs")
 
 
 def test_summary_does_not_average_over_anything_but_seeds():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 import rosutils.store
 from rosutils import InputError
-from rosutils.store import Run, Store, digest
+from rosutils.store import Run, Store, digest, write_whole
 
 
 KEY = "student-resnet18-0123456789abcdef"
@@ -303,6 +304,89 @@ def test_a_put_overtaken_by_another_process_keeps_the_first_and_does_not_fail(tm
     monkeypatch.setattr(Store, "get", blind_at_first)
     assert store.put("a", recipe={"n": 2}, record={}, tensors=TENSORS).about() == first.about()
     assert first.about()["recipe"] == {"n": 1}
+
+
+def run_json(run, **changes):
+    """run.json with changes, its checksum as it was."""
+    path = run.path / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+CHANGES = [{"recipe": {"seed": 1}}, {"record": {"seconds": 2.5}}, {"released": {}}, {"more": 1}, {"checksum": "0"}]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_a_changed_recipe_or_record_is_no_run_and_verify_names_it(store, changes):
+    run = put(store)
+    run_json(run, **changes)
+    assert store.get(KEY) is None and store.verify()[0].startswith(f"{KEY}/run.json is damaged")
+    with pytest.raises(InputError, match="make reproduce sets its folder aside"):
+        run.about()
+
+
+def test_a_run_under_the_key_of_another_is_told(store):
+    put(store).path.rename(store.root / "student-resnet18-fedcba9876543210")
+    assert store.verify()[0].endswith("(student-resnet18-fedcba9876543210 is not the key of its recipe)")
+
+
+def test_run_json_of_an_earlier_version_is_held_against_its_key_alone(store):
+    key = f"student-resnet18-{digest({'seed': 0, 'alpha': 0.9})}"
+    path = put(store, key).path / "run.json"
+    about = json.loads(path.read_text())
+    del about["checksum"]
+    path.write_text(json.dumps(about))
+    assert store.get(key).about() == about and store.verify() == []
+    path.write_text(json.dumps(about | {"recipe": {"seed": 1, "alpha": 0.9}}))
+    assert store.get(key) is None and "is not the key of its recipe" in store.verify()[0]
+
+
+@pytest.mark.parametrize("left", ["no run.json", "an empty run.json", "a file", "an empty folder"])
+def test_what_is_no_run_is_set_aside_and_the_run_is_made_again(store, caplog, left):
+    """A crash without fsync left such folders: each time the run was made anew, then OSError, Directory not empty."""
+    run = put(store, seed=1)
+    (run.path / "run.json").write_bytes(b"")
+    if left != "an empty run.json":
+        (run.path / "run.json").unlink()
+    if left in ("a file", "an empty folder"):
+        shutil.rmtree(run.path)
+        (run.path.mkdir if left == "an empty folder" else run.path.touch)()
+    assert store.get(KEY) is None and store.verify() == [
+        f"{KEY}/run.json is {'damaged' if 'empty run' in left else 'missing'}"
+    ]
+    again = put(store)
+    assert again.tensors("weights")["bn.num_batches_tracked"] == 17 and store.verify() == []
+    [aside] = (store.root / ".aside").iterdir()
+    assert str(aside) in caplog.text and (aside / "logits.safetensors").exists() == (
+        left in ("no run.json", "an empty run.json")
+    )
+
+
+def test_waste_is_what_killed_processes_left_and_what_was_set_aside(store):
+    put(store)
+    old = [store.root / f".{KEY}-abc", store.root / ".aside" / f"{KEY}-1"]
+    old += [store.checkpoint(KEY), store.checkpoint("other").with_suffix(".partial")]
+    for path in old:
+        path.mkdir(parents=True)
+        os.utime(path, (1, 1))
+    (store.root / f".{KEY}-now").mkdir()
+    store.checkpoint("other").touch()
+    os.utime(store.checkpoint("other"), (1, 1))
+    assert sorted(store.waste()) == sorted(old), (
+        "what is being written, and a checkpoint that will be resumed from, is none"
+    )
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = write_whole(tmp_path / "new" / "a.json", "ä")
+    assert path.read_bytes() == "ä".encode()
+
+    def full(descriptor):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, b"other")
+    assert path.read_bytes() == "ä".encode() and list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("text", ["{", "", "[]", "{}"])

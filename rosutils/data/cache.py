@@ -21,6 +21,7 @@ from rosutils import InputError
 from rosutils.data.card import describe
 from rosutils.data.decode import CHANNELS, Seen, decode_chunk
 from rosutils.data.raw import stamp
+from rosutils.store import write_whole
 
 
 FORMAT = 3
@@ -63,6 +64,7 @@ def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None
         content |= {"fingerprint": fingerprint_of(**content), "card": card}
         wrong = {"it is of another format": card["format"] != FORMAT}
         wrong["it is damaged"] = card["fingerprint"] != content["fingerprint"]
+        wrong["its card is damaged"] = card.get("checksum", _seal(card)) != _seal(card)  # earlier ones have none
         wrong["the files it was made from have changed"] = card["made_from"] != made_from
         wrong["unreadable files were left out"] = card.get("raw", {}).get("unreadable") and not in_part
         why = next(filter(wrong.get, wrong), None)
@@ -109,7 +111,7 @@ def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Seque
     with open(folder / "left_out.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out])
     card = {"format": FORMAT, **card, **describe(**content), "fingerprint": fingerprint_of(**content)}
-    (folder / "card.json").write_text(json.dumps(card, indent=2), encoding="utf-8")
+    (folder / "card.json").write_text(json.dumps(card | {"checksum": _seal(card)}, indent=2), encoding="utf-8")
     for file in folder.glob("*.*"):
         with open(file, "rb") as written:
             os.fsync(written.fileno())
@@ -118,18 +120,25 @@ def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Seque
     os.replace(folder, place)
 
 
+def _seal(card: dict) -> str:
+    said = json.loads(json.dumps({name: value for name, value in card.items() if name != "checksum"}))
+    return fingerprint(json.dumps(said, sort_keys=True))
+
+
 def decode_all(
     paths: Sequence[str], pixels: int, mode: str, window, *, folder: Path, title: str
 ) -> tuple[np.ndarray, list[Seen | str]]:
     """Decode files on all cores into `folder`: the images, and what each file holds, or why it is unreadable.
 
-    Chunks that a killed attempt finished, of files unchanged since, are kept. Raises InputError when the disk is too small.
+    Chunks that a killed attempt finished are kept where files and pixels are unchanged since. Raises InputError when the disk
+    is too small.
     """
     images = images_in(folder, (len(paths), CHANNELS[mode], pixels, pixels))
     step = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // images[0].size))
     chunks = [paths[start : start + step] for start in range(0, len(paths), step)]
     flags = [folder / DONE / f"{number}-{stamp(chunk)}.json" for number, chunk in enumerate(chunks)]
-    done = {number: seen for number, flag in enumerate(flags) if (seen := _seen(flag))}
+    there = ((flag, images[number * step : (number + 1) * step]) for number, flag in enumerate(flags))
+    done = {number: seen for number, (flag, block) in enumerate(there) if (seen := _seen(flag, block))}
     todo = [number for number in range(len(chunks)) if number not in done]
     processes = joblib.cpu_count() if sum(len(chunks[number]) for number in todo) >= IN_PROCESS else 1
     jobs = (joblib.delayed(decode_chunk)(chunks[number], pixels, mode, window) for number in todo)
@@ -138,19 +147,18 @@ def decode_all(
         for number, (block, seen) in zip(todo, decoded, strict=True):
             images[number * step : number * step + len(block)] = block
             images.flush()
-            part = flags[number].with_suffix(".part")
-            part.write_text(json.dumps(seen), encoding="utf-8")
-            os.replace(part, flags[number])
+            write_whole(flags[number], json.dumps([fingerprint(block), seen]))
             done[number] = seen
             bar.update(len(seen))
     return images, [each for number in range(len(chunks)) for each in done[number]]
 
 
-def _seen(flag: Path) -> list[Seen] | None:
-    """What the files of a finished chunk hold, if all of them could be read."""
-    with suppress(OSError, ValueError):
-        found = json.loads(flag.read_text(encoding="utf-8"))
-        return None if any(isinstance(each, str) for each in found) else [Seen(*each) for each in found]
+def _seen(flag: Path, block: np.ndarray) -> list[Seen] | None:
+    """What the files of a finished chunk hold, if all of them could be read and its pixels are those that were written."""
+    with suppress(OSError, ValueError, TypeError):
+        pixels, found = json.loads(flag.read_text(encoding="utf-8"))
+        seen = [Seen(*each) for each in found if not isinstance(each, str)]
+        return seen if len(seen) == len(block) and pixels == fingerprint(block) else None
 
 
 def images_in(folder: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -56,7 +56,9 @@ def table(card: Mapping) -> pd.DataFrame:
     """The data card as a table for people, one fact a line; what a source has nothing to say of is left out."""
     parts = {key: card.get(key, {}) for key in ("options", "raw", "intensity", "duplicates", "parts")}
     facts = {
-        key: value for key, value in card.items() if key not in (*parts, "format", "made_from", "fingerprint", "split")
+        key: value
+        for key, value in card.items()
+        if key not in (*parts, "format", "made_from", "fingerprint", "checksum", "split")
     }
     facts |= {f"{key}: {name}": value for key, part in parts.items() for name, value in part.items()}
     shown = {

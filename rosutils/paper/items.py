@@ -1,6 +1,7 @@
 """An item of the paper: a table or a figure, which runs it needs, how it is made, and the sentence under it."""
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -39,10 +40,11 @@ class Item(NamedTuple):
         """Make it and write its files to the study's figures."""
         made = self.make(study)
         if isinstance(made, pd.DataFrame):
-            write_table(made, study.figures, self.name, caption=self.caption(study, made))
-            return made
-        for name, figure in (made if isinstance(made, dict) else {self.name: made}).items():
-            write_figure(figure, study.figures, name, self.watermark(study))
+            files = write_table(made, study.figures, self.name, caption=self.caption(study, made))
+        else:
+            figures = (made if isinstance(made, dict) else {self.name: made}).items()
+            files = chain(*(write_figure(fig, study.figures, name, self.watermark(study)) for name, fig in figures))
+        study.note(f"{self.name}-{self.kind}", self.needs, files)
         return made
 
     def publish(self, study) -> Any:

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from rosutils.paper.published import published
 from rosutils.paper.readings import named_departures, readings
 from rosutils.results import KEYS
 from rosutils.settings import PRINTED_AVERAGE
+from rosutils.store import checksum, write_whole
 
 
 KINDS = dict(zip(VERDICTS, ("good", "mixed", "bad", "open", "open"), strict=True))
@@ -36,15 +37,14 @@ FOLDED = 30  # rows of a table of texts beyond which it is folded
 def write_report(study) -> Path:
     """Write provenance.json and report.html, one page that needs nothing else, to the study's figures; the page's path.
 
-    It has the tables whose runs are all in the store and the figures that lie in the folder. The same results under the same
-    commit give the same bytes.
+    It has the tables whose runs are all in the store and the figures that were made from these, whatever else lies in the
+    folder. The same results under the same commit give the same bytes.
     """
     facts = study.provenance() | {"commit": commit()}
-    study.figures.mkdir(parents=True, exist_ok=True)
+    path = write_whole(study.figures / "report.html", _page(study, facts))
+    facts["files"] = facts["files"] | {path.name: checksum(path)}
     text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, default=str)
-    (study.figures / "provenance.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-    path = study.figures / "report.html"
-    path.write_text(_page(study, facts), encoding="utf-8", newline="\n")
+    write_whole(study.figures / "provenance.json", text + "\n")
     return path
 
 
@@ -68,7 +68,11 @@ def _page(study, facts: dict) -> str:
     judged = [claim | {"kind": KINDS[claim["verdict"]], "title": claims.title(claim)} for claim in claims.judge(here)]
     student = study.parameters.distillation.student
     lines = {task: claims.table1_verdict(here, task, student) for task in here.tasks}
-    items = [found for item in paper.ITEMS if item.name != claims.FOREST.name and (found := _shown(item, study, rows))]
+    items = [
+        found
+        for item in paper.ITEMS
+        if item.name != claims.FOREST.name and (found := _shown(item, study, rows, facts["files"]))
+    ]
     folder = Path(__file__).parent / "templates"
     options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     environment = Environment(loader=FileSystemLoader(folder), **options)
@@ -77,27 +81,28 @@ def _page(study, facts: dict) -> str:
         study=study, paper=here.paper, claims=judged, tally=claims.tally(judged), items=items, command=_command(study),
         sentences={task: claims.sentence(found) for task, found in lines.items()},
         differences={task: (_differences(found), found[found["why"] != ""]) for task, found in lines.items()},
-        forest=[_picture(study, name) for name in claims.FOREST.pictures(study)], forest_caption=claims.FOREST.caption(study, None),
+        forest=[_picture(study, name) for name in claims.FOREST.pictures(study) if f"{name}.png" in facts["files"]],
+        forest_caption=claims.FOREST.caption(study, None),
         departures=_departures(study, facts), readings=readings(study.parameters), runs=facts["runs"], commit=facts["commit"],
         facts={name: yaml.safe_dump(json.loads(json.dumps(facts[name], default=str)), sort_keys=False, allow_unicode=True)
                for name in ("data", "parameters", "versions")},
     )  # fmt: skip
 
 
-def _shown(item: Item, study, rows: pd.DataFrame) -> dict | None:
+def _shown(item: Item, study, rows: pd.DataFrame, files: Collection[str]) -> dict | None:
     """What the page shows of an item, None where it has nothing to show."""
     found = {
         "title": item.title, "name": f"{item.name}-{item.kind}", "notebook": item.notebook, "tables": {}, "rows": [], "links": [],
         "pictures": [], "tolerance": published()["tolerances"].get(item.name), "open": item.title.startswith(("Table", "Fig.")),
     }  # fmt: skip
     if item.kind == "figure":
-        pictures = [_picture(study, name) for name in item.pictures(study)]
+        pictures = [_picture(study, name) for name in item.pictures(study) if f"{name}.png" in files]
         return found | {"pictures": pictures, "caption": item.caption(study, None)} if pictures else None
     runs = [run for name in item.needs for run in study.runs(name)]
     if not runs or study.missing(runs):
         return None
     frame = item.make(study)
-    links = [path.name for path in sorted(study.figures.glob(f"{item.name}.[cmt]*"))]  # csv, md, tex
+    links = [name for suffix in ("csv", "md", "tex") if (name := f"{item.name}.{suffix}") in files]
     tables = {task: _table(part, item.name, task) for task, part in by_task(frame).items()}
     more = {"caption": item.caption(study, frame), "links": links, "tables": tables, "rows": _behind(frame, rows)}
     return found | more | {"open": frame.columns.nlevels > 1 or len(frame) <= FOLDED}

@@ -1,5 +1,6 @@
 """Tables on disk as csv in full precision, markdown to read and LaTeX for a paper; figures as pdf and png."""
 
+import io
 from itertools import groupby
 from pathlib import Path
 
@@ -8,20 +9,22 @@ from matplotlib.figure import Figure
 
 from rosutils.paper.cells import MINUS, by_task, printable, text
 from rosutils.paper.look import GREY, style
+from rosutils.store import write_whole
 
 
 def write_figure(fig: Figure, folder: str | Path, name: str, watermark: str) -> list[Path]:
     """Write `<name>.pdf` and `.png` with the watermark small at the bottom; the same figure gives the same bytes."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{suffix}" for suffix in ("pdf", "png")]
+    files = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
+    paths = []
     with style():
         fig.supxlabel(watermark, fontsize=5.5, color=GREY)
         if layout := fig.get_layout_engine():  # once for both files: it takes as long as to draw
             layout.execute(fig)
             fig.set_layout_engine("none")
-        fig.savefig(paths[0], metadata={"CreationDate": None, "Producer": None, "Creator": None})
-        fig.savefig(paths[1], metadata={"Software": None})
+        for suffix, metadata in files.items():
+            drawn = io.BytesIO()
+            fig.savefig(drawn, format=suffix, metadata=metadata)
+            paths.append(write_whole(Path(folder) / f"{name}.{suffix}", drawn.getbuffer()))
     return paths
 
 
@@ -33,11 +36,7 @@ def write_table(frame: pd.DataFrame, folder: str | Path, name: str, *, caption: 
     texts = {"csv": _csv(frame), "md": _markdown(frame, caption)}
     if frame.columns.nlevels > 1:
         texts["tex"] = _latex(frame, name, caption)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, content in texts.items():
-        (folder / f"{name}.{suffix}").write_text(content, encoding="utf-8", newline="\n")
-    return [folder / f"{name}.{suffix}" for suffix in texts]
+    return [write_whole(Path(folder) / f"{name}.{suffix}", content) for suffix, content in texts.items()]
 
 
 def _csv(frame: pd.DataFrame) -> str:

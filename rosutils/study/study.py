@@ -1,8 +1,11 @@
 """From parameters to the runs that tables and figures need: which are missing, how they are made, what is measured on them."""
 
+import json
+import logging
 import pickle
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
+from filelock import Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -22,7 +26,7 @@ from rosutils.data.sources import RAW, Examples, NoImages, Unseen, open_source, 
 from rosutils.data.task import examples_by_class
 from rosutils.params import ROOT, Parameters
 from rosutils.settings import SETTINGS, setting
-from rosutils.store import Run, Store, digest
+from rosutils.store import Run, Store, checksum, digest, write_whole
 from rosutils.study import costs, experiment, kept, variants
 from rosutils.study.engine import Place, processes, run_jobs
 from rosutils.study.experiment import EVALUATION_BATCH, TRAINED, RunSpec, bank_of, settings_of, weights_needed
@@ -30,10 +34,10 @@ from rosutils.study.making import Job, make_job, versions
 from rosutils.study.measurements import rows_of
 from rosutils.study.needs import ARTEFACTS, with_prerequisites
 from rosutils.study.variants import LABEL_NOISE, OWN, Variant
-from rosutils.study.verification import checksums
 from rosutils.subsets import overlapping_subsets
 
 
+logger = logging.getLogger(__name__)
 PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
 STAGES = {"teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",), "probes": PROBES}
 
@@ -454,6 +458,20 @@ class Study:
         elsewhere = {"engine": True, "data": {"root"}}
         return self.parameters.model_dump(exclude=elsewhere) == params.load("paper").model_dump(exclude=elsewhere)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One command at a time writes to the folders of this study's name; the others wait, with a word."""
+        lock = self.store.lock(f"folders-{self.label}")
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            logger.warning("waiting for another command that writes to %s", self.figures)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
     def publish(self, item):
         """Make an item of the paper, write its tables and figures to `figures`; what a notebook shows of it."""
         return item.publish(self)
@@ -473,7 +491,7 @@ class Study:
 
         The file is written anew where runs have come, or where it is not what was written last.
         """
-        runs = [(spec.variant, spec.replicate, self.key(spec), spec.state) for spec in self._measured()]
+        runs = [(spec.variant, spec.replicate, spec.state, *self._bits(spec)) for spec in self.measured()]
         sections = self.parameters.model_dump(include={"evaluation", "landscape"})
         made_from = digest([experiment.FORMAT, list(results.COLUMNS), runs, sections])
         path = self.output / "results.csv"
@@ -484,22 +502,54 @@ class Study:
 
     def measure(self) -> pd.DataFrame:
         """The same from the runs themselves, whatever results.csv says."""
-        rows = [row for spec in tqdm(self._measured(), desc="measuring", leave=False) for row in rows_of(self, spec)]
+        rows = [row for spec in tqdm(self.measured(), desc="measuring", leave=False) for row in rows_of(self, spec)]
         if not rows:
             raise InputError(f"no run of profile '{self.label}' is finished yet; run: make reproduce")
         return results.validate(pd.concat(rows, ignore_index=True))
 
-    def _measured(self) -> list[RunSpec]:
+    def measured(self) -> list[RunSpec]:
         """The finished runs that results are about; of banks those of the noise study, for what teachers say of the labels."""
         wanted = [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.kind in LABEL_NOISE]
         return [spec for spec in wanted if self.run(spec) is not None]
+
+    def _bits(self, spec: RunSpec) -> tuple[str, dict[str, str]]:
+        """The key of a finished run, and the checksums of its files: made again elsewhere it may have other numbers."""
+        return self.key(spec), self.run(spec).checksums()
+
+    def note(self, name: str, needs: Iterable[str], files: Iterable[Path]) -> None:
+        """Note which files an item of the paper was written as, under which parameters, and from which runs."""
+        about = {
+            "needs": list(needs),
+            "made_from": self._made_from(needs),
+            "files": {f.name: checksum(f) for f in files},
+        }
+        write_whole(self.output / "published" / f"{name}.json", json.dumps(about))
+
+    def noted(self) -> dict[str, dict]:
+        """The notes of items that were written from the runs and parameters of now, and no others."""
+        found, made_from = {}, lru_cache(None)(self._made_from)
+        # what was drawn elsewhere, and needs images that are not here, stays as provenance.json tells
+        for path in (self.figures / "provenance.json", *sorted((self.output / "published").glob("[!.]*.json"))):
+            with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged note is none: the item is made again
+                about = json.loads(path.read_bytes())
+                notes = about["items"] if path.name == "provenance.json" else {path.stem: about}
+                found |= {n: each for n, each in notes.items() if each["made_from"] == made_from(tuple(each["needs"]))}
+        return found
+
+    def _made_from(self, needs: Iterable[str]) -> str:
+        runs = [self._bits(spec) for name in needs for spec in self.runs(name) if self.run(spec)]
+        return digest([self.shared(), [task.fingerprint for task in self.tasks().values()], runs])
+
+    def shared(self) -> dict:
+        """The parameters that decide numbers, wherever it runs."""
+        return self.parameters.model_dump(exclude={"engine": True, "data": {"root"}}, mode="json")
 
     def archive(self, file: Path) -> int:
         """Write the finished runs into one file, without weights and without banks that nothing is measured on.
 
         What images from raw folders are called, and their labels and groups, go with them: all that is shown but the images.
         """
-        specs, measured = [spec for spec in self.all_runs() if self.run(spec)], {self.key(s) for s in self._measured()}
+        specs, measured = [spec for spec in self.all_runs() if self.run(spec)], {self.key(s) for s in self.measured()}
         keys, examples = {self.key(s) for s in specs}, set()
         for study, task in {(self.at(spec), spec.task) for spec in specs}:
             if (source := study.parameters.data.sources[task].source) in RAW:
@@ -533,12 +583,14 @@ class Study:
         abouts = {run.key: run.about() for run in found}
         return {
             "profile": self.label,
-            "parameters": self.parameters.model_dump(exclude={"engine": True, "data": {"root"}}),
+            "parameters": self.shared(),
             "data": data,
             "versions": versions(),
             "runs": {key: about["record"] for key, about in abouts.items()},
             "recipes": {key: about["recipe"] for key, about in abouts.items()},
-            "files": checksums(self.figures),
+            "items": (notes := self.noted()),
+            "files": {name: value for about in notes.values() for name, value in about["files"].items()},
+            "results.csv": checksum(table) if (table := self.output / "results.csv").is_file() else None,
         }
 
 

@@ -60,7 +60,15 @@ def variants(parameters: Parameters) -> dict[Variant, Parameters]:
         found |= {(kind, rate): changed(small, {"noise": _noise(kind, rate)}) for rate in rates}
     found[AS_CHOSEN] = small
     found |= {("reading", label): there for label, there in _readings(small).items()}
-    return {Variant(kind, value if isinstance(value, str) else f"{value:g}"): p for (kind, value), p in found.items()}
+    named: dict[Variant, Parameters] = {}
+    for (kind, value), there in found.items():
+        variant = Variant(kind, value if isinstance(value, str) else f"{value:g}")
+        if variant in named:
+            raise InputError(
+                f"sweeps holds two points '{variant}' that six digits do not tell apart ({value!r}); leave one out"
+            )
+        named[variant] = there
+    return named
 
 
 def replicate(parameters: Parameters, number: int) -> Parameters:
