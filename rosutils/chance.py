@@ -30,8 +30,8 @@ def chance(
     percentile, each number on its own. For several labels thresholds are chosen on random scores of the validation part by
     `rule` ("fixed": 0.5), as a setting's are. A single label is drawn from the validation part's base rates, add-one smoothed:
     of the guesses that know nothing they have the best macro F1, since the sum of 2pq/(p+q) is largest for q = p. AUROC is
-    the mean over classes with both kinds of label. Labels are [N] or [N, C]; raises InputError for labels that do not fit
-    the class names or are none, an unknown rule, and fewer than 40 draws.
+    the mean over classes with both kinds of label, a macro average that over the classes that occur. Labels are [N] or [N, C];
+    raises InputError for labels that do not fit the class names or are none, an unknown rule, and fewer than 40 draws.
     """
     validation, test = (_entries(each, len(class_names), multilabel) for each in (labels_validation, labels_test))
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < FEWEST:
@@ -78,11 +78,11 @@ def _single_label(validation: Tensor, test: Tensor, *, generator: Generator) -> 
 
 def _numbers(predicted: Tensor, true: Tensor, multilabel: bool) -> Numbers:
     """Precision, recall and F1 in every averaging of answers bool [N, C], and the accuracy of a single label."""
-    counts = torch.stack([predicted & true, predicted, true]).double()
-    by_class, by_image, found = counts.sum(dim=1), counts.sum(dim=2), {}
+    entries = torch.stack([predicted & true, predicted, true]).double()
+    by_class, by_image, found = entries.sum(dim=1), entries.sum(dim=2), {}
     for average in averagings(multilabel):
-        which = (by_image, "macro") if average == "samples" else (by_class, average)
-        found |= {(average, metric): of_counts(which[0], metric, which[1]).item() for metric in METRICS}
+        counts = by_image if average == "samples" else by_class
+        found |= {(average, metric): of_counts(counts, metric, average).item() for metric in METRICS}
     return found if multilabel else found | {("", "accuracy"): by_class[0].sum().item() / len(true)}
 
 

@@ -37,8 +37,8 @@ def precision_recall_f1(
     `average` is "macro", "micro", "weighted", "samples" (multi-label only), "means" for the macro precision, the macro
     recall and the F1 of these two, or None for arrays [C].
     Multi-class predicts the largest score; multi-label predicts the labels with sigmoid(score) >= threshold,
-    a probability per label [C] or for all (default 0.5). Every class counts, also one that never occurs, and
-    0/0 is 0. Raises InputError for an averaging that does not exist, thresholds without multi-label, and
+    a probability per label [C] or for all (default 0.5). Macro averages are over the classes that occur in `labels`, as the
+    mean AUROC is; 0/0 is 0. Raises InputError for an averaging that does not exist, thresholds without multi-label, and
     scores and labels that do not fit.
     """
     allowed = averagings(multilabel)
@@ -48,9 +48,11 @@ def precision_recall_f1(
     predicted = _predict(scores, multilabel, thresholds)
     from sklearn.metrics import precision_recall_fscore_support  # here and below: its import takes a second
 
-    one_by_one = "macro" if average == "means" else average
+    one_by_one, classes = "macro" if average == "means" else average, np.arange(scores.shape[1])
+    occur = classes[labels.any(axis=0)] if multilabel else np.unique(labels)
+    over = occur if one_by_one == "macro" and len(occur) else classes
     precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predicted, labels=range(scores.shape[1]), average=one_by_one, zero_division=0
+        labels, predicted, labels=over, average=one_by_one, zero_division=0
     )
     if average == "means":
         f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
@@ -63,10 +65,10 @@ def averagings(multilabel: bool) -> tuple[str, ...]:
 
 
 def of_counts(counts: Tensor, metric: str, average: str) -> Tensor:
-    """A metric [...] in any averaging but "samples" of counts [..., 3, C]: true positives, predicted and true labels.
+    """A metric [...] in any averaging of counts [..., 3, C]: true positives, predicted and true labels.
 
-    The numbers of `precision_recall_f1`, for many resamples or guesses at once. Given the counts of N examples in place of
-    those of C classes, "macro" is "samples".
+    The numbers of `precision_recall_f1`, for many resamples or guesses at once. "samples" takes the counts of N examples in
+    place of those of C classes.
     """
     if average == "means" and metric == "f1":
         precision, recall = (of_counts(counts, each, "macro") for each in ("precision", "recall"))
@@ -74,7 +76,10 @@ def of_counts(counts: Tensor, metric: str, average: str) -> Tensor:
     if average == "micro":
         return _of_counts(counts.sum(dim=-1, keepdim=True), metric)[..., 0]
     per_class, support = _of_counts(counts, metric), counts[..., 2, :]
-    return _over((per_class * support).sum(-1), support.sum(-1)) if average == "weighted" else per_class.mean(dim=-1)
+    if average == "samples":
+        return per_class.mean(dim=-1)
+    share = support if average == "weighted" else (support > 0).to(support)
+    return _over((per_class * share).sum(-1), share.sum(-1))
 
 
 def _of_counts(counts: Tensor, metric: str) -> Tensor:

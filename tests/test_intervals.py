@@ -47,7 +47,9 @@ def interval(systems, labels, groups, *, thresholds_a=None, thresholds_b=None, r
 
 
 def by_scikit_learn(average, labels, guess):
-    options = {"average": "macro" if average == "means" else average, "zero_division": 0, "labels": range(4)}
+    occur = np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(0))
+    options = {"average": "macro" if average == "means" else average, "zero_division": 0}
+    options["labels"] = occur if options["average"] == "macro" and len(occur) else range(4)
     if average != "means":
         return f1_score(labels, guess, **options)
     both = [score(labels, guess, **options) for score in (precision_score, recall_score)]

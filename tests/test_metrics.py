@@ -55,7 +55,8 @@ def test_multilabel_averages_by_hand():
     scores = np.where([[1, 0, 1], [0, 1, 0]], 2.0, -2.0)
     options = {"multilabel": True}
     assert precision_recall_f1(scores, labels, average="micro", **options) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
-    assert precision_recall_f1(scores, labels, average="macro", **options) == pytest.approx((2 / 3, 1 / 2, 5 / 9))
+    # over the two labels that occur
+    assert precision_recall_f1(scores, labels, average="macro", **options) == pytest.approx((1, 3 / 4, 5 / 6))
     assert precision_recall_f1(scores, labels, average="samples", **options) == pytest.approx((3 / 4, 3 / 4, 3 / 4))
 
 
@@ -63,7 +64,8 @@ def test_multilabel_averages_by_hand():
 @given(seed=seeds, average=st.sampled_from(["macro", "micro", "weighted", None]), n=st.integers(1, 60))
 def test_single_label_scores_are_scikit_learns(seed, average, n):
     scores, labels = random_classes(seed, n)
-    predicted, options = scores.argmax(1), {"average": average, "labels": range(5), "zero_division": 0}
+    classes = np.unique(labels) if average == "macro" else range(5)
+    predicted, options = scores.argmax(1), {"average": average, "labels": classes, "zero_division": 0}
     expected = [score(labels, predicted, **options) for score in (precision_score, recall_score, f1_score)]
     for ours, theirs in zip(precision_recall_f1(scores, labels, average=average), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -74,8 +76,9 @@ def test_single_label_scores_are_scikit_learns(seed, average, n):
 def test_multilabel_scores_are_scikit_learns(seed, average, n):
     scores, labels = random_entries(seed, n)
     predicted = (scores.double().sigmoid() >= 0.5).int()
+    classes = np.flatnonzero(labels.any(0)) if average == "macro" and labels.any() else range(4)
     expected = [
-        score(labels, predicted, average=average, zero_division=0)
+        score(labels, predicted, average=average, labels=classes, zero_division=0)
         for score in (precision_score, recall_score, f1_score)
     ]
     found = precision_recall_f1(scores, labels, average=average, multilabel=True)
@@ -98,9 +101,9 @@ def test_thresholds_are_probabilities_and_inclusive():
 def test_the_f1_of_averaged_precision_and_recall_by_hand():
     labels = np.array([[1, 1, 0], [0, 1, 0]])
     scores = np.where([[1, 0, 1], [0, 1, 0]], 2.0, -2.0)
-    # macro precision 2/3 and recall 1/2, whose harmonic mean is 4/7; the mean of the labels' F1 is 5/9
+    # macro precision 1 and recall 3/4, whose harmonic mean is 6/7; the mean of the labels' F1 is 5/6
     found = precision_recall_f1(scores, labels, average="means", multilabel=True)
-    assert found == pytest.approx((2 / 3, 1 / 2, 4 / 7))
+    assert found == pytest.approx((1, 3 / 4, 6 / 7))
     nothing_right = precision_recall_f1(-scores, np.ones((2, 3)), average="means", multilabel=True, thresholds=1.0)
     assert nothing_right == (0, 0, 0)
 
@@ -110,7 +113,8 @@ def test_the_f1_of_averaged_precision_and_recall_by_hand():
 def test_the_f1_of_averages_is_made_of_scikit_learns(seed, n, multilabel):
     scores, labels = random_entries(seed, n) if multilabel else random_classes(seed, n, n_classes=4)
     predicted = (scores.double().sigmoid() >= 0.5).int() if multilabel else scores.argmax(1)
-    options = {"average": "macro", "labels": range(4), "zero_division": 0}
+    classes = np.flatnonzero(labels.any(0)) if multilabel else np.unique(labels)
+    options = {"average": "macro", "labels": classes if len(classes) else range(4), "zero_division": 0}
     p, r = (score(labels, predicted, **options) for score in (precision_score, recall_score))
     found = precision_recall_f1(scores, labels, average="means", multilabel=multilabel)
     assert found == pytest.approx((p, r, stats.hmean([p, r]) if p * r > 0 else 0), abs=1e-12)
@@ -124,17 +128,24 @@ def test_counts_give_the_numbers_of_scores(seed, n, metric):
     counts = torch.stack([true & predicted, predicted, true]).double()
     for average in ("macro", "micro", "weighted", "means", "samples"):
         expected = precision_recall_f1(scores, labels, average=average, multilabel=True)._asdict()[metric]
-        by_example = of_counts(counts.sum(2), metric, "macro")
-        found = by_example if average == "samples" else of_counts(counts.sum(1), metric, average)
+        found = of_counts(counts.sum(2 if average == "samples" else 1), metric, average)
         assert found.item() == pytest.approx(expected, abs=1e-12)
     twice = of_counts(counts.sum(1).expand(2, 5, 3, 4), metric, "micro")
     assert twice.shape == (2, 5) and twice.unique().numel() == 1
 
 
-def test_a_class_that_never_occurs_counts_as_zero():
-    scores = torch.eye(4)[[0, 1, 1]]
-    assert precision_recall_f1(scores, torch.tensor([0, 1, 1]), average="macro") == pytest.approx((0.5, 0.5, 0.5))
-    assert precision_recall_f1(scores, torch.tensor([0, 1, 1]), average=None).f1.tolist() == [1, 1, 0, 0]
+def test_a_class_that_does_not_occur_is_left_out_of_macro_averages_as_of_the_mean_auroc():
+    labels, scores = torch.tensor([0, 1, 1, 1]), 9 * torch.eye(4)[[0, 1, 1, 3]]
+    assert precision_recall_f1(scores[:3], labels[:3], average="macro") == (1, 1, 1)
+    assert as_numbers(evaluate(scores[:3], labels[:3], multilabel=False, class_names="abcd"))["", "macro", "auroc"] == 1
+    assert precision_recall_f1(scores, labels, average=None).f1.tolist() == pytest.approx([1, 0.8, 0, 0])
+    assert precision_recall_f1(scores, labels, average="macro") == pytest.approx((1, (1 + 2 / 3) / 2, 0.9))
+    entries = torch.tensor([[1, 0, 0], [1, 1, 0]])
+    # the third label is given to an image but belongs to none
+    found = precision_recall_f1(torch.tensor([[3.0, -3, -3], [3, 3, 3]]), entries, average="macro", multilabel=True)
+    assert found == (1, 1, 1)
+    nothing = precision_recall_f1(scores[:2, :3], torch.zeros(2, 3), average="macro", multilabel=True)
+    assert nothing == (0, 0, 0)
 
 
 def test_arrays_tensors_and_half_precision_give_the_same_numbers():

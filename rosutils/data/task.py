@@ -39,6 +39,7 @@ class Task:
         """One line for people: images, parts, groups, noise, and the classes that a part lacks."""
         parts = " / ".join(f"{len(self.split[part]):,}" for part in PARTS)
         lacking = [f"; no {', '.join(lacks)} in {part}" for part in PARTS if (lacks := self.lacks(part))]
+        lacking += [" (macro averages leave out what is not there)"] if self.lacks("test") else []
         return (
             f"{self.name}: {len(self.images):,} images of {self.images.shape[-1]} px in {len(self.groups.unique()):,} groups, "
             f"split {parts} (train / validation / test), {self.n_classes} {'labels' if self.multilabel else 'classes'}, "

@@ -10,8 +10,8 @@ from rosutils.settings import PLAIN, SETTINGS, TEACHERS
 from rosutils.study.variants import OWN, Variant
 
 
-# Part of every key: raise it when the same recipe would train to other numbers, or a probe would find others.
-FORMAT, PROBE_FORMAT = 2, 3
+# Part of every key: raise it when the same recipe would train to other numbers, or a probe or chance would find others.
+FORMAT, PROBE_FORMAT, CHANCE_FORMAT = 2, 3, 4
 EVALUATION_BATCH = 256
 DRAWS = 200  # of random scores, for what chance alone scores
 TRAINED = ("teacher", "student")
@@ -86,9 +86,9 @@ def recipe(there, spec: RunSpec) -> dict:
     """Everything that decides a run's result, JSON-able; `there` is the study under the run's own parameters."""
     p, training = there.parameters, there.parameters.training
     found = {"role": spec.role, "task": spec.task, "data": there.task(spec.task).fingerprint, "seed": spec.seed}
-    found["format"] = PROBE_FORMAT if spec.of or spec.role in ("chance", "pixels") else FORMAT
+    found["format"] = PROBE_FORMAT if spec.of or spec.role == "pixels" else FORMAT
     if spec.role == "chance":
-        return found | {"draws": DRAWS, "rule": p.evaluation.thresholds, "sample": p.attacks.examples}
+        return found | {"format": CHANCE_FORMAT, "draws": DRAWS, "rule": p.evaluation.thresholds, "sample": p.attacks.examples}
     found |= {"architecture": spec.architecture, "device": there.device.type}
     found |= {"examples": fingerprint(there.training_index(spec)), "pixels": p.data.pixels}
     if spec.of is not None:
