@@ -277,7 +277,10 @@ def prepare(source: str, raw: Path, size: int, out: Path, options: str, **tolera
 
     if source not in sources.PREPARED:
         raise InputError(f"source '{source}' cannot be prepared; choose one of {', '.join(sources.PREPARED)}")
-    section = params.source({"source": source, **_mapping(options)})
+    given = _mapping(options)
+    if "source" in given:
+        raise InputError("-y holds the key 'source', which is the command's own argument; leave it out")
+    section = params.source({"source": source, **given})
     sources.prepare(source, raw=raw, pixels=size, out=out, section=section, **tolerant)
 
 

@@ -263,7 +263,7 @@ def test_deep_greys_that_fill_a_small_part_of_their_range_need_a_window(tmp_path
         ("{}.png", "{}.jpg", "there is 0.png: correct the names"),
         ("{}.jpg", "{}.JPG", "there is 0.jpg"),
         ("{}.png", "mine/{}.png", "there is 0.png"),
-        ("{}.dcm", "{}.dcm", "there is 0.dcm.* save the images as .png"),
+        ("{}.jp2", "{}.jp2", "there is 0.jp2.* save the images as .png"),
     ],
 )
 def test_an_image_that_lies_there_under_nearly_its_name_is_told(tmp_path, on_disk, named, says):

@@ -108,7 +108,7 @@ def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Seque
     np.save(folder / "labels.npy", np.asarray(content["labels"], np.float32 if content["multilabel"] else np.int64))
     np.save(folder / "groups.npy", np.asarray(content["groups"], np.int64))
     (folder / "names.json").write_text(json.dumps(list(content["names"])), encoding="utf-8")
-    with open(folder / "left_out.csv", "w", encoding="utf-8", newline="") as file:
+    with open(folder / "left_out.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out])
     card = {"format": FORMAT, **card, **describe(**content), "fingerprint": fingerprint_of(**content)}
     (folder / "card.json").write_text(json.dumps(card | {"checksum": _seal(card)}, indent=2), encoding="utf-8")

@@ -1,6 +1,7 @@
 """A user's own images: a folder of any depth, and a csv file with a label (or one 0/1 column per label) for each image."""
 
 import logging
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +28,22 @@ def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     Raises InputError where one column is named for two purposes.
     """
     wanted = [section.image, *(section.labels or [section.label]), *([section.group] if section.group else [])]
-    if twice := [name for name in dict.fromkeys(wanted) if wanted.count(name) > 1]:
+    plain = [name.casefold() for name in wanted]  # as headers are compared
+    if twice := [name for name in wanted if plain.count(name.casefold()) > 1]:
         raise InputError(f"the source names the column {twice[0]!r} for two purposes; {REPAIR}")
-    unasked = [f"{GROUP}?"] if section.group is None and GROUP not in wanted else []
+    unasked = [raw.Unasked(GROUP)] if section.group is None and GROUP not in plain else []
     return [(folder / section.table, (*wanted, *unasked))]
 
 
 def groups(table: pd.DataFrame, section) -> tuple[np.ndarray, str]:
     """Groups int64 [N] by the column of that name; without it, and where it is empty, an image is one of its own."""
-    by = section.group or (GROUP if GROUP in table.columns else "image")
-    values = table[by] if by in table.columns and by != "image" else pd.Series("", index=table.index)
+    named = (section.image, *(section.labels or [section.label]))
+    by = section.group or (GROUP if GROUP in table.columns and GROUP not in named else None)
+    values = table[by] if by else pd.Series("", index=table.index)
     _tell_spellings(by, values)
-    return raw.numbered(values, table[section.image]), by
+    if 0 < (empty := (values == "").sum()) < len(values):
+        logger.warning("%s of %s images have no %s: each of these is a group of its own", empty, len(values), by)
+    return raw.numbered(values, table[section.image]), by or "image"
 
 
 def labels(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -63,8 +68,8 @@ def labels(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
 def _one(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
     texts = table[section.label]
     raw.refuse(TABLE, table.index[texts == ""], f"no {section.label}")
-    order = {text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text) for text in texts.unique()}
-    class_names = sorted(order, key=order.__getitem__)
+    numbers = {text: int(text) if text.isdecimal() and len(text) < 19 else None for text in texts.unique()}
+    class_names = sorted(numbers, key=lambda text: (numbers[text] is None, numbers[text] or 0, text))
     if len(class_names) < 2:
         raise InputError(f"all images have the {section.label} {class_names[0]!r}; two are needed at least")
     _tell_spellings(section.label, texts)
@@ -78,7 +83,7 @@ def _tell_spellings(column: str, texts: pd.Series) -> None:
         try:
             key = f"{float(text):g}"
         except ValueError:
-            key = "".join(text.casefold().split())
+            key = "".join(unicodedata.normalize("NFKC", text).casefold().split())
         alike.setdefault("" if key in NOTHING else key, []).append(text)
     if doubtful := [" / ".join(found) for key, found in alike.items() if len(found) > 1 or key == ""]:
         what = "has values that look like one in several spellings, or like none"

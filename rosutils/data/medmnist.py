@@ -1,6 +1,5 @@
 """MedMNIST's 2-D sets as one npz file each: official split, images already square and small."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +56,8 @@ def read(path: Path, dataset: str, pixels: int, folder: Path) -> tuple[dict, dic
     """
     try:
         with np.load(path) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array, not several by their names")
             labels = np.concatenate([file[f"{part}_labels"] for part in PARTS.values()])
             channels = 1 if file["train_images"].ndim == 3 else 3
             images, ends = cache.images_in(folder, (len(labels), channels, pixels, pixels)), [0]
@@ -71,8 +72,11 @@ def read(path: Path, dataset: str, pixels: int, folder: Path) -> tuple[dict, dic
         low, high, values = labels.min(), labels.max(), 2 if several else len(names)
         if low < 0 or high >= values or several and labels.shape[1] < len(names):
             raise ValueError(f"labels {labels.shape} from {low} up to {high} for the classes {', '.join(names)}")
-    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a MedMNIST file ({error}); delete it and download it again") from None
+    except InputError:  # of the disk
+        raise
+    except Exception as error:  # whatever a damaged archive makes numpy, zipfile and zlib raise
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} is not a MedMNIST file ({why}); delete it and download it again") from None
     content = {"names": tuple(f"{dataset}-{number:06d}" for number in range(len(labels))), "class_names": names}
     labels = labels[:, : len(names)].astype(np.float32) if several else labels[:, 0].astype(np.int64)
     content |= {"images": images, "labels": labels, "groups": np.arange(len(labels)), "multilabel": several}

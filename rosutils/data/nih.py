@@ -13,7 +13,8 @@ CLASS_NAMES = tuple("Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule 
 KNOWN = {*CLASS_NAMES, "Consolidation", "Edema", "Emphysema", "Fibrosis", "Hernia", "Pleural_Thickening", "No Finding"}
 ENTRIES = "the data entry file"
 WHERE, REPAIR = raw.WHERE, "download it from the publisher"
-REVISIONS = {2020: "Data_Entry_2017_v2020.csv", 2017: "Data_Entry_2017.csv"}  # the labels were revised in 2020
+# The labels were revised in 2020; the last is that of Kaggle's sample of 5,606 images.
+TABLES = {"Data_Entry_2017_v2020.csv": 2020, "Data_Entry_2017.csv": 2017, "sample_labels.csv": 2017}
 # Lists of image names that fix a split: the publisher's, and those of public CheXNet reproductions.
 LISTS = {"official": {"train+validation": "train_val_list.txt", "test": "test_list.txt"}}
 LISTS["chexnet"] = {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"}
@@ -22,7 +23,7 @@ LIST_FOLDERS = {"official": ("",), "chexnet": ("chexnet_split", "chexnet")}
 
 def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     """The data entry file with the columns needed: of the revision asked for, or else the newest there is."""
-    paths = [folder / name for year, name in REVISIONS.items() if getattr(section, "revision", None) in (None, year)]
+    paths = [folder / name for name, year in TABLES.items() if getattr(section, "revision", None) in (None, year)]
     path = next((path for path in paths if path.is_file()), paths[0])
     return [(path, ("Image Index", "Finding Labels", "Patient ID"))]
 

@@ -7,6 +7,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,12 @@ from rosutils.data.decode import size_and_time
 
 SHOWN = 20  # names in a message; a longer list goes to a file
 WHERE = "DATA=folder (data.root) must be the folder that holds isic2019/ and nih/, --raw one of these two"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm", ".dicom")
 MISSING, NO_ROW, TWICE = "no file", "no row in the table", "a second file of that name"
+
+
+class Unasked(str):
+    """The name of a column that may be absent."""
 
 
 class Raw(NamedTuple):
@@ -61,23 +66,23 @@ def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad
 
 
 def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
-    """Columns of a csv file as stripped text, the index their lines; a column "name?" may be absent.
+    """Columns of a csv file as stripped text, the index their lines; one that is `Unasked` may be absent.
 
     Headers are compared without spaces around them and without case. Raises InputError for a column absent or there twice,
     a row with another number of fields than the header, an image without a name or in two rows.
     """
+    asked = [name for name in columns if not isinstance(name, Unasked)]
     if not path.is_file():
-        needed = ", ".join(name for name in columns if not name.endswith("?"))
-        raise InputError(f"there is no {path} with the columns {needed}; {repair}")
+        raise InputError(f"there is no {path} with the columns {', '.join(asked)}; {repair}")
     header, rows = _rows(path)
     table = pd.DataFrame(index=[line for line, _ in rows])
-    for name in (column.removesuffix("?") for column in columns):
+    for name in columns:
         same = [at for at, title in enumerate(header) if title.casefold() == name.casefold()]
         if len(same) > 1:
             raise InputError(f"{path} has {len(same)} columns {header[same[0]]!r}; leave one of them, or rename them")
         if same:
             table[name] = pd.Series([row[same[0]].strip() for _, row in rows], table.index, dtype=object)
-    absent = ", ".join(name for name in columns if not name.endswith("?") and name not in table)
+    absent = ", ".join(name for name in asked if name not in table)
     if absent or not rows:
         has = f"no column {absent}, it has {', '.join(map(repr, header))}" if absent else "no rows"
         raise InputError(f"{path} has {has}; {repair}")
@@ -183,7 +188,7 @@ def _refuse_files(table: Path, missing, total, files: Mapping, twice: Mapping, a
             todo = f"no image was found; download the images into {folder}"
         problems.append(f"{what}{listed(missing, out / f'{folder.name}-missing.txt')}; {todo}")
     for name, (path, *rest) in twice.items():
-        if not skip_bad or not all(filecmp.cmp(folder / path, folder / other, shallow=False) for other in rest):
+        if not (skip_bad and all(_equal(folder / path, folder / other) for other in rest)):
             problems.append(
                 f"the image {name} is there twice (as are {len(twice) - 1:,} others): {' and '.join([path, *rest])}; keep one, "
                 "name it by its path, or, where they are equal, set data.skip_bad: true / --skip-bad to take the first"
@@ -195,17 +200,27 @@ def _refuse_files(table: Path, missing, total, files: Mapping, twice: Mapping, a
         raise InputError(". Also, ".join(problems))
 
 
+def _equal(path: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(path, other, shallow=False)
+    except OSError:  # one that cannot be read is nobody's twin
+        return False
+
+
 def listed(names: Sequence[str], file: Path | None = None, between: str = ", ") -> str:
     """Names for a message: the first SHOWN of them, and the file in which all of them are then written."""
     text = between.join(names[:SHOWN])
     if len(names) <= SHOWN:
         return text
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join(names) + "\n", encoding="utf-8")
-    return f"{text}{between}and {len(names) - SHOWN:,} more" + (f", all of them listed in {file}" if file else "")
+    text += f"{between}and {len(names) - SHOWN:,} more"
+    with suppress(OSError):  # where nothing can be written the message itself must not be lost
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(names) + "\n", encoding="utf-8", errors="surrogateescape")
+            text += f", all of them listed in {file}"
+    return text
 
 
 def stamp(paths: Iterable[str]) -> str:
     """SHA-256 of the files' names, sizes and times of writing, none of them read."""
-    return hashlib.sha256(repr([(path, *size_and_time(path)) for path in paths]).encode()).hexdigest()
+    return hashlib.sha256(ascii([(path, *size_and_time(path)) for path in paths]).encode()).hexdigest()

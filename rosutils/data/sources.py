@@ -6,6 +6,7 @@ import logging
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from rosutils.params import ROOT, source
 
 RAW = {"isic2019": isic2019, "nih": nih, "folder": folder}
 PREPARED = ("isic2019", "nih", "medmnist", "folder")
+ALONE = "every image is a group of its own: no column says which of them belong together"
 BRIGHT = 8192  # 16-bit greys that stay below are of 13 bits at most: most of their levels would go
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,8 @@ def prepare(name: str, *, raw, pixels: int, out, allow_missing=False, skip_bad=F
     if name not in PREPARED:
         raise InputError(f"source {name!r} cannot be prepared; choose one of {', '.join(PREPARED)}")
     card = _opened(section or source({"source": name}), pixels, Path(raw), Path(out), allow_missing, skip_bad).card
-    print(f"{out}: {card['examples']:,} images at {pixels} px, {name} is prepared")
+    alone = card["options"].get("grouped_by") == "image"
+    print(f"{out}: {card['examples']:,} images at {pixels} px, {name} is prepared" + f"; {ALONE}" * alone)
     return card
 
 
@@ -118,6 +121,7 @@ def _opened(section, pixels: int, raw: Path, out: Path, allow_missing: bool, ski
                 building = cache.building(place)
                 content, card, left_out = _made(section, pixels, there, building, skip_bad)
                 card |= {"source": section.source, "pixels": pixels, "made_from": made_from}
+                _tell(content, card)
                 cache.finish(building, place, content, card, left_out)
                 content = cache.opened(place, made_from, **how)
     if unreadable := content["card"].get("raw", {}).get("unreadable"):
@@ -132,10 +136,13 @@ def _look(section, pixels: int, raw: Path, out: Path, allow_missing: bool, skip_
     if section.source == "medmnist":
         path = medmnist.npz_file(section.dataset, pixels, raw)
         return (section.dataset, str(path.resolve())), stamp([str(path)]), path
+    raw = raw.resolve()  # however the folder was called, its files are the same
     there = look_through(raw, RAW[section.source], section, allow_missing=allow_missing, skip_bad=skip_bad, out=out)
     # the folder's place stands for the content of its images, their names and labels for what is downloaded so far
     content = cache.fingerprint_of(np.zeros(0), **there.content)
-    return (*_how(section), str(raw.resolve()), content), stamp(there.paths), there
+    if find_spec("pydicom") is None and any(path.lower().endswith((".dcm", ".dicom")) for path in there.paths):
+        raise InputError(f"{raw} holds DICOM files: {decode.NO_PYDICOM}")
+    return (*_how(section), str(raw), content), stamp(there.paths), there
 
 
 def _how(section) -> tuple[str, list[float] | None]:
@@ -156,7 +163,8 @@ def _made(section, pixels: int, there, building: Path, skip_bad: bool) -> tuple[
     images, found = cache.decode_all(there.paths, pixels, mode, window, folder=building, title=title)
     bad = {number: why for number, why in enumerate(found) if isinstance(why, str)}
     seen = [each for each in found if not isinstance(each, str)]
-    _refuse(bad, seen, there.paths, window, building.parent, skip_bad)
+    alike = section.source == "folder"  # publishers' own sets hold what they hold
+    _refuse(bad, seen, there.paths, window, building.parent, skip_bad, alike)
     kept = np.setdiff1d(np.arange(len(names)), list(bad))
     content = there.content | {key: there.content[key][kept] for key in ("labels", "groups")}
     content |= {"names": tuple(names[number] for number in kept), "images": cache.only(building, images, kept)}
@@ -166,7 +174,7 @@ def _made(section, pixels: int, there, building: Path, skip_bad: bool) -> tuple[
 
 
 def _report(raw: Raw, seen: list[decode.Seen], pixels: int, unreadable: int) -> dict:
-    """What the data card says of the raw folder; what is doubtful about it is also said at once."""
+    """What the data card says of the raw folder."""
     left_out, several = Counter(reason for _, reason in raw.left_out), sum(each.pages > 1 for each in seen)
     report = {"images_named": raw.named, "unreadable": unreadable, "missing": left_out[MISSING]}
     report |= {"without_row": left_out[NO_ROW], "named_twice": left_out[TWICE], "first_page_used": several}
@@ -175,21 +183,33 @@ def _report(raw: Raw, seen: list[decode.Seen], pixels: int, unreadable: int) -> 
     report["shorter_side"] = {"smallest": min(sides), "largest": max(sides)}
     report |= {"enlarged": sum(side < pixels for side in sides), "different_sizes": len(sizes)}
     report |= {"sizes": dict(sizes.most_common(12)), "modes": dict(Counter(each.mode for each in seen).most_common())}
-    labels, classes = raw.content["labels"], raw.content["class_names"]
-    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
-    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
-    for doubt, holds in (
-        (f"{left_out[NO_ROW]:,} images have no row in the table and are left out", left_out[NO_ROW]),
-        (f"{several:,} files have several pages: the first is used", several),
-        ("every image is a group of its own: the table has no column of groups", raw.grouped_by == "image"),
-        (f"no image is of the class {', '.join(absent)}", absent),
-    ):
-        if holds:
-            logger.warning("%s", doubt)
     return report
 
 
-def _refuse(bad: dict[int, str], seen: list[decode.Seen], paths: list[str], window, out: Path, skip_bad: bool) -> None:
+def _tell(content: dict, card: dict) -> None:
+    """Say what is doubtful about a set when it is prepared; raises InputError where all images are of one class."""
+    labels, classes, raw = np.asarray(content["labels"]), content["class_names"], card.get("raw", {})
+    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+    same = not np.any((counts > 0) & (counts < len(labels)))
+    if same and labels.ndim == 1:
+        raise InputError(
+            f"all {len(labels):,} images are {classes[labels[0]]}; images of two classes are needed at least"
+        )
+    for doubt, holds in (
+        (f"{raw.get('without_row', 0):,} images have no row in the table and are left out", raw.get("without_row")),
+        (f"{raw.get('first_page_used', 0):,} files have several pages: the first is used", raw.get("first_page_used")),
+        (ALONE, card["options"].get("grouped_by") == "image"),
+        (f"no image is of the class {', '.join(absent)}", absent),
+        ("all images have the same labels: nothing can be learnt from them", same),
+    ):
+        if holds:
+            logger.warning("%s", doubt)
+
+
+def _refuse(
+    bad: dict[int, str], seen: list[decode.Seen], paths: list[str], window, out: Path, skip_bad: bool, alike: bool
+) -> None:
     """Raises InputError for unreadable files, unless they may be left out, and for greys that 8 bits would not tell apart."""
     if bad and (not skip_bad or not seen):
         lines = listed([f"{paths[number]}: {why}" for number, why in bad.items()], out / "unreadable.txt", "\n  ")
@@ -198,11 +218,13 @@ def _refuse(bad: dict[int, str], seen: list[decode.Seen], paths: list[str], wind
             f"(data.skip_bad: true / --skip-bad):\n  {lines}"
         )
     deep = [each[4:] for each in seen if each.darkest is not None]
-    low, high = min((low for low, _ in deep), default=0), max((high for _, high in deep), default=decode.WHITE)
+    if (others := len(seen) - len(deep)) and (deep and alike or window is not None):
+        what = f"{len(deep):,} images have 16 bits" if window is None else f"window {window} is for 16-bit images"
+        raise InputError(f"{what}, but {others:,} have 8 bits: save all of them alike")
+    low, highs = min((low for low, _ in deep), default=0), sorted(high for _, high in deep) or [decode.WHITE]
+    high = highs[-1] if highs[len(highs) // 2] >= BRIGHT else highs[len(highs) // 2]  # one of 16 bits among those of 12
     if window is None and (low < 0 or not BRIGHT <= high <= decode.WHITE):
         raise InputError(
             f"the 16-bit images hold greys from {low:,} to {high:,} of 0 to {decode.WHITE:,}, few of which 8 bits would tell "
             f"apart: name those that are to be black and white, such as window: [{low}, {high}] (source folder)"
         )
-    if window is not None and (others := len(seen) - len(deep)):
-        raise InputError(f"window {window} is for 16-bit images, but {others:,} have 8 bits: save all of them alike")

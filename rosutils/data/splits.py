@@ -1,6 +1,7 @@
 """Train, validation and test part of a task (Section IV-A): by whole lesions or patients, or as list files say."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -15,6 +16,8 @@ from rosutils.data.raw import listed, plain_name, spellings
 
 PARTS = ("train", "validation", "test")
 BOTH = "train+validation"  # a list that names the two together, as NIH's own does
+
+logger = logging.getLogger(__name__)
 
 
 def split_by_group(
@@ -59,6 +62,8 @@ def split_by_lists(
             f"data lists: {len(unmatched):,} names fit none (or several) of the {len(names):,} images, and {absent:,} images "
             f"are known to be absent: {listed(unmatched)}; correct the lists, or make the images complete"
         )
+    if unmatched:
+        logger.warning("data lists: %s names fit no image and are left out: %s", len(unmatched), listed(unmatched))
     parts = {}
     for part, lines in found.items():
         index = torch.tensor(sorted({*lines.values()} - {None}), dtype=torch.long)

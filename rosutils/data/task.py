@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rosutils import InputError
 from rosutils.data.cache import fingerprint
 from rosutils.data.splits import PARTS, describe, refuse_torn_groups, split_by_group, split_by_lists
 from rosutils.noise import flip_labels, label_flip_rates, move_labels, noise_rate, transition_matrix
@@ -39,9 +40,11 @@ class Task:
         """One line for people: images, parts, groups, noise, and the classes that a part lacks."""
         parts = " / ".join(f"{len(self.split[part]):,}" for part in PARTS)
         lacking = [f"; no {', '.join(lacks)} in {part}" for part in PARTS if (lacks := self.lacks(part))]
-        lacking += [" (macro averages leave out what is not there)"] if self.lacks("test") else []
+        groups, unused = len(self.groups.unique()), len(self.images) - sum(map(len, self.split.values()))
+        lacking = [f"; {unused:,} images are in no part" if unused else "", *lacking]
+        alone = " (every image is one of its own)" if groups == len(self.images) else ""
         return (
-            f"{self.name}: {len(self.images):,} images of {self.images.shape[-1]} px in {len(self.groups.unique()):,} groups, "
+            f"{self.name}: {len(self.images):,} images of {self.images.shape[-1]} px in {groups:,} groups{alone}, "
             f"split {parts} (train / validation / test), {self.n_classes} {'labels' if self.multilabel else 'classes'}, "
             f"injected label noise {self.noise_rate:.1%}{''.join(lacking)}"
         )
@@ -78,6 +81,10 @@ def make_task(
     refuse_torn_groups(parts, groups)
     if examples.multilabel and not keep_unlabelled:  # the test part stays what it is, or readings could not be compared
         parts |= {part: parts[part][labels[parts[part]].sum(1) > 0] for part in ("train", "validation")}
+    if empty := [part for part in PARTS if not len(parts[part])]:
+        raise InputError(
+            f"the split of task '{name}' leaves {' and '.join(empty)} empty; use more images, or another split"
+        )
     given, train = labels.clone(), parts["train"]
     given[train] = _noisy(labels[train], noise, examples, generator=for_noise)
     numbered = [part for name in PARTS for part in (name, parts[name])]

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from rosutils.intervals import paired_difference
 from rosutils.results import select, summary
@@ -84,6 +85,12 @@ def by_task(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if frame.columns.nlevels <= 2:
         return {"": frame}
     return {str(task): frame[task] for task in frame.columns.unique(0)}
+
+
+def escaped(frame: pd.DataFrame) -> Styler:
+    """A table for a notebook: names of classes and files are a user's text, never HTML."""
+    style = frame.style.format(escape="html")
+    return style.format_index(escape="html").format_index(escape="html", axis=1)
 
 
 def printable(frame: pd.DataFrame) -> pd.DataFrame:

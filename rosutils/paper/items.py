@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
-from rosutils.paper.cells import printable
+from rosutils.paper.cells import escaped, printable
 from rosutils.paper.write import write_figure, write_table
 from rosutils.study.variants import Variant
 
@@ -51,7 +51,7 @@ class Item(NamedTuple):
         """The same; what a notebook shows of it: the figure as it was written, None where it shows several itself."""
         made = self.write(study)
         if isinstance(made, pd.DataFrame):
-            return printable(made).style.set_table_styles(NOWRAP)
+            return escaped(printable(made)).set_table_styles(NOWRAP)
         names = made if isinstance(made, dict) else [self.name]
         shown = [Image(study.figures / f"{name}.png", retina=True) for name in names]
         return display(*shown) if isinstance(made, dict) else shown[0]

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from rosutils import paper, params
 from rosutils.data.sources import NoImages
 from rosutils.paper import claims
-from rosutils.paper.cells import METRICS, by_task, interval, printable, signed
+from rosutils.paper.cells import METRICS, by_task, escaped, interval, printable, signed
 from rosutils.paper.decisions import VERDICTS, p_in_words
 from rosutils.paper.items import Item
 from rosutils.paper.published import published
@@ -117,8 +117,7 @@ def _table(frame: pd.DataFrame, name: str, task: str) -> str:
         near = (size <= tolerance + 1e-9).map({True: WITHIN, False: OUTSIDE})  # 0.715 is within 0.015 of 0.700
         marked[column] = near.where(size.notna() & ~math.isnan(tolerance))
     classes = printable(marked).map({signed(WITHIN): "good", signed(OUTSIDE): "bad"}.get).fillna("")
-    style = cells.style.format(escape="html").format_index(escape="html").format_index(escape="html", axis=1)
-    style = style.hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes)
+    style = escaped(cells).hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes)
     style.set_table_attributes('class="numbers"')
     return style.to_html(cell_ids=False, table_uuid=f"{name}_{task}")
 

@@ -1,6 +1,7 @@
 """Tables on disk as csv in full precision, markdown to read and LaTeX for a paper; figures as pdf and png."""
 
 import io
+import re
 from itertools import groupby
 from pathlib import Path
 
@@ -64,9 +65,14 @@ def _markdown(frame: pd.DataFrame, caption: str) -> str:
             for label, row in zip(cells.index, cells.to_numpy(), strict=True)
         ]
         lines += [f"**{task}**", ""] if task else []
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (heads, rules, *rows)]
+        lines += ["| " + " | ".join(map(_cell, line)) + " |" for line in (heads, rules, *rows)]
         lines += [""]
     return "\n".join([*lines, caption, ""])
+
+
+def _cell(words: str) -> str:
+    """Words that markdown takes as they are: no tag, no link, no line or cell of their own."""
+    return re.sub(r"([|<>\[\]`\\])", r"\\\1", " ".join(words.splitlines()))
 
 
 def _latex(frame: pd.DataFrame, name: str, caption: str) -> str:

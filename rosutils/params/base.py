@@ -2,15 +2,26 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Few = Annotated[int, Field(ge=1, le=1000)]  # of what is trained or repeated
+Repeats = Annotated[int, Field(ge=1, le=100)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]  # an epoch's order is seeded by 100,003 times a seed plus its number
 # Of files and folders: a profile, a task.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
 Seed = Annotated[int, Field(ge=0, le=1_000_000_000)]  # seeds are multiplied, and torch's are 64 bits
+
+
+def _place(text: str) -> str:
+    if not text or "\0" in text or len(text) > 1000 or max(len(part.encode()) for part in text.split("/")) > 255:
+        raise ValueError(f"{text[:40]!r} is no path of a file or folder; give one, or leave the key out")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
 
 
 class Section(BaseModel):

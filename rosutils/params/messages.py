@@ -11,9 +11,9 @@ from rosutils.params.sources import SOURCES, Data, Source
 
 def unknown(name: str, allowed) -> str:
     """An unknown key, what may have been meant, and the keys that are allowed there."""
-    near = difflib.get_close_matches(name.split(".")[-1], list(allowed), n=1)
+    near = difflib.get_close_matches(name.split(".")[-1][:100], list(allowed), n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
-    return f"{name}: unknown key{hint}; allowed here: {', '.join(allowed)}"
+    return f"{name[:100]}: unknown key{hint}; allowed here: {', '.join(allowed)}"
 
 
 def sentences(errors: list, model: type[BaseModel] = Parameters) -> list[str]:
@@ -58,8 +58,9 @@ def _sentence(error: Mapping, where: str, source: type[Source] | None, model: ty
     if kind == "string_pattern_mismatch":
         message = "up to 80 letters, digits and . _ + -, the first a letter or a digit: it names files and folders"
     if kind == "float_type" and isinstance(error["input"], str):
-        message += " (YAML reads 1e-4 as text: write 1.0e-4)"
-    return f"{where}{of}: {error['input']!r} is not allowed: {message}"
+        message += " (YAML reads 1e-4 and 1e4 as text: write 1.0e-4, 1.0e+4)"
+    found = repr(error["input"])
+    return f"{where}{of}: {found[:200]}{'...' * (len(found) > 200)} is not allowed: {message}"
 
 
 def _fields_at(location: tuple, model: type[BaseModel]) -> list[str]:

@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rosutils.params.base import Count, Few, Name, Section, Seed, Share
+from rosutils.params.base import Count, Epochs, Few, Name, Place, Repeats, Section, Seed, Share
 from rosutils.params.sources import Data
 
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
 Precision = Literal["auto", "float32", "bfloat16"]
 RESERVED = ("store", "cache")
+COLDEST = 0.001
 SMALLEST_SIDE = 33  # in pixels; see `models.dead_share`
 
 
@@ -48,16 +49,16 @@ class Teachers(Section):
 class Augmentation(Section):
     """Random crop after padding by `pad` pixels, and flips; not stated in the paper. `views` of an image by turns, or new ones."""
 
-    pad: Annotated[int, Field(ge=0)] = 0
+    pad: Annotated[int, Field(ge=0, le=1024)] = 0
     flips: list[Literal["horizontal", "vertical"]] = []
-    views: Count | None = None
+    views: Epochs | None = None
 
 
 class Training(Section):
     """Section IV-B: the schedule that every teacher and every student shares."""
 
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs: Epochs
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     milestones: list[Count] = []
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -93,12 +94,12 @@ class Distillation(Section):
 
     student: Architecture = "resnet18"
     single_teacher: Architecture = "densenet121"
-    temperature: Annotated[float, Field(gt=0)] = 0.5
+    temperature: Annotated[float, Field(gt=0, le=1000)] = 0.5
     alpha: Share = 0.9  # Eq. 4: the share of the teachers' loss; 1 - alpha is that of the labels
     weights: Weights = Weights()
     multilabel: Literal["sigmoid", "softmax"] = "sigmoid"
     mean_of: Literal["distributions", "logits"] = "distributions"  # Baseline III's mean of its teachers
-    averaging_start: Annotated[int, Field(ge=0)] = 10
+    averaging_start: Annotated[int, Field(ge=0, le=100_000)] = 10
     refresh_batchnorm: bool = True
     reinforced: Reinforced = Reinforced()
 
@@ -117,12 +118,12 @@ class Attacks(Section):
 
     norms: Annotated[list[Literal["l2", "linf", "l2-scaled"]], Field(min_length=1)] = ["l2", "linf", "l2-scaled"]
     eps: Annotated[float, Field(gt=0, le=1)] = 1.28 / 255
-    steps: Count = 10
-    step_factor: Annotated[float, Field(gt=0)] = 2.5
+    steps: Few = 10
+    step_factor: Annotated[float, Field(gt=0, le=1000)] = 2.5
     random_start: bool = True
     examples: Count | None = None
     curve_norm: Literal["l2", "linf", "l2-scaled"] = "linf"
-    curve_multiples: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.5, 1.0, 2.0, 4.0]
+    curve_multiples: Annotated[list[Annotated[float, Field(gt=0, le=1000)]], Field(min_length=1)] = [0.5, 1.0, 2.0, 4.0]
 
 
 class Landscape(Section):
@@ -131,16 +132,16 @@ class Landscape(Section):
     Radii are shares of the weights' norm: the table shows the sharpness at one of them, the figure at all.
     """
 
-    span: Annotated[float, Field(gt=0)] = 1.0
-    points: Annotated[int, Field(ge=3)] = 21
+    span: Annotated[float, Field(gt=0, le=100)] = 1.0
+    points: Annotated[int, Field(ge=3, le=501)] = 21
     examples: Count = 256
     directions: Annotated[list[Seed], Field(min_length=1)] = [0]  # replicates give the spread
     clamp: Annotated[float, Field(gt=0)] = 8.0
     levels: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.5, 1.0, 2.0]
     sharpness_radius: Annotated[float, Field(gt=0)] = 0.001
     sharpness_radii: list[Annotated[float, Field(gt=0)]] = [0.0001, 0.0003, 0.001, 0.003, 0.01]
-    hessian_iterations: Count = 20
-    hessian_samples: Annotated[int, Field(ge=2)] = 10
+    hessian_iterations: Few = 20
+    hessian_samples: Annotated[int, Field(ge=2, le=1000)] = 10
 
     @model_validator(mode="after")
     def _has_a_centre_and_the_radius_of_the_table(self) -> "Landscape":
@@ -166,7 +167,7 @@ class Sweeps(Section):
         ("symmetric", "pairflip"), [0.0, 0.2, 0.4, 0.6]
     )
     readings: list[str] | None = None  # of `study.variants.READINGS`, by their labels; all without it
-    runs: Few = 3
+    runs: Repeats = 3
 
 
 class Seeds(Section):
@@ -179,7 +180,7 @@ class Seeds(Section):
     data: Seed = 0
     teachers: Seed = 0
     student: Seed = 0
-    replicates: Few = 1
+    replicates: Repeats = 1
     vary: Literal["all", "student"] = "all"
 
 
@@ -191,14 +192,14 @@ class Engine(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     address: str | None = None  # of a Ray cluster: null or local for this machine alone, auto for the one it belongs to
     gpus_per_run: Annotated[float, Field(ge=0)] = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
-    retries: Annotated[int, Field(ge=0)] = 3  # of a run whose worker or machine Ray has lost
+    retries: Annotated[int, Field(ge=0, le=1000)] = 3  # of a run whose worker or machine Ray has lost
     # An interruption costs so much at most, and the epoch in which it comes.
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
     # Of weights: all, or needed: those of the first replicate's full-set teachers and of its students of Table I stay, the others
     # go when all that is made from them is there.
     keep_weights: Literal["needed", "all"] = "needed"
-    store: str = "runs"
-    artefacts: str = "figures"
+    store: Place = "runs"
+    artefacts: Place = "figures"
 
 
 class Parameters(Section):
@@ -242,6 +243,8 @@ class Parameters(Section):
                 f"distillation.single_teacher is '{only}' (Baseline II's teacher), which must be one of "
                 f"teachers.architectures {pool}"
             )
+        if self.distillation.temperature < COLDEST:
+            yield f"distillation.temperature is {self.distillation.temperature:g}; below {COLDEST} logits overflow"
         pad, pixels = self.training.augmentation.pad, self.data.pixels
         if pad >= pixels:
             yield (

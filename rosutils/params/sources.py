@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rosutils.params.base import Count, Section, Seed, Share
+from rosutils.params.base import Count, Name, Place, Section, Seed, Share
 
 
 SPLITS = {"nih": ("official", "chexnet"), "medmnist": ("official",)}  # besides seeded
@@ -17,7 +17,7 @@ class Source(Section):
     source: str
     keep_unlabelled: bool = True
     split: str | None = None  # medmnist: official without it, others: seeded
-    lists: dict[Literal["train", "validation", "test"], str] | None = None
+    lists: dict[Literal["train", "validation", "test"], Place] | None = None
 
     @property
     def multilabel(self) -> bool:
@@ -66,7 +66,7 @@ class Medmnist(Source):
     """A set of MedMNIST."""
 
     source: Literal["medmnist"]
-    dataset: str  # such as dermamnist or chestmnist
+    dataset: Name  # such as dermamnist or chestmnist
     multilabel = property(lambda self: self.dataset.startswith("chestmnist"))
 
 
@@ -74,8 +74,8 @@ class Folder(Source):
     """A user's own images: the table and its columns, all within `path` of the data folder."""
 
     source: Literal["folder"]
-    path: str = "."
-    table: str = "labels.csv"
+    path: Place = "."
+    table: Place = "labels.csv"
     image: str = "image"
     label: str = "label"
     labels: Annotated[list[str], Field(min_length=2)] | None = None
@@ -86,7 +86,13 @@ class Folder(Source):
     multilabel = property(lambda self: self.labels is not None and not self.one_hot)
 
     @model_validator(mode="after")
-    def _window_has_a_width(self) -> "Folder":
+    def _options_agree(self) -> "Folder":
+        if self.one_hot and self.labels is None:
+            raise ValueError("one_hot is about the columns labels, which are not given")
+        if self.labels is not None and self.label != "label":
+            raise ValueError(
+                f"label ({self.label}) and labels exclude each other: one class an image, or several labels"
+            )
         if self.window and self.window[0] >= self.window[1]:
             raise ValueError(f"window is {self.window}; the first grey (black) must be below the second (white)")
         return self
@@ -100,7 +106,7 @@ class Data(Section):
     """Section IV-A: image size, where the raw folders are, and the 70/10/20 split by lesion or patient."""
 
     pixels: Annotated[int, Field(ge=16, le=1024)]
-    root: str | None = None
+    root: Place | None = None
     allow_missing: bool = False  # accept a partial download
     skip_bad: bool = False  # leave out files that cannot be read
     examples: Count | None = None  # a seeded sample of whole lesions or patients with about this many images
