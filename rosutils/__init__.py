@@ -11,7 +11,8 @@ Tables I to III, Figs. 1 to 4: paper/table1 to table3, paper/fig1 to fig4; there
 cells (how a table is printed); the paper's own numbers: params/published.yaml
 
 Around them: params/ (what a study is), study/ (which runs it needs, how they are made), store (finished runs),
-results (results.csv, from which all is drawn), notebooks (papermill), __main__ (the commands).
+results (results.csv, from which all is drawn), processes (workers), disk (what cannot be written), notebooks (papermill),
+__main__ (the commands).
 """
 
 __version__ = "0.1.0"
@@ -19,3 +20,7 @@ __version__ = "0.1.0"
 
 class InputError(ValueError):
     """Something the user gave is wrong (a parameter, a file, a folder); the message says what, and what to do."""
+
+
+class RunError(RuntimeError):
+    """What was asked is sound, but this machine could not do it, or a training diverged; the message says what, and what to do."""

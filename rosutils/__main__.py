@@ -1,5 +1,6 @@
 """The command line. Exit status 0, 1 (it failed), 2 (the input is wrong)."""
 
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rosutils import InputError
+from rosutils import InputError, RunError
 
 
 ARCHIVE = "runs.zip"  # beside a study's figures: the runs they are drawn from
@@ -23,12 +24,29 @@ def _plain_errors(command: Callable) -> Callable:
             command(*args, **kwargs)
         except InputError as error:
             _stop(2, str(error))
-        except FloatingPointError as error:
+        except RunError as error:
             _stop(1, str(error))
-        except KeyboardInterrupt:
-            _stop(130, "interrupted; finished runs and epochs are kept: the same command goes on from there")
+        except BrokenPipeError:  # of `| head`, say; click ends without a word
+            raise
+        except OSError as error:
+            _stop(1, f"{error}; what is finished is kept: the same command goes on from there")
+        except BaseException as error:
+            if not interrupted and not isinstance(error, KeyboardInterrupt):
+                raise  # an import that is interrupted may fail as it likes
+            how, number = ("interrupted", 2) if signal.SIGTERM not in interrupted else ("ended by SIGTERM", 15)
+            _stop(128 + number, f"{how}; finished runs and epochs are kept: the same command goes on from there")
 
     return wrapped
+
+
+interrupted: list[int] = []  # the signals that came
+
+
+def _interrupt(number: int, frame) -> None:
+    """Once is enough: what follows ends the workers, and is not to be broken off."""
+    if not interrupted:
+        interrupted.append(number)
+        raise KeyboardInterrupt
 
 
 def _stop(status: int, message: str) -> None:
@@ -285,4 +303,7 @@ def prepare(source: str, raw: Path, size: int, out: Path, options: str, **tolera
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as for what a shell starts in the background
+            signal.signal(number, _interrupt)
     main(prog_name="python -m rosutils")

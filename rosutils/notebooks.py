@@ -2,22 +2,19 @@
 
 import logging
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 
 from tqdm.auto import tqdm
 from traitlets.config import Config
 
+from rosutils.processes import processes
+
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 SIDE_BY_SIDE = 4  # at most: a kernel takes about 1 GB of memory
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 AS_DRAWN = {"bbox_inches": None}  # no search for white margins: figures have none, and it takes as long as to draw
 
 
@@ -35,22 +32,15 @@ class NotebookError(Exception):
 def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None = None) -> None:
     """Execute copies of all notebooks into `folder`, the last of them alone at the end, one thread in each.
 
-    Raises NotebookError for the first that stops; those that run beside it are ended then, and no other begins.
+    Raises NotebookError for the first that stops; those that run beside it are ended then, and no other begins. Raises
+    RunError where a process was killed.
     """
     *independent, report = sorted(FOLDER.glob("[0-9]*.ipynb")) if notebooks is None else notebooks
     folder.mkdir(parents=True, exist_ok=True)
     workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) + 1, max(1, len(independent)))  # kernels wait as they start
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
-    with tqdm(total=len(independent) + 1, desc="notebooks", unit="notebook") as bar:
-        try:
-            for several in (independent[::-1], [report]):  # the later ones take longest: they attack and walk around
-                _finish([pool.submit(_execute, path, folder, parameters) for path in several], bar)
-        except BrokenProcessPool:
-            raise NotebookError("a notebook's process was killed; is there too little memory?") from None
-        finally:
-            for process in list((pool._processes or {}).values()):  # a kernel ends itself with its parent
-                process.terminate()
-            pool.shutdown(cancel_futures=True)
+    with tqdm(total=len(independent) + 1, desc="notebooks", unit="notebook") as bar, processes(workers) as pool:
+        for several in (independent[::-1], [report]):  # the later ones take longest: they attack and walk around
+            _finish([pool.submit(_execute, path, folder, parameters) for path in several], bar)
 
 
 def _finish(calls: list[Future], bar: tqdm) -> None:
@@ -60,20 +50,12 @@ def _finish(calls: list[Future], bar: tqdm) -> None:
         call.result()
 
 
-def _prepare() -> None:
-    """What a worker hands on to its kernels. One thread in each, as in a run: numbers do not depend on the machine."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command itself ends its workers
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()  # however it ends
-    os.environ |= ONE_THREAD | {
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1"
-    }  # the kernel's debugger warns about itself otherwise
-
-
 def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     where = f"(see {folder / notebook.name})"
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger warns about itself otherwise
     logging.getLogger("papermill").setLevel(logging.ERROR)  # a notebook takes any section, declared or not
     arguments = ["--log-level=50", f"--InlineBackend.print_figure_kwargs={AS_DRAWN}"]
     with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:

@@ -45,9 +45,7 @@ def fit(
         loader.set_epoch(epoch)
         loss = _train_epoch(model, loader, loss_fn, optimizer, seed=seed * 100_003 + epoch)
         if not torch.isfinite(torch.tensor(loss)):
-            raise FloatingPointError(
-                f"the loss is {loss} in epoch {epoch + 1}: lower training.learning_rate ({learning_rate})"
-            )
+            raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}, at learning rate {rate:g}")
         columns = after_epoch(model, epoch) if after_epoch else None
         history.append({"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **(columns or {})})
         if checkpoint is not None and time.monotonic() - kept >= checkpoint_seconds:
@@ -92,7 +90,10 @@ def _train_epoch(model: nn.Module, loader, loss_fn: Callable, optimizer: torch.o
 
 @torch.inference_mode()
 def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
-    """Logits [N, C] and labels of every example of `loader`, on the CPU; eval mode, the model's mode is restored."""
+    """Logits [N, C] and labels of every example of `loader`, on the CPU; eval mode, the model's mode is restored.
+
+    Raises FloatingPointError for logits that are not finite.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -102,7 +103,10 @@ def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
         for module, mode in modes.items():
             module.training = mode
     logits, labels = zip(*pairs, strict=True)
-    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+    logits, labels = torch.cat(logits).cpu(), torch.cat(labels).cpu()
+    if not logits.isfinite().all():
+        raise FloatingPointError("the network's logits are not finite")
+    return logits, labels
 
 
 class BestModel(nn.Module):

@@ -14,7 +14,7 @@ import torch
 
 from rosutils import InputError
 from rosutils.params import ROOT
-from rosutils.study.engine import QUIET, Place, processes, run_jobs
+from rosutils.study.engine import QUIET, Place, run_jobs, workers_for
 
 
 backends = pytest.mark.parametrize("options", [{}, {"backend": "loky", "workers": 2}], ids=["inline", "loky"])
@@ -139,7 +139,7 @@ def count(job):
 
 
 def test_stages_share_their_processes_which_end_with_the_block(tmp_path):
-    with processes("loky", 2) as pool:
+    with workers_for("loky", 2) as pool:
         for stage in range(6):
             run_jobs(
                 count,
@@ -159,39 +159,6 @@ def alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-PARENT = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from test_engine import wait_long
-from rosutils.study.engine import run_jobs
-run_jobs(wait_long, [{folder!r}] * 2, backend="loky", workers=2)
-"""
-
-
-def wait_long(folder):
-    open(os.path.join(folder, str(os.getpid())), "x").close()
-    end = time.monotonic() + 60
-    while time.monotonic() < end:  # a job that computes, and does not look up
-        pass
-
-
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
-    script = PARENT.format(tests=os.path.dirname(__file__), folder=str(tmp_path))
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
-    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
-    parent.kill()
-    parent.wait()
-    workers = [int(path.name) for path in tmp_path.iterdir()]
-    wait_until(lambda: not any(map(alive, workers)), seconds=10)
-
-
-def wait_until(holds, seconds: float = 60):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
 
 
 # Ray, on two nodes of a cluster and on this machine alone

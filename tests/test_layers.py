@@ -10,8 +10,9 @@ import rosutils
 
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
-    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store notebooks",
-    1: "data intervals chance pixels results",
+    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store disk "
+    "processes",
+    1: "data intervals chance pixels results notebooks",
     2: "bank",
     3: "distill",
     4: "study",
@@ -26,11 +27,11 @@ LONGEST_FUNCTION, WHOLE = 60, 10_980  # lines of a function, and of all rooms to
 ROOMS = {
     "method": "__init__ settings subsets weights losses averaging distill training bank augment models noise",
     "instruments": "metrics intervals attacks chance pixels landscape",
-    "store, results, parameters": "store results params",
+    "store, results, parameters": "store results params disk",
     "data": "data",
     "study": "study",
     "paper": "paper",
-    "command line": "__main__ notebooks",
+    "command line": "__main__ notebooks processes",
 }
 BUDGET = {
     "method": 1302, "instruments": 1259, "store, results, parameters": 1050, "data": 1683, "study": 2031, "paper": 3400,

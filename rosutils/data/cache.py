@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import joblib
@@ -21,6 +21,8 @@ from rosutils import InputError
 from rosutils.data.card import describe
 from rosutils.data.decode import CHANNELS, Seen, decode_chunk
 from rosutils.data.raw import stamp
+from rosutils.disk import allocate, free, writing
+from rosutils.processes import mapped
 from rosutils.store import write_whole
 
 
@@ -89,7 +91,8 @@ def alone_in(root: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"cannot prepare data in {root} ({error}); choose a writable folder") from error
     try:
-        yield
+        with writing(root):
+            yield
     finally:
         lock.release()
 
@@ -141,9 +144,9 @@ def decode_all(
     done = {number: seen for number, (flag, block) in enumerate(there) if (seen := _seen(flag, block))}
     todo = [number for number in range(len(chunks)) if number not in done]
     processes = joblib.cpu_count() if sum(len(chunks[number]) for number in todo) >= IN_PROCESS else 1
-    jobs = (joblib.delayed(decode_chunk)(chunks[number], pixels, mode, window) for number in todo)
-    decoded = joblib.Parallel(n_jobs=processes, return_as="generator")(jobs)
-    with tqdm(total=len(paths), initial=sum(map(len, done.values())), desc=title, unit=" images") as bar:
+    jobs = ((chunks[number], pixels, mode, window) for number in todo)
+    bar = tqdm(total=len(paths), initial=sum(map(len, done.values())), desc=title, unit=" images")
+    with bar, closing(mapped(decode_chunk, jobs, processes)) as decoded:
         for number, (block, seen) in zip(todo, decoded, strict=True):
             images[number * step : number * step + len(block)] = block
             images.flush()
@@ -170,15 +173,18 @@ def images_in(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
     (folder / DONE).mkdir(parents=True, exist_ok=True)
     with suppress(OSError, ValueError):
         if (images := np.load(file, mmap_mode="r+")).shape == shape:
+            allocate(file)
             return images
     for flag in (folder / DONE).iterdir():
         flag.unlink()
-    if size > (free := shutil.disk_usage(folder).free):
+    if size > (left := free(folder)):
         raise InputError(
-            f"the prepared images need {size / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free; make room, "
+            f"the prepared images need {size / 1e9:.1f} GB, {folder.parent} has {left / 1e9:.1f} GB free; make room, "
             "choose another folder, or lower data.pixels / --size"
         )
-    return np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    images = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    allocate(file)
+    return images
 
 
 def only(folder: Path, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -186,6 +192,7 @@ def only(folder: Path, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if len(rows) == len(images):
         return images
     kept = np.lib.format.open_memmap(folder / DONE / "kept.npy", "w+", np.uint8, (len(rows), *images.shape[1:]))
+    allocate(folder / DONE / "kept.npy")
     for start in range(0, len(rows), CHUNK_IMAGES):
         kept[start : start + CHUNK_IMAGES] = images[rows[start : start + CHUNK_IMAGES]]
     kept.flush()

@@ -2,11 +2,9 @@
 
 import os
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,11 +12,11 @@ import torch
 from joblib.externals.loky import ProcessPoolExecutor
 from tqdm.auto import tqdm
 
-from rosutils import InputError
+from rosutils import InputError, RunError
+from rosutils.processes import processes
 
 
 BACKENDS = ("inline", "loky", "ray")
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 # For a Ray that is started here: nothing reported, no warning about GPUs that nobody asked for, workers as urgent as loky's.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
 OBJECT_STORE = 256 * 2**20  # bytes of Ray's own memory: runs lie in the store
@@ -33,28 +31,9 @@ class Place(NamedTuple):
     retries: int = 3
 
 
-@contextmanager
-def processes(backend: str, workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Worker processes of loky for several stages of jobs, gone when the block ends; None where jobs run elsewhere."""
-    if backend != "loky" or workers == 1:
-        yield None
-        return
-    pool = ProcessPoolExecutor(workers, env=ONE_THREAD, initializer=end_with_parent, initargs=(os.getpid(),))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, kill_workers=True)
-
-
-def end_with_parent(parent: int) -> None:
-    """End this process within a second of its parent's end, however that came."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)  # in the midst of a job: nothing else ends a thread that computes
-
-    threading.Thread(target=watch, daemon=True).start()
+def workers_for(backend: str, workers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    """Processes for several stages of jobs; None where jobs run in this process or on Ray."""
+    return processes(workers) if backend == "loky" and workers > 1 else nullcontext()
 
 
 def run_jobs(
@@ -64,8 +43,8 @@ def run_jobs(
     """Call `function(job)` for every job, the costliest first, with a progress bar in units of cost.
 
     torch has one CPU thread in each job whatever the backend, so the bits of its result do not depend on it. `pool` holds the
-    processes of `processes`, else they are started for these jobs. The first exception of a job is raised and the others are
-    cancelled; InputError for an unknown backend, and what `_on_ray` raises.
+    processes of `workers_for`, else they are started for these jobs. The first exception of a job is raised and the others are
+    given up, with the pool; InputError for an unknown backend, and what `_on_ray` raises.
     """
     if backend not in BACKENDS:
         raise InputError(f"engine.backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
@@ -93,28 +72,23 @@ def _on_one_thread(function: Callable, job: Any) -> None:
 
 def _here(call: Callable, jobs: Sequence, backend: str, workers: int, pool) -> Iterator[int]:
     """Jobs in this process or in others beside it; yields the places of those that ended."""
-    with processes(backend if pool is None else "inline", min(workers, len(jobs))) as own:
-        pool = pool or own
+    with nullcontext(pool) if pool else workers_for(backend, min(workers, len(jobs))) as pool:
         if pool is None:
             for number, job in enumerate(jobs):
                 call(job)
                 yield number
             return
         numbers = {pool.submit(call, job): number for number, job in enumerate(jobs)}
-        try:
-            for future in as_completed(numbers):
-                future.result()
-                yield numbers[future]
-        finally:
-            for future in numbers:
-                future.cancel()
+        for future in as_completed(numbers):
+            future.result()  # nothing is to be cancelled: where it raises, the block around kills the processes
+            yield numbers[future]
 
 
 def _on_ray(call: Callable, jobs: Sequence, place: Place, workers: int) -> Iterator[int]:
     """The same as Ray tasks. A job whose worker or machine is lost is tried again `place.retries` times.
 
     Raises InputError without Ray, without a cluster at the address, or where no machine there is large enough for a job (it
-    would be waited for without end); RuntimeError for a job lost too often.
+    would be waited for without end); RunError for a job lost too often.
     """
     ray = _connected(place.address, workers)
     gpus = place.gpus_per_run if ray.cluster_resources().get("GPU", 0) else 0.0
@@ -134,7 +108,7 @@ def _on_ray(call: Callable, jobs: Sequence, place: Place, workers: int) -> Itera
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
-        raise RuntimeError(
+        raise RunError(
             f"a run lost its worker in all of {place.retries + 1} attempts ({type(error).__name__}); finished runs and "
             "epochs are kept: the same command goes on from there"
         ) from error

@@ -1,7 +1,10 @@
 """How a run is made: a teacher or a student trained, averaged and evaluated, or a teacher's bank computed."""
 
 import platform
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from statistics import median
 from typing import NamedTuple
@@ -11,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import rosutils
-from rosutils import chance, distill, models, pixels, training, weights
+from rosutils import RunError, chance, distill, models, pixels, training, weights
 from rosutils.averaging import refresh_batchnorm
 from rosutils.bank import view_logits
 from rosutils.chance import base_rate_margin, skill_margin
+from rosutils.disk import writing
 from rosutils.losses import task_loss
 from rosutils.metrics import best_thresholds, precision_recall_f1
 from rosutils.store import Run
@@ -51,7 +55,7 @@ def make_job(study, job: Job) -> None:
 def make(study, spec: RunSpec, *, weights: bool = False, progress: bool = False) -> Run:
     """The run from the store, or made now: resumable, and by one process at a time; with `weights` also where these are gone."""
     key, store = study.key(spec), study.store
-    with store.lock(key):
+    with _told_in_a_line(study.at(spec), spec), store.lock(key):
         run = store.get(key)
         if run is not None and not (weights and run.released):
             return run
@@ -60,6 +64,33 @@ def make(study, spec: RunSpec, *, weights: bool = False, progress: bool = False)
         record |= {"run": str(spec), "seconds": round(time.perf_counter() - start, 2)}
         record |= {"device": device_name(study.device), **versions()}
         return store.put(key, recipe=study.recipe(spec), record=record, tensors=tensors, tables=tables)
+
+
+@contextmanager
+def _told_in_a_line(there, spec: RunSpec) -> Iterator[None]:
+    """What stops a run on this machine becomes a RunError that names the run, the cause, and what to do."""
+    try:
+        with writing(there.store.root):
+            yield
+    except FloatingPointError as error:
+        raise RunError(f"{spec}: {error}; {_why_it_diverged(there, spec)}") from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+            raise
+        reason = str(error).partition("\n")[0] or "MemoryError"
+        raise RunError(f"{spec}: too little memory ({reason}); take fewer engine.workers or a smaller batch") from None
+
+
+def _why_it_diverged(there, spec: RunSpec) -> str:
+    p, images = there.parameters, there.task(spec.task).images[there.training_index(spec)]
+    section, temperature = p.training, p.distillation.temperature
+    if images.max() == images.min():
+        return "all pixels of its training images are alike, so there is nothing to learn"
+    if section.learning_rate * section.weight_decay > 2 * (1 + section.momentum):  # where Eq. 2 alone is unstable
+        return f"lower training.weight_decay ({section.weight_decay:g}), which enlarges the weights here"
+    if spec.teachers and not 1e-3 <= temperature <= 1e3:
+        return f"distillation.temperature is {temperature:g}, and Eq. 4 goes with its square; try 0.1 to 20"
+    return f"lower training.learning_rate ({section.learning_rate:g})"
 
 
 def _made(there, spec: RunSpec, progress: bool) -> tuple[dict, dict, dict]:

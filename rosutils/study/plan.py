@@ -1,7 +1,6 @@
 """What a profile takes, how far it is, and what is doubtful about it: runs, time and disk, before a single image is there."""
 
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from tqdm import tqdm
 from rosutils import InputError, distill, models, training
 from rosutils.data import Batch, Task
 from rosutils.data.sources import folder_of, split_lists
+from rosutils.disk import free
+from rosutils.processes import mapped
 from rosutils.store import digest
 from rosutils.study import costs
 from rosutils.study.experiment import RunSpec
@@ -109,8 +110,8 @@ def measured_speed(study: Study, workers: int) -> float:
     """The same now, in as many processes as keep this machine busy: they slow each other down, as runs do."""
     p, spec = study.parameters, study.student(study.parameters.tasks[0], "Baseline I", "resnet18")
     at_once = max(1, min(workers, joblib.cpu_count())) if study.device.type == "cpu" else 1
-    call = joblib.delayed(_trained)(p.data.pixels, p.training.batch_size, study.device.type, study.precision(spec))
-    return sum(joblib.Parallel(n_jobs=at_once)([call] * at_once)) / at_once
+    about = p.data.pixels, p.training.batch_size, study.device.type, study.precision(spec)
+    return sum(mapped(_trained, [about] * at_once, at_once)) / at_once
 
 
 class Again:
@@ -196,11 +197,6 @@ def disk_of(study: Study, runs: pd.DataFrame, workers: int) -> tuple[float, floa
     most = end + weights[held].sum() + (workers * COPIES * weights.max() if missing else 0)
     images = sum(math.prod(known(study, task)) for task in study.parameters.tasks) * study.parameters.data.pixels**2
     return end, most, images
-
-
-def free(folder: Path) -> int:
-    """Bytes that are free where a folder is, or will be."""
-    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
 
 
 def status(study: Study, every: bool = False) -> Iterator[str]:

@@ -28,7 +28,7 @@ from rosutils.params import ROOT, Parameters
 from rosutils.settings import SETTINGS, setting
 from rosutils.store import Run, Store, checksum, digest, write_whole
 from rosutils.study import costs, experiment, kept, variants
-from rosutils.study.engine import Place, processes, run_jobs
+from rosutils.study.engine import Place, run_jobs, workers_for
 from rosutils.study.experiment import EVALUATION_BATCH, TRAINED, RunSpec, bank_of, settings_of, weights_needed
 from rosutils.study.making import Job, make_job, versions
 from rosutils.study.measurements import rows_of
@@ -155,8 +155,10 @@ class Study:
 
     @cached_property
     def device(self) -> torch.device:
-        """The accelerator where there is one (engine.device: auto), or the one named."""
+        """The accelerator where there is one (engine.device: auto), or the one named; raises InputError where it is not there."""
         named = self.parameters.engine.device
+        if named == "cuda" and not torch.cuda.is_available():
+            raise InputError("engine.device is 'cuda', but torch finds no GPU that it can use here; give auto, or cpu")
         return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if named == "auto" else named)
 
     def workers(self) -> int:
@@ -400,7 +402,7 @@ class Study:
         engine, readers = self.parameters.engine, self.readers(missing)
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
         how = {"backend": engine.backend, "workers": self.workers(), "place": place}
-        with processes(engine.backend, self.workers() if len(missing) > 1 else 1) as pool:
+        with workers_for(engine.backend, self.workers() if len(missing) > 1 else 1) as pool:
             for name, roles in STAGES.items():
                 jobs = self._jobs([spec for spec in missing if spec.role in roles], missing, readers)
                 work = [sum(costs.relative(self, spec) for spec in job.specs) for job in jobs]

@@ -1,0 +1,81 @@
+"""Worker processes for runs, decoding and notebooks: they end with the command that began them, and it alone is interrupted."""
+
+import os
+import re
+import signal
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import Any
+
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.backend.utils import kill_process_tree
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from rosutils import RunError
+
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+@contextmanager
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes with one thread of arithmetic each, gone with all that they started when the block ends.
+
+    Raises RunError where one of them was killed, as the system does where memory ends.
+    """
+    pool = ProcessPoolExecutor(count, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),))
+    try:
+        # A terminal sends Ctrl-C to all. What is blocked here is so in a child from its first moment on; a tracker that is
+        # started meanwhile would lift it.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            pool.submit(int)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with warnings.catch_warnings():
+            # loky starts a process anew that has grown by 300 MB, as one does whose first network was a small one.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+            yield pool
+    except BrokenProcessPool as error:
+        how = ", ".join(sorted(set(re.findall(r"SIG[A-Z]+|EXIT\(\d+\)", str(error))))) or type(error).__name__
+        raise RunError(
+            f"a worker process ended in the midst of its work ({how}); is there too little memory? What is finished is kept: "
+            "the same command goes on from there, and with a smaller engine.workers it needs less"
+        ) from None
+    finally:
+        for process in list(pool._processes.values()):  # loky's own way to kill them stumbles over jobs that wait
+            kill_process_tree(process)
+        pool.shutdown()
+
+
+def _prepare(parent: int) -> None:
+    """End this process within a second of its parent's end, however that came; leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)  # in the midst of a job: nothing else ends a thread that computes
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def mapped(function: Callable, jobs: Iterable[tuple], count: int) -> Iterator[Any]:
+    """`function(*job)` of every job in order, from so many processes; they are not far ahead of who takes the results."""
+    if count == 1:
+        yield from (function(*job) for job in jobs)
+        return
+    ahead: deque = deque()
+    with processes(count) as pool:
+        for job in jobs:
+            ahead.append(pool.submit(function, *job))
+            if len(ahead) > 2 * count:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -1,0 +1,128 @@
+"""Worker processes: one thread each, in order, gone with their parent; Ctrl-C is the parent's, and a killed one is an error."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rosutils import InputError, RunError
+from rosutils.processes import mapped, processes
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(holds, seconds: float = 60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def about(number):
+    """What a worker is told, and how it is set up."""
+    time.sleep(0.01 * (number % 3))
+    return number, os.getpid(), os.environ.get("OMP_NUM_THREADS"), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def refuse(number):
+    raise InputError(f"{number} is wrong")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def compute(folder):
+    """A job that computes, and does not look up, for a minute."""
+    open(os.path.join(folder, str(os.getpid())), "x").close()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        pass
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_results_come_in_order_from_so_many_processes(count):
+    numbers, used, threads, _ = zip(*mapped(about, ((number,) for number in range(12)), count), strict=True)
+    assert numbers == tuple(range(12))
+    assert len(set(used)) <= count and (os.getpid() in used) == (count == 1)
+    assert count == 1 or set(threads) == {"1"}
+
+
+def test_a_worker_never_sees_ctrl_c_not_even_as_it_starts():
+    with processes(2) as pool:
+        for pid in list(pool._processes):  # while they import
+            os.kill(pid, signal.SIGINT)
+        found = [call.result() for call in [pool.submit(about, number) for number in range(4)]]
+    assert all(signal.SIGINT in blocked for *_, blocked in found)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_an_error_of_a_job_is_raised_as_it_is():
+    with pytest.raises(InputError, match=r"^3 is wrong$"):
+        list(mapped(refuse, [(3,), (4,)], 2))
+
+
+def test_a_worker_that_is_killed_is_one_error_that_says_how():
+    with pytest.raises(
+        RunError, match=r"a worker process ended .*\(SIGKILL\).* too little memory.* goes on from there"
+    ):
+        with processes(2) as pool:
+            pool.submit(die).result()
+
+
+def test_jobs_that_wait_do_not_hold_up_the_end(tmp_path, capfd):
+    with pytest.raises(KeyboardInterrupt), processes(2) as pool:
+        for _ in range(30):
+            pool.submit(compute, str(tmp_path))
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+        begun = time.monotonic()
+        raise KeyboardInterrupt
+    assert time.monotonic() - begun < 15
+    assert not any(alive(int(path.name)) for path in tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+def grow(megabytes):
+    globals().setdefault("held", []).append(bytearray(megabytes << 20))
+    time.sleep(1.1)  # the check comes once in a second
+    return os.getpid()
+
+
+def test_a_worker_that_grows_is_no_warning():
+    with processes(1) as pool:  # a warning is an error here
+        assert len({call.result() for call in [pool.submit(grow, size) for size in (1, 1, 500, 1, 1)]}) >= 1
+
+
+PARENT = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_processes import compute
+from rosutils.processes import processes
+with processes(2) as pool:
+    for call in [pool.submit(compute, {folder!r}) for _ in range(2)]:
+        call.result()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path, number):
+    script = PARENT.format(tests=os.path.dirname(__file__), folder=str(tmp_path))
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    parent.send_signal(number)
+    parent.wait()
+    workers = [int(path.name) for path in tmp_path.iterdir()]
+    wait_until(lambda: not any(map(alive, workers)), seconds=10)
