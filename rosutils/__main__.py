@@ -154,8 +154,7 @@ def _end(study) -> None:
 
     click.echo(f"\nTable I, F1 and its parts: the paper's, ours, ours minus the paper's ({study.watermark()})\n")
     click.echo(cells.side_by_side(table1.TABLE.make(study)))
-    for sentence in claims.sentences(study):
-        click.echo(f"\n{sentence}")
+    click.echo("\n" + "\n".join(claims.sentences(study)))
     click.echo(f"\nreport: {study.figures / 'report.html'}")
 
 

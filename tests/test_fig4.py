@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm, to_rgba
 from rows import SEEDS, STEP, TASKS, frame, rows, said, same_bytes, study_of
 
 from rosutils import InputError
+from rosutils.landscape import basin_area
 from rosutils.losses import task_loss
 from rosutils.paper import fig4, look
 from rosutils.paper.cells import printable
@@ -95,6 +96,25 @@ def test_no_label_of_a_contour_is_cut_by_the_border():
     for ax in contours([plane | tilted for plane in found(seeds=(0,))])[1]:
         labels = [text.get_position() for text in ax.texts]
         assert labels and max(map(max, np.abs(labels))) < 0.93
+
+
+def test_the_level_lines_of_both_models_lie_over_each_other_and_the_flatter_one_is_wider(tmp_path):
+    planes = {"lesion": found(bowl(4.0), bowl(16.0))}
+    fig = fig4.basins(planes, [0.5, 1.0])
+    assert [ax.get_title(loc="left") for ax in fig.axes] == [
+        "lesion: 0.5 above the centre",
+        "lesion: 1 above the centre",
+    ]
+    widths = {}
+    for ax in fig.axes:
+        for lines in ax.collections:
+            [colour] = {tuple(each[:3]) for each in lines.get_edgecolor()}
+            widths.setdefault(colour, []).append(np.ptp(np.concatenate([p.vertices[:, 0] for p in lines.get_paths()])))
+    wide, narrow = sorted(widths.values(), reverse=True)
+    assert all(a > b > 0 for a, b in zip(wide, narrow, strict=True)) and wide[1] > wide[0]
+    shares = {text.get_text() for text in fig.axes[1].texts}
+    assert shares == {f"{basin_area(bowl(steep), 1.0):.0%}" for steep in (4.0, 16.0)}
+    assert same_bytes(lambda: fig4.basins(planes, [0.5]), tmp_path)
 
 
 def test_surfaces_are_as_high_as_the_clamped_loss_on_one_scale():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from rows import same_bytes
 
 from rosutils.paper import inputs
@@ -17,6 +18,7 @@ MAKERS = {
     "noise": lambda: inputs.noise_matrix(LABELS, LABELS[::-1], CLASSES),
     "noise, several": lambda: inputs.noise_matrix(MANY, MANY[::-1], CLASSES),
     "overlap": lambda: inputs.overlap_heatmap(np.eye(3), ["resnet18", "resnet34", "mobilenet_v2"]),
+    "sharing": lambda: inputs.sharing([torch.tensor(s) for s in ([0, 1, 2], [0, 3], [0, 2])], ["resnet18", "resnet34", "mobilenet_v2"]),
     "checks": lambda: inputs.image_checks({"600x450": 9, "20x20": 1}, {c: np.arange(5.0) for c in CLASSES}, 32),
     "checks, drawn": lambda: inputs.image_checks(None, {"a": np.arange(5.0), "none": np.array([])}, 32),
     "montage": lambda: inputs.montage({c: np.zeros((2 + i, 3, 8, 8), np.uint8) for i, c in enumerate(CLASSES)}, "t"),
@@ -47,6 +49,20 @@ def test_noise_of_several_labels_is_what_was_missed_and_invented():
     clean, noisy = np.array([[1, 0], [1, 0], [0, 0], [0, 1]]), np.array([[0, 0], [1, 1], [0, 0], [0, 1]])
     bars = inputs.noise_matrix(clean, noisy, ["a", "b"]).axes[0].containers
     assert [[bar.get_width() for bar in side] for side in bars] == [[0.5, 0], [0, pytest.approx(1 / 3)]]
+
+
+def test_a_subset_is_told_by_how_many_others_have_its_images():
+    ax = MAKERS["sharing"]().axes[0]
+    shown = {bars.get_label(): [bar.get_width() for bar in bars] for bars in ax.containers}
+    assert shown == {"all 3": [1, 1, 1], "2 of 3": [1, 0, 1], "1 of 3": [1, 1, 0]}
+    assert ax.get_title(loc="left") == "two subsets share 33% to 100% of themselves"
+
+
+def test_no_name_of_a_teacher_is_cut_by_the_border():
+    for make in (MAKERS["sharing"], MAKERS["overlap"]):
+        fig = make()
+        fig.canvas.draw()
+        assert min(label.get_window_extent().x0 for label in fig.axes[0].get_yticklabels()) >= 0
 
 
 def test_intensities_are_told_by_their_quantiles():

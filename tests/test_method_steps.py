@@ -36,16 +36,44 @@ def test_weight_draws_are_shares_and_mark_the_expected_largest(tmp_path):
 
 def test_the_average_stands_beside_the_student_from_its_first_epoch_on(tmp_path):
     average = [np.nan, np.nan, 0.3, 0.4]
-    history = pd.DataFrame(
-        {"epoch": range(1, 5), "validation_f1": [0.1, 0.2, 0.3, 0.2], "averaged_validation_f1": average}
-    )
-    ax = method_steps.averaging(history).axes[0]
-    assert ax.lines[0].get_ydata().tolist() == [0.1, 0.2, 0.3, 0.2] and ax.lines[1].get_ydata()[2:].tolist() == [
-        0.3,
-        0.4,
-    ]
+    history = pd.concat(
+        pd.DataFrame({"epoch": range(1, 5), "validation_f1": [0.1, 0.2, 0.3, 0.2], "averaged_validation_f1": average})
+        .add({"epoch": 0, "validation_f1": up, "averaged_validation_f1": up}).assign(task=task, replicate=replicate)
+        for task in ("lesion", "chest") for replicate, up in ((0, 0.0), (1, 0.2))
+    )  # fmt: skip
+    fig = method_steps.averaging(history)
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["lesion", "chest"]
+    ax = fig.axes[0]
+    student, mean = ([line for line in ax.lines if line.get_marker() == marker] for marker in "os")
+    assert student[0].get_ydata() == pytest.approx([0.2, 0.3, 0.4, 0.3])
+    assert mean[0].get_ydata()[2:] == pytest.approx([0.4, 0.5])
+    assert [line.get_ydata().tolist() for line in ax.lines if line.get_lw() == 0.5][0] == [0.1, 0.2, 0.3, 0.2]
     assert [ax.patches[0].get_x(), ax.patches[0].get_width()] == [2.5, 2.0]
+    assert fig.legends[0].get_title().get_text() == "mean over 2 replicates; thin: each"
     assert same_bytes(lambda: method_steps.averaging(history), tmp_path)
+
+
+def test_a_mixture_is_as_reliable_as_it_is_by_hand(tmp_path):
+    """Two teachers, of logits 0 and log 3 at temperature 1: the mixture is sure by (0.5 + 0.75) / 2 of the second class."""
+    one = torch.tensor([0.0, float(np.log(3))])
+    logits = torch.stack([torch.zeros(4, 2), one.expand(4, 2)])
+    for labels, right, error in (
+        (torch.tensor([1, 1, 0, 0]), 0.5, 0.125),
+        (torch.tensor([[0.0, 1], [0, 0], [0, 1], [0, 0]]), 0.5, (0.5 + 0.125) / 2),
+    ):
+        said = {"lesion": {"test part": (logits, labels)}}
+        ax = method_steps.reliability(said, (1.0,)).axes[0]
+        x, y = ax.lines[0].get_xydata()[-1]
+        assert (x, y) == (pytest.approx(0.625), pytest.approx(right))
+        assert ax.get_legend().get_texts()[0].get_text() == f"τ = 1: ECE {error:.2f}"
+        assert same_bytes(lambda said=said: method_steps.reliability(said, (1.0,)), tmp_path)
+
+
+def test_of_a_study_the_mixture_is_asked_on_training_images_and_on_the_test_part(probed):
+    fig = method_steps.RELIABILITY.make(probed)["reliability"]
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    parts = ("training, given labels", "training, clean labels", "test part")
+    assert titles == [f"{task}: {part}" for task in ("lesion", "chest") for part in parts]
 
 
 def planted(rewards=("r2",), seeds=(0, 1, 2), epochs=4):

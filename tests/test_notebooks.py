@@ -21,10 +21,13 @@ ARTEFACTS = (
     "fig1.pdf", "fig1.png", "table1.csv", "table1.md", "table1.tex", "table1.pdf", "table1.png", "teachers.csv", "teachers.md",
     "teachers.tex", "teachers.png", "class_counts_lesion.pdf", "class_counts_chest.png", "noise_lesion.png", "overlap_chest.png",
     "checks_lesion.png", "checks_chest.pdf",
-    "teacher_curves_lesion.png", "soft_targets.png", "weights.png", "averaging.png", "report.html", "provenance.json",
+    "teacher_curves_lesion.png", "soft_targets.png", "weights.png", "averaging.png", "reliability.png",
+    "report.html", "provenance.json",
     *(f"{name}.{kind}" for name in ("table2", "table3", "comparisons", "landscape", "teachers") for kind in ("csv", "md", "tex")),
     *(f"{name}.{kind}" for name in ("fig2", "fig3", "fig4_lesion", "fig4_surface_chest", "readings", "table2", "eps_curve",
-      "landscape", "path_lesion", "noise_f1", "noise_auroc", "agreement") for kind in ("pdf", "png")), "self_checks.csv",
+      "landscape", "path_lesion", "claims", "fig4_basins", "confusion_lesion", "roc_chest",
+      "adversarial_lesion", "student_curves_chest",
+      "noise_f1", "noise_auroc", "agreement") for kind in ("pdf", "png")), "self_checks.csv",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from rows import SEEDS, TASKS, chance_in, drawn, frame, rows, said, same_bytes, 
 
 from rosutils import InputError
 from rosutils.paper import look, teachers
-from rosutils.settings import CHANCE, TEACHERS
+from rosutils.settings import CHANCE, ROWS, TEACHERS
 
 
 STUDENTS = ("densenet121", "resnet18", "mine")
@@ -69,6 +69,18 @@ def test_curves_are_losses_and_f1_by_architecture_and_pool_with_the_steps_of_the
         validation.get_ydata(), 2.2 / np.arange(1, 7)
     )
     assert same_bytes(lambda: teachers.curves(history()), tmp_path)
+
+
+def test_the_students_curves_are_those_of_table_i_and_the_average_has_an_f1_of_its_own(probed):
+    figures = teachers.STUDENTS.make(probed)
+    assert list(figures) == ["student_curves_lesion", "student_curves_chest"]
+    top, bottom = np.reshape(figures["student_curves_lesion"].axes, (2, len(ROWS)))
+    assert [ax.get_title(loc="left").replace("\n", " ") for ax in top] == list(ROWS)
+    history = probed.history([probed.student("lesion", "RoS-KD")])
+    for ax, column in ((bottom[-1], "averaged_validation_f1"), (bottom[-2], "validation_f1")):
+        drawn = ax.lines[-1].get_ydata()
+        assert np.allclose(drawn, history[column], equal_nan=True) and np.isfinite(drawn).any()
+    assert np.isnan(top[-1].lines[-1].get_ydata()).all()
 
 
 def test_a_loss_far_above_the_others_flattens_none_and_is_named_at_the_border():

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from rosutils import InputError
+from rosutils.landscape import basin_area
 from rosutils.paper import look
 from rosutils.paper.cells import block, spread_over
 from rosutils.paper.items import Item
@@ -93,6 +94,36 @@ def _contours(ax, grid: np.ndarray, loss: np.ndarray, scale: Normalize, levels: 
     ax.plot(0, 0, "+", color="white", ms=7, mew=1.2)
     ax.set_aspect("equal")
     ax.locator_params(nbins=5)
+
+
+@look.style()
+def basins(found: dict[str, list[dict]], levels) -> Figure:
+    """Both models' level lines over each other, a row for each task and a panel for each rise over the loss in the centre.
+
+    `found` holds the surfaces of each task as in `contours`; the first pair of directions is drawn. Beside the name: the share
+    of the plane within the line of the model, as in `landscape.basin_area`.
+    """
+    size = (look.WIDTH, 0.5 + 2.3 * len(found))
+    fig, axes = look.subplots(len(found), len(levels), size=size, sharex=True, sharey=True)
+    for line, (task, surfaces) in zip(axes, found.items(), strict=True):
+        for ax, rise in zip(line, levels, strict=True):
+            for place, plane in enumerate(_pair(surfaces)[0]):
+                loss, name = np.nan_to_num(plane["loss"], nan=np.inf, posinf=1e30), plane["setting"]
+                centre = loss[(len(plane["grid"]) // 2,) * 2]
+                how = {"colors": look.COLOUR[name], "linestyles": "--" if place == 0 else "-", "linewidths": 1.1}
+                ax.contour(
+                    plane["grid"], plane["grid"], np.minimum(loss, centre + 2 * rise), levels=[centre + rise], **how
+                )
+                said = f"{basin_area(plane['loss'], rise):.0%}"
+                ax.text(0.03 + 0.16 * place, 0.03, said, color=look.COLOUR[name], size=6.5, transform=ax.transAxes)
+            ax.plot(0, 0, "+", color=look.INK, ms=6)
+            ax.set(title=f"{task}: {rise:g} above the centre", aspect="equal", xlabel=AXES["x"], ylabel=AXES["y"])
+            ax.label_outer()
+    handles = {name: look.handle(name) for name in COMPARED}
+    for handle in handles.values():
+        handle.set_marker("")
+    look.legend(fig, handles, "share of the plane within the line, in its colour")
+    return fig
 
 
 @look.style()
@@ -288,6 +319,14 @@ CONTOURS = Item(
 SURFACES = Item(
     "fig4_surface", "Fig. 4, surfaces", NOTEBOOK, NEEDS, _drawn("fig4_surface", solids),
     "The same loss as a surface over the plane of the two directions.",
+)  # fmt: skip
+BASINS = Item(
+    "fig4_basins", "Fig. 4, level lines", NOTEBOOK, NEEDS,
+    lambda study: {
+        "fig4_basins": basins({t: surfaces(study, t) for t in study.parameters.tasks}, study.parameters.landscape.levels)
+    },
+    "Where the loss has risen by so much over that of the trained student, both on the same plane: the wider line is the flatter "
+    "basin; first replicate, first pair of directions.",
 )  # fmt: skip
 TABLE = Item("landscape", "Numbers beside Fig. 4", NOTEBOOK, NEEDS, table, caption, "table")
 PLOT = Item(

@@ -52,7 +52,7 @@ def noise_matrix(clean: np.ndarray, noisy: np.ndarray, class_names) -> Figure:
         counts = np.zeros((len(class_names),) * 2)
         np.add.at(counts, (clean, noisy), 1)
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        _heatmap(pd.DataFrame(share, index=class_names, columns=class_names), ax, "P(given | clean)")
+        heatmap(share, ax, "P(given | clean)", rows=class_names, columns=class_names)
         ax.set(xlabel="given label", ylabel="clean label")
     else:
         rates = _flip_rates(clean > 0.5, noisy > 0.5, class_names)
@@ -71,10 +71,11 @@ def _flip_rates(clean: np.ndarray, noisy: np.ndarray, class_names) -> pd.DataFra
     }, index=list(class_names))  # fmt: skip
 
 
-def _heatmap(share: pd.DataFrame, ax, label: str) -> None:
-    bar = {"label": label, "shrink": 0.75}
+def heatmap(share: np.ndarray, ax, label: str, *, rows, columns, bar: bool = True) -> None:
+    """Shares between 0 and 1 as a map with their numbers."""
     sns.heatmap(share, ax=ax, vmin=0, vmax=1, cmap="Blues", annot=True, fmt=".2f", annot_kws={"size": 6}, square=True,
-                linewidths=0.5, cbar_kws=bar)  # fmt: skip
+                linewidths=0.5, cbar=bar, cbar_kws={"label": label, "shrink": 0.75} if bar else None, xticklabels=columns,
+                yticklabels=rows)  # fmt: skip
     ax.tick_params(length=0)
     ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
 
@@ -84,8 +85,33 @@ def overlap_heatmap(matrix: np.ndarray, architectures: list[str]) -> Figure:
     """Share of teacher i's subset that is also in teacher j's, |Di ∩ Dj| / |Di| [K, K] (Section III-A)."""
     names = [f"D{i}" for i in range(1, len(architectures) + 1)]
     rows = [f"{name}  {look.architecture_name(of)}" for name, of in zip(names, architectures, strict=True)]
-    fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.6))
-    _heatmap(pd.DataFrame(np.asarray(matrix), index=rows, columns=names), ax, "share of the row's subset")
+    fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.6), layout="compressed")
+    heatmap(np.asarray(matrix), ax, "share of the row's subset", rows=rows, columns=names)
+    return fig
+
+
+@look.style()
+def sharing(subsets, architectures: list[str]) -> Figure:
+    """Images of each teacher's subset by how many of the K teachers have it (Section III-A); above, what two of them share."""
+    names = [f"D{n}  {look.architecture_name(of)}" for n, of in enumerate(architectures, 1)]
+    seen, k = np.bincount(np.concatenate([np.asarray(subset) for subset in subsets])), len(subsets)
+    counts = np.array([np.bincount(seen[np.asarray(subset)], minlength=k + 1)[1:] for subset in subsets])[:, ::-1]
+    shades = mpl.colormaps["Blues"](np.linspace(0.9, 0.25, k))
+    fig, [[ax]] = look.subplots(size=(look.WIDTH, 0.85 + 0.22 * k))
+    for place in np.flatnonzero(counts.any(axis=0)):
+        left, label = counts[:, :place].sum(1), f"{k - place} of {k}" if place else f"all {k}"
+        bars = ax.barh(names, counts[:, place], left=left, color=shades[place], height=0.7, label=label)
+        inside = [count if count > 0.03 * counts.sum(1).max() else "" for count in counts[:, place]]
+        ax.bar_label(bars, inside, label_type="center", size=6, color="white" if place < k / 2 else look.INK)
+    matrix = overlap_matrix(subsets).numpy()
+    two = matrix[~np.eye(k, dtype=bool)] if k > 1 else np.ones(1)
+    ax.set(
+        xlabel="training images in the subset",
+        title=f"two subsets share {two.min():.0%} to {two.max():.0%} of themselves",
+    )
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", length=0)
+    fig.legend(loc="outside upper right", ncols=k, title="in the subsets of", alignment="right")
     return fig
 
 
@@ -159,7 +185,7 @@ def _noise(study, task) -> Figure | None:
 
 
 def _overlap(study, task) -> Figure:
-    return overlap_heatmap(overlap_matrix(study.subsets(task.name)).numpy(), study.parameters.teachers.architectures)
+    return sharing(study.subsets(task.name), study.parameters.teachers.architectures)
 
 
 def _item(name: str, title: str, draw, caption: str) -> Item:
@@ -171,4 +197,6 @@ CHECKS = _item("checks", "Images", _checks, "Sizes in the files, and mean intens
 NOISE = _item(
     "noise", "Label noise", _noise, "What was done to the labels of the training part; the others keep theirs."
 )
-OVERLAP = _item("overlap", "Overlap", _overlap, "Share of the row's subset that the column's teacher has seen as well.")
+OVERLAP = _item(
+    "overlap", "Overlap", _overlap, "Images of each teacher's subset by how many teachers have them in theirs."
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,6 +28,9 @@ class Item(NamedTuple):
     make: Callable[[Any], pd.DataFrame | Figure | dict[str, Figure]]
     says: str | Callable[[Any, Any], str]  # the sentence under it, or what says it of (study, what was made)
     kind: str = "figure"  # or "table"
+    pixels: bool = (
+        False  # whether its figures, one for each task, show test images: those of a data set are not ours to publish
+    )
 
     def caption(self, study, made) -> str:
         """The sentence under it."""
@@ -43,9 +47,18 @@ class Item(NamedTuple):
             files = write_table(made, study.figures, self.name, caption=self.caption(study, made))
         else:
             figures = (made if isinstance(made, dict) else {self.name: made}).items()
-            files = chain(*(write_figure(fig, study.figures, name, self.watermark(study)) for name, fig in figures))
-        study.note(f"{self.name}-{self.kind}", self.needs, files)
+            files = chain(
+                *(write_figure(fig, self._folder(study, name), name, self.watermark(study)) for name, fig in figures)
+            )
+        study.note(f"{self.name}-{self.kind}", self.needs, [path for path in files if path.parent == study.figures])
         return made
+
+    def _folder(self, study, name: str) -> Path:
+        """Where a figure goes: one that shows pixels of images that may not be shared does not come to lie with the others."""
+        shared = (
+            not self.pixels or study.parameters.data.sources[name.removeprefix(f"{self.name}_")].source == "synthetic"
+        )
+        return study.figures if shared else study.output
 
     def publish(self, study) -> Any:
         """The same; what a notebook shows of it: the figure as it was written, None where it shows several itself."""
@@ -53,7 +66,7 @@ class Item(NamedTuple):
         if isinstance(made, pd.DataFrame):
             return escaped(printable(made)).set_table_styles(NOWRAP)
         names = made if isinstance(made, dict) else [self.name]
-        shown = [Image(study.figures / f"{name}.png", retina=True) for name in names]
+        shown = [Image(self._folder(study, name) / f"{name}.png", retina=True) for name in names]
         return display(*shown) if isinstance(made, dict) else shown[0]
 
     def pictures(self, study) -> list[str]:

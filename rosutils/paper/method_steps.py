@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rosutils import InputError, distill, losses
 from rosutils.paper import look
 from rosutils.paper.items import Item
+from rosutils.study.experiment import bank_of
 from rosutils.weights import exponential_weights
 
 
@@ -19,6 +20,10 @@ NOTEBOOK = "03_distillation"
 PLANTED = {"good": (look.BLUE, "o", ""), "random": (look.GREY, "s", (1, 2)), "misleading": (look.RED, "^", (4, 2))}
 REWARDS, SEEDS = ("r1", "r2", "r3"), 3
 STACKED, DRAWS = 40, 2000
+AVERAGED = {
+    "validation_f1": {"color": look.BLUE, "marker": "o", "label": "student M (Baseline V)"},
+    "averaged_validation_f1": {"color": look.RED, "marker": "s", "label": "average M$_{smooth}$ (RoS-KD)"},
+}
 
 
 @look.style()
@@ -65,19 +70,72 @@ def weight_draws(weights, architectures: list[str]) -> Figure:
 
 @look.style()
 def averaging(history: pd.DataFrame) -> Figure:
-    """Eq. 1: validation F1 of student and average (columns epoch, validation_f1, averaged_validation_f1)."""
-    fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.2))
-    epochs, student, average = (history[name] for name in ("epoch", "validation_f1", "averaged_validation_f1"))
-    ax.plot(epochs, student, "o-", ms=3, color=look.BLUE, label="student M")
-    ax.plot(epochs, average, "s-", ms=3, color=look.RED, label="average M$_{smooth}$")
-    started = history.loc[history["averaged_validation_f1"].notna(), "epoch"]
-    if len(started):
-        span = (started.min() - 0.5, history["epoch"].max() + 0.5)
-        ax.axvspan(*span, color=look.PALE, alpha=0.35, lw=0, zorder=0, label="epochs averaged")
-    ax.set(xlabel="epoch", ylabel="validation F1")
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    """Eq. 1, a panel for each task: validation F1 of student and average, the mean over replicates and thin each of them.
+
+    Columns task, replicate, epoch, validation_f1, averaged_validation_f1 (nan in the epochs that are not averaged).
+    """
+    tasks = list(dict.fromkeys(history["task"]))
+    fig, [axes] = look.subplots(1, len(tasks), size=(look.WIDTH if len(tasks) > 1 else look.WIDTH / 2, 2.2))
+    handles = {}
+    for ax, task in zip(axes, tasks, strict=True):
+        here = history[history["task"] == task]
+        for column, how in AVERAGED.items():
+            each = here.pivot(index="epoch", columns="replicate", values=column)
+            if each.shape[1] > 1:
+                ax.plot(each, color=how["color"], lw=0.5, alpha=0.6)
+            [handles[how["label"]]] = ax.plot(each.mean(axis=1), ms=3, **how)
+        started = here.loc[here["averaged_validation_f1"].notna(), "epoch"]
+        if len(started):
+            span = (started.min() - 0.5, here["epoch"].max() + 0.5)
+            handles["epochs averaged"] = ax.axvspan(*span, color=look.PALE, alpha=0.35, lw=0, zorder=0)
+        ax.set(title=task, xlabel="epoch", ylabel="validation F1")
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    count = history["replicate"].nunique()
+    said = f"mean over {count} replicates; thin: each" if count > 1 else "one replicate"
+    fig.legend(handles.values(), handles, loc="outside upper left", ncols=3, title=said, alignment="left")
     return fig
+
+
+@look.style()
+def reliability(found: dict[str, dict[str, tuple]], temperatures) -> Figure:
+    """Reliability diagrams of the soft targets (Eq. 3, mixed with equal weights), a row for each task and a panel for each part.
+
+    `found` holds task -> part -> (logits [K, N, C], labels [N], or [N, C] where one may count for several). In each tenth of the
+    confidence: its mean, and the share that is right (several labels: of findings that are there). ECE (Guo et al. 2017) is
+    the mean distance of the two, weighted by how many there are.
+    """
+    parts = list(dict.fromkeys(part for of_task in found.values() for part in of_task))
+    size = (look.WIDTH, 0.5 + 2.1 * len(found))
+    fig, axes = look.subplots(len(found), len(parts), size=size, sharex=True, sharey=True)
+    for line, (task, of_task) in zip(axes, found.items(), strict=True):
+        for ax, (part, said) in zip(line, of_task.items(), strict=True):
+            for temperature, colour, marker in zip(temperatures, look.OKABE_ITO, "os^", strict=False):
+                sure, right = _confidence(*said, temperature)
+                bins = pd.DataFrame({"sure": sure, "right": right}).groupby(np.minimum((10 * sure).astype(int), 9))
+                means, share = bins.mean(), bins.size() / len(sure)
+                error = float(((means["sure"] - means["right"]).abs() * share).sum())
+                label = f"τ = {temperature:g}: ECE {error:.2f}"
+                ax.plot(means["sure"], means["right"], marker=marker, ms=3.5, mew=0, color=colour, label=label)
+            ax.plot([0, 1], [0, 1], zorder=0, **look.CHANCE_LOOK)
+            ax.set(
+                title=f"{task}: {part}",
+                xlim=(0, 1.02),
+                ylim=(0, 1.02),
+                xlabel="confidence",
+                ylabel="share that is right",
+            )
+            ax.label_outer()
+            ax.legend(loc="lower right", fontsize=6)
+    return fig
+
+
+def _confidence(logits, labels, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """How sure the mixture is of its answer, and whether that is right; for several labels of each finding, and if it is there."""
+    several = labels.ndim == 2
+    mixed = losses.soft_targets(logits.double(), temperature, multilabel=several).mean(0).numpy()
+    if several:
+        return mixed.ravel(), labels.numpy().ravel()
+    return mixed.max(1), mixed.argmax(1) == labels.numpy()
 
 
 @look.style()
@@ -116,13 +174,54 @@ def _first(study):
     return there, student
 
 
-def _soft_targets(study) -> Figure:
+def _soft_targets(study) -> dict[str, Figure]:
     """Of the first teacher, for the first image of the student's first batch."""
     there, student = _first(study)
     task, index = there.task(student.task), there.training_index(student)
     batch = next(iter(there.loader(student, index, shuffled=True, augmented=True)))
-    temperatures = (there.parameters.distillation.temperature, 1.0, 4.0)
-    return soft_targets(there.bank(student)(batch)[0, 0], temperatures, task.class_names, multilabel=task.multilabel)
+    said, several = there.bank(student)(batch)[0, 0], {"multilabel": task.multilabel}
+    fig = soft_targets(said, _temperatures(there), task.class_names, **several)
+    if not task.multilabel:
+        given, clean = (task.class_names[labels[batch.index[0]]] for labels in (task.labels, task.clean_labels))
+        fig.suptitle(f"{student.task}: an image of {clean}, given as {given}", fontsize=8)
+    return {"soft_targets": fig}
+
+
+def _temperatures(there) -> tuple[float, ...]:
+    """The one that is used, and two beside it."""
+    return tuple(dict.fromkeys((there.parameters.distillation.temperature, 1.0, 4.0)))
+
+
+def _students(study) -> list[tuple]:
+    """(study of the replicate, student of RoS-KD) of every task, as far as they are trained."""
+    _first(study)
+    tasks = [
+        (there, there.student(task, "RoS-KD"))
+        for task in study.parameters.tasks
+        for there in study.for_task(task).replicates
+    ]
+    return [(there, spec) for there, spec in tasks if there.run(spec) is not None]
+
+
+def _reliability(study) -> dict[str, Figure]:
+    """Of the students' teachers: on the images they are asked about in the first epoch, and on the test part."""
+    found: dict[str, dict[str, list]] = {}
+    for there, spec in _students(study):
+        if any(there.run(bank_of(teacher)).released for teacher in spec.teachers):
+            continue  # an archive has no logits of banks
+        task, (train, test) = there.task(spec.task), (there.task(spec.task).split[part] for part in ("train", "test"))
+        asked = there.bank(spec).logits[:, 0]
+        unseen = torch.stack([there.run(teacher).tensors("logits")["test"] for teacher in spec.teachers])
+        pairs = (asked, task.labels[train]), (asked, task.clean_labels[train]), (unseen, task.labels[test])
+        for part, pair in zip(("training, given labels", "training, clean labels", "test part"), pairs, strict=True):
+            found.setdefault(spec.task, {}).setdefault(part, []).append(pair)
+    joined = {
+        task: {
+            part: (torch.cat([a for a, _ in pairs], 1), torch.cat([b for _, b in pairs])) for part, pairs in of.items()
+        }
+        for task, of in found.items()
+    }
+    return {"reliability": reliability(joined, _temperatures(study))} if joined else {}
 
 
 def _weights(study) -> Figure:
@@ -133,7 +232,7 @@ def _weights(study) -> Figure:
 
 
 def _averaging(study) -> Figure:
-    return averaging(study.history([_first(study)[1]]))
+    return averaging(pd.concat([there.history([spec]) for there, spec in _students(study)]))
 
 
 def _selection(study) -> Figure:
@@ -151,7 +250,14 @@ WEIGHTS = Item(
 )  # fmt: skip
 AVERAGING = Item(
     "averaging", "Eq. 1", NOTEBOOK, (), _averaging,
-    "Validation F1 of the student (Baseline V) and of the average of its epochs (RoS-KD).",
+    "Validation F1 of the student (Baseline V) and of the average of its epochs (RoS-KD); of one epoch alone the two differ, for "
+    "the average's BatchNorm is estimated anew.",
+)  # fmt: skip
+RELIABILITY = Item(
+    "reliability", "Reliability of the soft targets", NOTEBOOK, (), _reliability,
+    lambda study, made: "How sure the teachers' mixture is (equal weights, Eq. 3) against how often it is right, on training "
+    f"images with given and with clean labels and on test images; τ = {study.parameters.distillation.temperature:g} is used; all "
+    "replicates; diagonal: as sure as it should be.",
 )  # fmt: skip
 SELECTION = Item(
     "selection", "Baseline IV, planted teachers", NOTEBOOK, (), _selection,

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import math
+import re
+import shlex
 import subprocess
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -30,6 +32,10 @@ from rosutils.store import checksum, write_whole
 
 KINDS = dict(zip(VERDICTS, ("good", "mixed", "bad", "open", "open"), strict=True))
 WITHIN, OUTSIDE = 1e6, 2e6  # no difference is as large
+MARK = (
+    1000  # the first of the whole numbers that stand for our numbers while their places in a printed table are sought
+)
+NAMELESS = re.compile(r'<th class="(?:blank|index_name)[^"]*"\s*>&nbsp;</th>')  # a head without a word is none
 SHOWN = 0.6  # page pixels for one of a figure's: sharp on dense displays
 FOLDED = 30  # rows of a table of texts beyond which it is folded
 
@@ -81,6 +87,7 @@ def _page(study, facts: dict) -> str:
         study=study, paper=here.paper, claims=judged, tally=claims.tally(judged), items=items, command=_command(study),
         sentences={task: claims.sentence(found) for task, found in lines.items()},
         differences={task: (_differences(found), found[found["why"] != ""]) for task, found in lines.items()},
+        recipes=_recipes(facts["recipes"]),
         forest=[_picture(study, name) for name in claims.FOREST.pictures(study) if f"{name}.png" in facts["files"]],
         forest_caption=claims.FOREST.caption(study, None),
         departures=_departures(study, facts), readings=readings(study.parameters), runs=facts["runs"], commit=facts["commit"],
@@ -103,23 +110,46 @@ def _shown(item: Item, study, rows: pd.DataFrame, files: Collection[str]) -> dic
         return None
     frame = item.make(study)
     links = [name for suffix in ("csv", "md", "tex") if (name := f"{item.name}.{suffix}") in files]
-    tables = {task: _table(part, item.name, task) for task, part in by_task(frame).items()}
-    more = {"caption": item.caption(study, frame), "links": links, "tables": tables, "rows": _behind(frame, rows)}
+    behind = _behind(frame, rows)
+    tables = {task: _table(part, item.name, task, behind) for task, part in by_task(frame).items()}
+    more = {"caption": item.caption(study, frame), "links": links, "tables": tables, "rows": _told(behind)}
+    more["redraw"] = _redraw(study, item.notebook)
     return found | more | {"open": frame.columns.nlevels > 1 or len(frame) <= FOLDED}
 
 
-def _table(frame: pd.DataFrame, name: str, task: str) -> str:
-    """A table as HTML; a difference from a printed number has a class by whether it is within the tolerance."""
-    cells, tolerance = printable(frame), published()["tolerances"].get(name, math.nan)
-    marked = frame.copy()
-    for column in (column for column in frame.columns if frame.columns.nlevels > 1 and column[-1] == "difference"):
-        size = frame[column].abs()
-        near = (size <= tolerance + 1e-9).map({True: WITHIN, False: OUTSIDE})  # 0.715 is within 0.015 of 0.700
-        marked[column] = near.where(size.notna() & ~math.isnan(tolerance))
-    classes = printable(marked).map({signed(WITHIN): "good", signed(OUTSIDE): "bad"}.get).fillna("")
+def _table(frame: pd.DataFrame, name: str, task: str, behind: pd.DataFrame) -> str:
+    """A table as HTML; a difference from a printed number has a class by whether it is within the tolerance, and a number of
+    ours one that names the measurements behind it: n3-4-5 for those in lines 3 to 5."""
+    cells, (marked, words) = printable(frame), _marked(frame, name, behind)
+    classes = printable(marked).map(words.get).fillna("")
     style = escaped(cells).hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes)
     style.set_table_attributes('class="numbers"')
-    return style.to_html(cell_ids=False, table_uuid=f"{name}_{task}")
+    return NAMELESS.sub("<td></td>", style.to_html(cell_ids=False, table_uuid=f"{name}_{task}"))
+
+
+def _marked(frame: pd.DataFrame, name: str, behind: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The table with marks in place of differences and of our numbers, and the class of each mark as it is printed."""
+    tolerance, marked = published()["tolerances"].get(name, math.nan), frame.copy()
+    words, lines = {signed(WITHIN): "good", signed(OUTSIDE): "bad"}, behind.groupby(["run", "mean"]).indices
+    for *group, kind in frame.columns if frame.columns.nlevels > 1 else ():
+        if kind == "difference":
+            size = frame[*group, kind].abs()
+            near = (size <= tolerance + 1e-9).map({True: WITHIN, False: OUTSIDE})  # 0.715 is within 0.015 of 0.700
+            marked[*group, kind] = near.where(size.notna() & ~math.isnan(tolerance))
+        if kind == "ours":
+            marks = [MARK + len(words) + place for place in range(len(frame))]
+            for mark, cell in zip(marks, _cells(frame, group), strict=True):
+                places = sorted(place for key in cell for place in lines.get(key, ()))
+                words[str(mark)] = "n" + "-".join(map(str, places)) if places else ""
+            marked[*group, kind] = pd.Series(marks, frame.index, dtype=float).where(frame[*group, kind].notna())
+            marked[*group, "std"] = math.nan
+    return marked, words
+
+
+def _cells(frame: pd.DataFrame, group: list) -> list[set[tuple]]:
+    """Of each number of ours in a group of columns (run, mean), as the measurements that it is the mean of have them."""
+    pairs = zip(frame[*group, "runs"], frame[*group, "ours"], strict=True)
+    return [{(run, round(mean, 9)) for run in " ".join(runs).split()} for runs, mean in pairs]
 
 
 def _with_means(results: pd.DataFrame, tasks: dict[str, dict]) -> pd.DataFrame:
@@ -133,19 +163,34 @@ def _with_means(results: pd.DataFrame, tasks: dict[str, dict]) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def _behind(frame: pd.DataFrame, rows: pd.DataFrame) -> list[tuple]:
+def _behind(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """The measurements behind a table: those of a cell's runs of which the cell's number is the mean."""
-    cells = set()
-    for *group, kind in frame.columns if frame.columns.nlevels > 1 else ():
-        if kind == "ours":
-            pairs = zip(frame[*group, "runs"], frame[*group, "ours"], strict=True)
-            cells |= {(run, round(mean, 9)) for runs, mean in pairs for run in " ".join(runs).split()}
-    found = rows[[pair in cells for pair in zip(rows["run"], rows["mean"], strict=True)]].drop_duplicates(KEYS)
+    groups = [group for *group, kind in frame.columns if kind == "ours"] if frame.columns.nlevels > 1 else []
+    cells = {pair for group in groups for cell in _cells(frame, group) for pair in cell}
+    found = rows[[pair in cells for pair in zip(rows["run"], rows["mean"], strict=True)]]
+    return found.drop_duplicates(KEYS).reset_index(drop=True)
+
+
+def _told(behind: pd.DataFrame) -> list[tuple]:
+    """The measurements behind a table as the page tells them."""
     return [
         (row.task, row.setting, row.student, row.replicate + 1, f"{row.variant} {row.variant_value}".strip(), _metric(row),
          f"{row.value:.6f}", row.run)
-        for row in found.rename(columns={"class": "class_"}).itertuples()
+        for row in behind.rename(columns={"class": "class_"}).itertuples()
     ]  # fmt: skip
+
+
+def _recipes(recipes: dict[str, dict]) -> dict:
+    """Every run's recipe as places in a list of parts: most of them are shared."""
+    parts: dict[str, int] = {}
+    places = {
+        run: [
+            parts.setdefault(json.dumps({name: value}, ensure_ascii=False, default=str), len(parts))
+            for name, value in recipe.items()
+        ]
+        for run, recipe in recipes.items()
+    }
+    return {"parts": list(parts), "runs": places}
 
 
 def _metric(row) -> str:
@@ -192,15 +237,34 @@ def _departures(study, facts: dict) -> list[tuple[str, str, str]]:
 
 def _command(study) -> str:
     """What makes this page again, whole."""
-    p = study.parameters
-    needed = {source.source for source in p.data.sources.values()} - {"synthetic", "medmnist"}
+    p, changes, folder = study.parameters, *_laid_over(study)
     if p.profile not in params.profiles():
-        return f".venv/bin/python -m rosutils reproduce {p.profile}.yaml{' --data FOLDER' if needed else ''}"
+        return f".venv/bin/python -m rosutils reproduce {p.profile}.yaml{' --data FOLDER' if folder else ''}"
+    if changes:
+        data = " --data FOLDER" if folder else ""
+        return f".venv/bin/python -m rosutils reproduce {p.profile}{data} -y {shlex.quote(json.dumps(changes))}"
+    return f"make reproduce PROFILE={p.profile}{' DATA=FOLDER' if folder else ''}"
+
+
+def _redraw(study, notebook: str) -> str:
+    """What makes the tables and figures of a notebook again."""
+    p, changes, folder = study.parameters, *_laid_over(study)
+    if folder:
+        changes = changes | {"data": changes.get("data", {}) | {"root": "FOLDER"}}
+    known = p.profile in params.profiles()
+    over = f" -y {shlex.quote(json.dumps(changes))}" if changes else ""
+    profile = p.profile if known else f"{p.profile}.yaml"
+    return f".venv/bin/papermill notebooks/{notebook}.ipynb out.ipynb --cwd notebooks -p profile {profile}{over}"
+
+
+def _laid_over(study) -> tuple[dict, bool]:
+    """What of the study is not as in the file of its profile, and whether it needs a folder of images."""
+    p = study.parameters
+    needs_folder = bool({source.source for source in p.data.sources.values()} - {"synthetic", "medmnist"})
+    if p.profile not in params.profiles():
+        return {}, needs_folder
     dumps = [each.model_dump(exclude={"engine": True, "data": {"root"}}) for each in (params.load(p.profile), p)]
-    if changes := _changes(*dumps):
-        data = " --data FOLDER" if needed else ""
-        return f".venv/bin/python -m rosutils reproduce {p.profile}{data} -y '{json.dumps(changes)}'"
-    return f"make reproduce PROFILE={p.profile}{' DATA=FOLDER' if needed else ''}"
+    return _changes(*dumps), needs_folder
 
 
 def _changes(old: Any, new: Any) -> Any:

@@ -1,5 +1,6 @@
 """The teachers of Section IV-B: how they learned, and what they score."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,7 +12,7 @@ from rosutils.paper.items import Item
 from rosutils.paper.published import published
 from rosutils.paper.table1 import NO_SKILL
 from rosutils.results import select
-from rosutils.settings import CHANCE, PRINTED_AVERAGE, TEACHERS
+from rosutils.settings import CHANCE, PRINTED_AVERAGE, SETTINGS, TEACHERS
 
 
 OWN = {"variant": "", "attack": "", "class_": "", "metric": "f1"}
@@ -61,7 +62,7 @@ def plot(study) -> Figure:
 
 @look.style()
 def curves(history: pd.DataFrame) -> Figure:
-    """A column per architecture; loss and validation F1 of the teachers of the full set above those of the subsets.
+    """A column per architecture (or setting); loss and validation F1 of the teachers of the full set above those of the subsets.
 
     Columns of the history are architecture, trained_on, epoch, learning_rate, loss, validation_loss, validation_f1. Losses
     share a scale that an outlier does not stretch: where one is higher, its number stands at the border.
@@ -74,7 +75,7 @@ def curves(history: pd.DataFrame) -> Figure:
     columns = list(history["architecture"].unique())
     size = (look.WIDTH, 0.5 + 1.15 * len(lines))
     fig, axes = look.subplots(len(lines), len(columns), size=size, sharex=True, sharey="row")
-    top = FAR * history[["loss", "validation_loss"]].stack().median()
+    top = FAR * history[["loss", "validation_loss"]].median().max()  # a student's two losses are of two kinds
     for line, (pool, kind) in zip(axes, lines, strict=True):
         for ax, name in zip(line, columns, strict=True):
             rows = history[(history["trained_on"] == pool) & (history["architecture"] == name)]
@@ -83,7 +84,8 @@ def curves(history: pd.DataFrame) -> Figure:
             for column, part in kinds[kind].items():
                 ax.plot(rows["epoch"], rows[column], **PARTS[part])
                 for epoch, value in rows.loc[(kind == "loss") & (rows[column] > top), ["epoch", column]].to_numpy():
-                    where = {"xycoords": ("data", "axes fraction"), "fontsize": 5.5, "ha": "center", "va": "top"}
+                    where = {"xycoords": ("data", "axes fraction"), "fontsize": 5.5, "va": "top"}
+                    where["ha"] = "left" if epoch == rows["epoch"].min() else "center"
                     ax.annotate(f"↑{value:.3g}", (epoch, 1), color=PARTS[part]["color"], **where)
             ax.set_title(look.architecture_name(name) if ax in axes[0] else "", fontsize=7)
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -105,6 +107,25 @@ def _histories(study) -> dict[str, Figure]:
     return found
 
 
+def _students(study) -> dict[str, Figure]:
+    """The curves of each task's students of Table I, first replicate; RoS-KD is Baseline V's run, averaged."""
+    found = {}
+    for task in study.parameters.tasks:
+        there, tables = study.for_task(task), []
+        for row in SETTINGS:
+            table = study.history([there.student(task, row.name)]).assign(architecture=row.name.replace(", ", ",\n"))
+            if row.averaged:
+                table = table.assign(validation_f1=table["averaged_validation_f1"], validation_loss=np.nan)
+            tables.append(table.assign(trained_on="students"))
+        found[f"student_curves_{task}"] = curves(pd.concat(tables))
+    return found
+
+
+STUDENTS = Item(
+    "student_curves", "Students in training", "04_tables", ("table1",), _students,
+    "Loss of training and validation part, and validation F1, of the settings of Table I; RoS-KD's F1 is that of Baseline V's "
+    "averaged epochs; first replicate.",
+)  # fmt: skip
 CURVES = Item(
     "teacher_curves", "Teachers in training", "02_teachers", ("teachers",), _histories,
     "Loss of training and validation part, and validation F1; first replicate.",

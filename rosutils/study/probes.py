@@ -58,14 +58,21 @@ def _attacked(there, spec: RunSpec, model: nn.Module, wanted: list[tuple[str, st
     batches = list(there.loader(spec, there.sample(spec.task, section.examples)))
     found = {"before": training.predict(model, batches)[0]}
     for attack, norm, eps in wanted:
-        options, run = {"eps": eps, "norm": norm, "loss_fn": attacks.classification_loss}, attacks.fgsm
-        if attack == "pgd":
-            run, generator = attacks.pgd, torch.Generator().manual_seed(spec.seed)
-            options |= {"steps": section.steps, "step_size": section.step_factor * eps / section.steps}
-            options |= {"random_start": section.random_start, "generator": generator}
-        moved = [b._replace(images=run(model, b.images, b.labels, **options)) for b in batches]
+        moved = attacked(section, model, batches, attack, norm, eps, seed=spec.seed)
         found[attack_name(attack, norm, eps)] = training.predict(model, moved)[0]
     return {"logits": found}, {}
+
+
+def attacked(
+    section, model: nn.Module, batches: list[Batch], attack: str, norm: str, eps: float, *, seed: int
+) -> list[Batch]:
+    """The batches after FGSM or PGD of one radius, as the section `attacks` says; `seed` is of PGD's random starts."""
+    options, run = {"eps": eps, "norm": norm, "loss_fn": attacks.classification_loss}, attacks.fgsm
+    if attack == "pgd":
+        run, generator = attacks.pgd, torch.Generator().manual_seed(seed)
+        options |= {"steps": section.steps, "step_size": section.step_factor * eps / section.steps}
+        options |= {"random_start": section.random_start, "generator": generator}
+    return [b._replace(images=run(model, b.images, b.labels, **options)) for b in batches]
 
 
 def _checks(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
