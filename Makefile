@@ -1,9 +1,10 @@
-# make reproduce [PROFILE=demo] [DATA=folder]   make redraw [PROFILE=real]   make test   make bench   make lab   make clean
+# make reproduce [PROFILE=demo] [DATA=folder]   make redraw [PROFILE=real]   make test   make bench   make clean   make lab [LAB=--no-browser]
 # All set-up happens here: Python 3.11+ with venv and pip is all that is needed. PYTHON=python3.13 picks another one.
 PYTHON ?= python3
 PROFILE ?= demo
 DATA ?=
 PARTS ?=
+LAB ?=
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/ready-$(VERSION)
@@ -30,7 +31,7 @@ bench: $(READY)
 	@DATA="$(DATA)" $(BIN)/python benchmarks/run.py $(PARTS)
 
 lab: $(READY)
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/python -m rosutils lab $(if $(filter-out file,$(origin PROFILE)),--profile $(PROFILE)) -- $(LAB)
 
 clean:
 	rm -rf .venv runs figures/demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

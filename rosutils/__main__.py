@@ -1,5 +1,6 @@
 """The command line. Exit status 0, 1 (it failed), 2 (the input is wrong)."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -299,6 +300,31 @@ def prepare(source: str, raw: Path, size: int, out: Path, options: str, **tolera
         raise InputError("-y holds the key 'source', which is the command's own argument; leave it out")
     section = params.source({"source": source, **given})
     sources.prepare(source, raw=raw, pixels=size, out=out, section=section, **tolerant)
+
+
+@main.command()
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--profile", help="What is played with; by default demo where it was reproduced, and smoke otherwise.")
+@_plain_errors
+def lab(options: tuple[str, ...], profile: str | None) -> None:
+    """Open JupyterLab on copies of the notebooks, so that playing changes nothing; OPTIONS behind -- are JupyterLab's.
+
+    The copies are in lab/ beside the runs. What you change there stays; without it, they follow the kit's own.
+    """
+    from rosutils import notebooks, params
+
+    if profile is None:
+        made = params.ROOT / params.load("demo").engine.store / "demo" / "results.csv"
+        profile = "demo" if made.is_file() else "smoke"
+    profile = str(Path(profile).resolve()) if Path(profile).suffix else profile
+    engine, label = params.load(profile).engine, params.load(profile).profile
+    folder = params.ROOT / engine.store / "lab"
+    root = params.ROOT if folder.is_relative_to(params.ROOT) else folder.parent
+    report = os.path.relpath(params.ROOT / engine.artefacts / label / "report.html", folder)
+    notebooks.copies(folder, profile, report)
+    where = f"/lab/tree/{(folder / '01_data.ipynb').relative_to(root).as_posix()}"
+    given = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url={where}", *options]
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *given])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The notebooks executed through papermill: independent ones side by side, the report after all others."""
+"""The notebooks executed through papermill, independent ones side by side; and copies of them to play with."""
 
+import hashlib
 import logging
 import os
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 
+import nbformat
 from tqdm.auto import tqdm
 from traitlets.config import Config
 
@@ -55,6 +57,7 @@ def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
     from nbclient.exceptions import DeadKernelError
 
     where = f"(see {folder / notebook.name})"
+    os.environ.pop("JPY_SESSION_NAME", None)  # nobody plays with these, wherever the command was given
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger warns about itself otherwise
     logging.getLogger("papermill").setLevel(logging.ERROR)  # a notebook takes any section, declared or not
     arguments = ["--log-level=50", f"--InlineBackend.print_figure_kwargs={AS_DRAWN}"]
@@ -70,3 +73,25 @@ def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
             raise NotebookError(message, 2 if error.ename == "InputError" else 1) from None
         except DeadKernelError:
             raise NotebookError(f"{notebook.name}: its kernel died; is there too little memory? {where}") from None
+
+
+def copies(folder: Path, profile: str, report: str) -> None:
+    """Lay copies of the notebooks into `folder` for JupyterLab, with this profile and a link to its report.
+
+    A copy whose cells somebody has changed stays as it is; one that was only run stays until the notebook itself changes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(FOLDER.glob("[0-9]*.ipynb")):
+        book, copy = nbformat.read(path, as_version=4), folder / path.name
+        book.cells[0].source += f"\n\n**Report** of profile {profile}: [{report}]({report}), made by notebook 9"
+        for cell in book.cells:
+            if "parameters" in cell.metadata.get("tags", ()):
+                cell.source = cell.source.replace('profile = "smoke"', f"profile = {profile!r}")
+        book.metadata["copied"] = _sources(book)
+        there = nbformat.read(copy, as_version=4) if copy.is_file() else None
+        if there is None or there.metadata.get("copied") == _sources(there) != book.metadata["copied"]:
+            nbformat.write(book, copy)
+
+
+def _sources(book) -> str:
+    return hashlib.sha256("\0".join(cell.source for cell in book.cells).encode()).hexdigest()

@@ -17,7 +17,8 @@ LAYERS = {
     3: "distill",
     4: "study",
     5: "paper",
-    6: "__main__",
+    6: "explore",
+    7: "__main__",
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
 FILES = sorted(FOLDER.rglob("*.py"))
@@ -31,6 +32,7 @@ ROOMS = {
     "data": "data",
     "study": "study",
     "paper": "paper",
+    "explore": "explore",
     "command line": "__main__ notebooks processes",
 }
 BUDGET = {

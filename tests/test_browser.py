@@ -1,0 +1,128 @@
+"""JupyterLab as a person has it: every notebook run from top to bottom on smoke, every widget moved once, in a real browser."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rosutils.notebooks import FOLDER
+from rosutils.params import ROOT
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[dev]")
+if not CHROMIUM.is_file():
+    pytest.skip(f"there is no browser at {CHROMIUM}: apt install chromium", allow_module_level=True)
+NOTEBOOKS = [path.stem for path in sorted(FOLDER.glob("[0-9]*.ipynb"))]
+# What JupyterLab itself says where there is no network, and of a workspace that is new.
+NOT_OURS = re.compile(
+    r"Failed to load resource|api/workspaces|extensionmanager|lab/api/news|ERR_INTERNET|ERR_NAME_NOT_RESOLVED"
+)
+DONE = """() => {
+    const cells = [...document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell')];
+    return cells.length > 0 && cells.every(cell => /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').textContent));
+}"""
+
+
+@pytest.fixture(scope="module")
+def lab(smoke, tmp_path_factory):
+    """The address of a JupyterLab that `make lab`'s command has started, with its token."""
+    folder = tmp_path_factory.mktemp("lab")
+    profile = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
+    profile["engine"] |= {"store": str(smoke), "artefacts": str(smoke / "figures")}
+    (folder / "smoke.yaml").write_text(yaml.safe_dump(profile))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    own |= {f"JUPYTERLAB_{name}_DIR": str(folder / name) for name in ("SETTINGS", "WORKSPACES")}
+    options = [
+        "--no-browser",
+        f"--port={port}",
+        "--IdentityProvider.token=abc",
+        *["--allow-root"] * (os.geteuid() == 0),
+    ]
+    command = [sys.executable, "-m", "rosutils", "lab", "--profile", str(folder / "smoke.yaml"), "--", *options]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | own | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log
+        )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"{address}/api?token=abc")
+            break
+        except OSError:
+            assert server.poll() is None, (folder / "log").read_text()
+            time.sleep(0.5)
+    yield address, smoke / "lab"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, lab, request):
+    """A page of JupyterLab; with SHOTS=folder in the environment it leaves a picture of each cell's output there."""
+    scale = int(os.environ.get("SCALE", 1))
+    page = browser.new_page(viewport={"width": 1400, "height": 4000}, device_scale_factor=scale)
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
+    yield page
+    page.close()
+
+
+def run_all(page, address: str, name: str) -> None:
+    page.goto(f"{address}/lab/tree/lab/{name}.ipynb?token=abc&reset")
+    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=120_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=120_000)
+    page.click("text=Run >> nth=0")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+    page.wait_for_function(DONE, timeout=300_000)
+
+
+def move_everything(page) -> int:
+    """Move every slider a step, choose the last of every menu, press every button; how many there were."""
+    controls = page.locator(
+        ".jupyter-widgets .noUi-handle:visible, .jupyter-widgets select:visible, .jupyter-button:visible"
+    )
+    for number in range(controls.count()):
+        control = controls.nth(number)
+        tag = control.evaluate("element => element.tagName")
+        if tag == "SELECT":
+            control.select_option(index=control.evaluate("element => element.options.length") - 1)
+        elif tag == "BUTTON":
+            control.click()
+        else:
+            control.press("ArrowLeft")
+    return controls.count()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_run_all_and_every_widget(lab, page, name):
+    address, _ = lab
+    run_all(page, address, name)
+    print(name, move_everything(page))
+    page.wait_for_timeout(3000)
+    if shots := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{shots}/{name}.png")
+        for number, output in enumerate(page.locator(".jp-OutputArea-child:visible").all()):
+            output.screenshot(path=f"{shots}/{name}-{number:02}.png")
+    errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
+    assert errors == []
+    assert [text for text in page.complaints if not NOT_OURS.search(text)] == []
