@@ -55,7 +55,10 @@ def _stop(status: int, message: str) -> None:
     sys.exit(status)
 
 
-def _on_a_study(command: Callable) -> Callable:
+PROFILE = click.argument("profile", default="demo")
+
+
+def _on_a_study(command: Callable, named: Callable = PROFILE) -> Callable:
     """A command `command(study, ...)` about a profile, with the sections that its options lay over it."""
 
     @wraps(command)
@@ -71,12 +74,23 @@ def _on_a_study(command: Callable) -> Callable:
         command(str(Path(profile).resolve()) if Path(profile).suffix else profile, sections, **options)
 
     for option in (
-        click.argument("profile", default="demo"),
+        named,
         click.option("-y", "--parameters", default="{}", metavar="YAML", help="Sections laid over the profile, as YAML."),
         click.option("--data", type=click.Path(file_okay=False), help="Folder that holds isic2019/ and nih/."),
     ):  # fmt: skip
         loaded = option(loaded)
     return _plain_errors(loaded)
+
+
+def _on_a_network(command: Callable) -> Callable:
+    """A command about RUN: the folder of a run, a row of Table I (RoS-KD), or the key of a run in a profile's store."""
+    for option in (
+        click.option("--task", metavar="NAME", help="Which task's network, where RUN is a row of Table I of several."),
+        click.argument("run", metavar="RUN"),
+    ):
+        command = option(command)
+    profile = click.option("--profile", default="demo", show_default=True, help="Whose store and rows RUN is one of.")
+    return _on_a_study(command, profile)
 
 
 def _mapping(text: str) -> dict:
@@ -325,6 +339,77 @@ def lab(options: tuple[str, ...], profile: str | None) -> None:
     where = f"/lab/tree/{(folder / '01_data.ipynb').relative_to(root).as_posix()}"
     given = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url={where}", *options]
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *given])
+
+
+@main.command()
+@_on_a_study
+def suspects(profile: str, sections: dict) -> None:
+    """List the labels that look wrong, by what teachers say of images they have not seen; trains what is missing.
+
+    The whole list and pictures of the worst go to runs/<profile>/suspects_<task>.csv and .png.
+    """
+    from rosutils import suspects
+    from rosutils.study import Study
+
+    study = Study.load(profile, **sections)
+    for task in study.parameters.tasks:
+        study.ensure(suspects.needed(study, task))
+        found = suspects.suspects(study, task)
+        files = suspects.write(study, task, found)
+        click.echo(f"{task}: {len(found):,} labels, the most suspicious first: {' and '.join(map(str, files))}")
+        shown = found if "wrong" not in found else suspects.precision_and_recall(found).round(3)
+        click.echo(shown.drop(columns="says", errors="ignore").head(10).to_string(index=False))
+
+
+@main.command()
+@_on_a_network
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The csv file to write.")
+@click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read, and name them.")
+def predict(profile: str, sections: dict, run: str, task: str | None, folder: Path, out: Path, skip_bad: bool) -> None:
+    """Predict the images of a folder with a trained network: probabilities, and labels by thresholds from validation.
+
+    RUN is a row of Table I (RoS-KD) of --profile, the folder of a run, or a key in the store.
+    """
+    from rosutils import predict
+
+    network = predict.find(run, profile, sections, task)
+    table, bad = predict.folder(network, folder, skip_bad=skip_bad)
+    for name, why in bad.items():
+        click.echo(f"left out: {name}: {why}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out, index=False, lineterminator="\n")
+    click.echo(f"{network.name}: {len(table):,} images are predicted in {out}; not a medical device")
+
+
+@main.command()
+@_on_a_network
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .onnx or .pt file.")
+def export(profile: str, sections: dict, run: str, task: str | None, out: Path) -> None:
+    """Write a trained network as ONNX or TorchScript, checked for equal outputs; of a row of Table I also its model card.
+
+    RUN is a row of Table I (RoS-KD) of --profile, the folder of a run, or a key in the store.
+    """
+    from rosutils import predict
+    from rosutils.study import Study
+
+    network = predict.find(run, profile, sections, task)
+    click.echo(f"{network.name}: {predict.export(network, out)} gives the same logits")
+    if network.row:
+        study = Study.load(profile, **sections)
+        out.with_suffix(".md").write_text(predict.card(study, network.about["task"], network.row), encoding="utf-8")
+        click.echo(f"model card: {out.with_suffix('.md')}")
+
+
+@main.command()
+@_on_a_study
+@click.argument("other", required=False)
+def compare(profile: str, sections: dict, other: str | None) -> None:
+    """Show Table I of two studies and their differences: compare demo demo+alpha0.5, or compare demo -y '{...}'."""
+    from rosutils.paper import cells, compare
+
+    click.echo(cells.side_by_side(compare.table(profile, other or profile, **sections)))
+    click.echo("\nlow to high: 95 % over replicates, paired, Student's t, not corrected for the number of comparisons")
 
 
 if __name__ == "__main__":

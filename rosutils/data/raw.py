@@ -142,7 +142,7 @@ def find(folder: Path, names: Sequence[str], other_names) -> tuple[dict, dict, l
     one at that very path is meant. Raises InputError for two names of one file.
     """
     places: defaultdict[str, list[str]] = defaultdict(list)
-    everything = [path for path in _walk(folder) if path.lower().endswith(SUFFIXES)]
+    everything = pictures(folder)
     for path in everything:
         for key in spellings(plain_name(path)):
             places[key].append(path)
@@ -161,6 +161,11 @@ def find(folder: Path, names: Sequence[str], other_names) -> tuple[dict, dict, l
                 )
     used = {*files.values(), *(path for found in twice.values() for path in found)}
     return files, twice, sorted(path for path in everything if path not in used)
+
+
+def pictures(folder: Path) -> list[str]:
+    """Paths within the folder of its image files at any depth, told by their suffixes."""
+    return [path for path in _walk(folder) if path.lower().endswith(SUFFIXES)]
 
 
 def _walk(folder: Path) -> Iterator[str]:

@@ -1,9 +1,11 @@
 """What a run is, what it is made from, and its recipe: everything that decides its result, whose hash is its key."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from rosutils.data.decode import RESIZE
 from rosutils.data.task import fingerprint
 from rosutils.metrics import best_thresholds
 from rosutils.settings import PLAIN, SETTINGS, TEACHERS
@@ -15,6 +17,7 @@ FORMAT, PROBE_FORMAT, CHANCE_FORMAT = 2, 3, 4
 EVALUATION_BATCH = 256
 DRAWS = 200  # of random scores, for what chance alone scores
 TRAINED = ("teacher", "student")
+LOGITS = {"weights": "logits", "averaged": "averaged_logits"}  # the file of a run for each state of its weights
 
 
 @dataclass(frozen=True)
@@ -142,15 +145,30 @@ def _distillation(there, spec: RunSpec) -> dict:
 
 def logits_of(study, spec: RunSpec, state: str) -> dict[str, Tensor]:
     """A run's logits on the validation and the test part, of its last or of its averaged weights."""
-    return study.run(spec).tensors("logits" if state == "weights" else "averaged_logits")
+    return study.run(spec).tensors(LOGITS.get(state, "averaged_logits"))
 
 
 def thresholds_of(study, spec: RunSpec, state: str) -> Tensor | None:
     """The decision threshold of a run, chosen on validation: one for all labels, or [C]; None is 0.5 (and single-label)."""
     there = study.at(spec)
+    return _thresholds(there, spec, logits_of(there, spec, state)["validation"])
+
+
+def _thresholds(there, spec: RunSpec, validation: Tensor) -> Tensor | None:
     rule, task = there.parameters.evaluation.thresholds, there.task(spec.task)
     if not task.multilabel or rule == "fixed":
         return None
-    return best_thresholds(
-        logits_of(there, spec, state)["validation"], task.labels[task.split["validation"]], rule=rule
-    )
+    return best_thresholds(validation, task.labels[task.split["validation"]], rule=rule)
+
+
+def described(there, spec: RunSpec, validation: Mapping[str, Tensor]) -> dict:
+    """What a prediction with a run's network needs to know of its study, JSON-able and no part of its key.
+
+    `validation` has its logits [N, C] on the validation part for each state of its weights.
+    """
+    task, data = there.task(spec.task), there.parameters.data
+    found = {"task": spec.task, "classes": list(task.class_names), "multilabel": task.multilabel, "resize": RESIZE}
+    found |= {"pixels": task.images.shape[-1], "mode": "L" if task.images.shape[1] == 1 else "RGB"}
+    found["window"] = getattr(data.sources[spec.task], "window", None)
+    limits = {state: _thresholds(there, spec, logits) for state, logits in validation.items()}
+    return found | {"thresholds": {state: None if each is None else each.tolist() for state, each in limits.items()}}

@@ -22,7 +22,7 @@ from rosutils.disk import writing
 from rosutils.losses import task_loss
 from rosutils.metrics import best_thresholds, precision_recall_f1
 from rosutils.store import Run
-from rosutils.study.experiment import DRAWS, EVALUATION_BATCH, TRAINED, RunSpec, weights_needed
+from rosutils.study.experiment import DRAWS, EVALUATION_BATCH, LOGITS, TRAINED, RunSpec, described, weights_needed
 from rosutils.study.probes import probe
 
 
@@ -144,7 +144,9 @@ def _train(there, spec: RunSpec, progress: bool) -> tuple[dict, dict, dict]:
     tensors = watch.finished(model)
     logits = tensors["logits"]["validation"]
     margins = {"validation_margin": base_rate_margin(task, logits), "validation_skill": skill_margin(task, logits)}
-    return tensors, {"history": pd.DataFrame(history)}, watch.seconds() | margins
+    validation = {name: tensors[key]["validation"] for name, key in LOGITS.items() if key in tensors}
+    record = watch.seconds() | margins | {"network": described(there, spec, validation)}
+    return tensors, {"history": pd.DataFrame(history)}, record
 
 
 class AfterEpoch:

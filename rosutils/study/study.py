@@ -307,6 +307,24 @@ class Study:
             model.load_state_dict(run.tensors("running"), strict=False)
         return models.placed(model, self.device).eval()
 
+    def load_student(self, task: str, row: str = "RoS-KD") -> models.Classifier:
+        """The trained student of a row of Table I, in eval mode: images [B, channels, H, W] in [0, 1] in, logits [B, C] out.
+
+        Raises InputError for another row or task, and where it is not trained yet.
+        """
+        return self.model(self.trained(task, row), setting(row).state)
+
+    def trained(self, task: str, row: str) -> RunSpec:
+        """The first replicate's student of a row of Table I; raises InputError where it is not trained yet."""
+        if task not in self.parameters.tasks:
+            raise InputError(f"task '{task}' is unknown; {self.label} has {', '.join(self.parameters.tasks)}")
+        spec = self.for_task(task).student(task, row)
+        if self.run(spec) is None:
+            raise InputError(
+                f"the student of {row} on {task} is not trained yet; run: make reproduce, or study.ensure([study.student(...)])"
+            )
+        return spec
+
     def bank(self, spec: RunSpec) -> Bank:
         """The logits [K, views, N, C] of a student's K teachers for every view of the training part."""
         there = self.at(spec)
