@@ -295,7 +295,9 @@ def test_titles_say_what_is_wrong_in_red(probed):
     for number, colour in ((train[wrong][0], look.RED), (train[~wrong][0], look.INK)):
         _, [[ax]] = look.subplots(size=(1, 1))
         title(ax.set_title, data, int(number))
-        assert ax._left_title.get_color() == colour and ("in truth" in ax._left_title.get_text()) == (colour == look.RED)
+        assert ax._left_title.get_color() == colour and ("in truth" in ax._left_title.get_text()) == (
+            colour == look.RED
+        )
 
 
 def test_an_image_without_findings_has_words_too(probed):

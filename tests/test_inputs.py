@@ -18,7 +18,9 @@ MAKERS = {
     "noise": lambda: inputs.noise_matrix(LABELS, LABELS[::-1], CLASSES),
     "noise, several": lambda: inputs.noise_matrix(MANY, MANY[::-1], CLASSES),
     "overlap": lambda: inputs.overlap_heatmap(np.eye(3), ["resnet18", "resnet34", "mobilenet_v2"]),
-    "sharing": lambda: inputs.sharing([torch.tensor(s) for s in ([0, 1, 2], [0, 3], [0, 2])], ["resnet18", "resnet34", "mobilenet_v2"]),
+    "sharing": lambda: inputs.sharing(
+        [torch.tensor(s) for s in ([0, 1, 2], [0, 3], [0, 2])], ["resnet18", "resnet34", "mobilenet_v2"]
+    ),
     "checks": lambda: inputs.image_checks({"600x450": 9, "20x20": 1}, {c: np.arange(5.0) for c in CLASSES}, 32),
     "checks, drawn": lambda: inputs.image_checks(None, {"a": np.arange(5.0), "none": np.array([])}, 32),
     "montage": lambda: inputs.montage({c: np.zeros((2 + i, 3, 8, 8), np.uint8) for i, c in enumerate(CLASSES)}, "t"),
