@@ -268,8 +268,9 @@ def redraw(profile: str, sections: dict) -> None:
     study = Study.load(profile, **sections)
     if (file := study.figures / ARCHIVE).is_file():
         study.store.adopt(file)
-    for left in redraw(study):
-        click.echo(left)
+    with study.alone():
+        for left in redraw(study):
+            click.echo(left)
     _end(study)
 
 

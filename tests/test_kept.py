@@ -1,5 +1,7 @@
 """A study without its images: an archive of its runs is enough for every table and figure that shows none."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,9 @@ from rosutils import InputError
 from rosutils.data import synthetic
 from rosutils.data.sources import NoImages
 from rosutils.paper import table1
-from rosutils.paper.report import redraw
+from rosutils.paper.report import redraw, write_report
 from rosutils.study import Study
+from rosutils.study.verification import problems, provenance_in
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,18 @@ def test_everything_is_drawn_but_what_looks_at_images_and_what_was_not_run(own):
     assert not [text for text in redraw(study) if "looks at images" in text]
     for name in sorted(drawn - {"report.html", "provenance.json"}):
         assert (there.figures / name).read_bytes() == (study.figures / name).read_bytes(), name
+
+
+def test_what_was_drawn_elsewhere_stays_in_the_report_and_what_this_study_did_not_make_does_not(own):
+    """A red picture that another command left was shown as Fig. 4, listed, and called "as computed"."""
+    study, there = own
+    shutil.copytree(study.figures, there.figures, dirs_exist_ok=True)
+    Image.new("RGB", (40, 20), "red").save(there.figures / "fig4_lesion.png")
+    page, files = write_report(there).read_text(), provenance_in(there.figures)["files"]
+    assert "checks_lesion.png" in files and "checks-lesion" in page.replace("_", "-")
+    assert "fig4_lesion.png" not in files and "fig4-lesion" not in page.replace("_", "-")
+    [problem] = problems(there)
+    assert "fig4_lesion.png" in problem and "the study did not make it" in problem
 
 
 def test_nothing_is_trained_on_images_that_are_not_there(own):

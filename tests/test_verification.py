@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import threading
 
 import pandas as pd
 import pytest
@@ -182,3 +184,53 @@ def test_without_runs_or_images_the_files_are_verified_alone(study, tmp_path):
         (study.figures / "table1.csv").write_text("another table")
         assert any("table1.csv" in problem for problem in problems(other))
         (study.figures / "table1.csv").write_text("a table")
+
+
+def other_bits(study, spec):
+    """A run as another machine would make it, only more so."""
+    run = study.run(spec)
+    about, logits = run.about(), run.tensors("logits")
+    shutil.rmtree(run.path)
+    tensors = {"logits": {part: -value for part, value in logits.items()}}
+    study.store.put(run.key, recipe=about["recipe"], record=about["record"], tensors=tensors)
+
+
+def test_a_run_made_again_with_other_bits_is_measured_again(study):
+    """results.csv kept the numbers of the run that was gone: its note held keys and no checksums."""
+    before = study.results()
+    other_bits(study, study.student("lesion", "Baseline I"))
+    after = study.results()
+    assert not after.equals(before) and after.equals(study.measure())
+
+
+def test_only_files_of_the_runs_and_parameters_of_now_are_noted(study, load_tiny):
+    file = study.figures / "table1.csv"
+    study.note("table1-table", ("table1",), [file])
+    assert study.noted()["table1-table"]["files"] == {"table1.csv": checksum(file)}
+    other = load_tiny(study.folder.parent, evaluation={"thresholds": "fixed"})
+    other.label = study.label
+    assert other.noted() == {}
+    note = study.output / "published" / "table1-table.json"
+    whole = note.read_bytes()
+    for damaged in (b"", b"[]", b"{}", b"\xff", b'{"made_from": 1, "needs": ["no such"]}'):
+        note.write_bytes(damaged)
+        assert study.noted() == {}
+    note.write_bytes(whole)
+    other_bits(study, study.student("lesion", "Baseline I"))
+    assert study.noted() == {}
+
+
+def test_one_command_at_a_time_writes_to_the_folders_of_a_name(study, load_tiny, caplog):
+    done, other = [], load_tiny(study.folder.parent)
+
+    def second():
+        with other.alone():
+            done.append("second")
+
+    thread = threading.Thread(target=second)
+    with study.alone():
+        thread.start()
+        thread.join(1.5)
+        assert done == [] and f"waiting for another command that writes to {study.figures}" in caplog.text
+    thread.join(20)
+    assert done == ["second"]
