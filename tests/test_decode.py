@@ -1,7 +1,9 @@
 """One image file into a square: what decoding does to pixels, and what it says of files that are no images."""
 
+import os
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -226,3 +228,80 @@ def test_a_process_that_decodes_loads_no_torch():
     """Every core has one; torch takes 350 MB and seconds in each."""
     code = "import sys, rosutils.data.decode; assert 'torch' not in sys.modules; from rosutils.data import Task; assert Task"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+# DICOM, colours of 16 bits, things that are no files
+
+
+def dicom(path, pixels, kind="MONOCHROME2", bits=12, **tags):
+    """A DICOM file of these pixels [H, W] or [H, W, 3]."""
+    pydicom = pytest.importorskip("pydicom")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    made = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    made.Rows, made.Columns = pixels.shape[:2]
+    made.SamplesPerPixel, made.PhotometricInterpretation = 3 if pixels.ndim == 3 else 1, kind
+    made.BitsAllocated, made.BitsStored, made.HighBit = 8 * pixels.itemsize, bits, bits - 1
+    made.PixelRepresentation, made.PlanarConfiguration = int(pixels.dtype.kind == "i"), 0
+    made.PixelData = pixels.tobytes()
+    for name, value in tags.items():
+        setattr(made, name, value)
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+GREYS = np.array([[0, 1500, 2000, 2500]], np.uint16).repeat(4, axis=0)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("MONOCHROME2", [0, 0, 128, 255]), ("MONOCHROME1", [255, 255, 127, 0])])
+def test_dicom_greys_are_windowed_as_the_file_says_and_white_is_bright(tmp_path, kind, expected):
+    path = dicom(tmp_path / "a.dcm", GREYS, kind, WindowCenter=2000, WindowWidth=1000)
+    image, found = decode(path, 4, "L")
+    np.testing.assert_allclose(image[0, 0].astype(int), expected, atol=1)
+    assert found == (4, 4, kind, 1, None, None)
+
+
+def test_dicom_greys_are_rescaled_and_a_users_window_is_in_rescaled_units(tmp_path):
+    tags = {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 0, "WindowWidth": 10}
+    image, found = decode(dicom(tmp_path / "a.dcm", GREYS, **tags), 4, "L", [0, 4000])
+    np.testing.assert_array_equal(image[0, 0], [0, round(2000 / 4000 * 255), round(3000 / 4000 * 255), 255])
+    assert found[4:] == (-1000, 4000)
+    assert decode(dicom(tmp_path / "b.dcm", GREYS), 4, "L")[1][4:] == (0, 2500)  # no window: as other deep greys
+
+
+def test_dicom_of_8_bits_and_in_colours_keeps_its_pixels(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    image, found = decode(dicom(tmp_path / "rgb.dcm", noise, "RGB", bits=8), 9, "RGB")
+    np.testing.assert_array_equal(image, noise.transpose(2, 0, 1))
+    image, _ = decode(dicom(tmp_path / "grey.dcm", noise[..., 0].copy(), bits=8), 9, "L")
+    np.testing.assert_array_equal(image[0], noise[..., 0])
+
+
+def test_a_damaged_dicom_file_and_one_without_pydicom_are_told(tmp_path, monkeypatch):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(bytes(128) + b"DICM")
+    [[why]] = (decode_chunk([str(path)], 8, "L", None)[1],)
+    assert why.startswith("it is damaged")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert decode_chunk([str(path)], 8, "L", None)[1] == [decoding.NO_PYDICOM]
+
+
+def test_16_bit_colours_that_stay_dark_are_noticed(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 4096, (4, 4, 3)).astype(">u2")
+
+    def chunk(name, content):
+        return len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4)
+
+    head = (4).to_bytes(4) * 2 + bytes([16, 2, 0, 0, 0])
+    rows = b"".join(b"\0" + row.tobytes() for row in colours)
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    found = decode(tmp_path / "a.png", 4, "RGB")[1]
+    assert found.mode == "RGB" and found.brightest == (colours.max() >> 8) * 257
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert decode_chunk([str(tmp_path / "a.png")], 8, "L", None)[1] == ["it cannot be opened: it is no regular file"]

@@ -172,6 +172,11 @@ def test_prepare_makes_the_cache_that_a_study_finds(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+def test_prepare_has_its_source_from_the_argument_alone(tmp_path):
+    options = ["--raw", tmp_path, "--size", 16, "--out", tmp_path / "out", "-y", "{source: nih}"]
+    assert_refused(run("prepare", "folder", *options), "'source'", "leave it out")
+
+
 def test_prepare_knows_its_sources(tmp_path):
     assert_refused(
         run("prepare", "imagenet", "--raw", tmp_path, "--size", 16, "--out", tmp_path / "o"), "imagenet", "nih"

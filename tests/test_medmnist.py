@@ -1,5 +1,6 @@
 """MedMNIST files, made by hand in the layout of the published ones."""
 
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -140,4 +141,37 @@ def test_a_file_that_is_not_medmnist_is_named(tmp_path):
     (tmp_path / "medmnist").mkdir()
     (tmp_path / "medmnist" / "dermamnist.npz").write_bytes(b"PK nothing")
     with pytest.raises(InputError, match="is not a MedMNIST file"):
+        opened(tmp_path, "dermamnist")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lambda arrays: np.zeros(3), "ValueError: it holds one array"),
+        (
+            lambda arrays: {**arrays, "train_labels": np.array([[object()]] * 14)},
+            "ValueError: Object arrays cannot be loaded",
+        ),
+        (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "ValueError"),
+    ],
+)
+def test_archives_of_other_things_are_refused_and_nothing_is_unpickled(tmp_path, content, says):
+    made = content(write(tmp_path, "dermamnist", labels=one_label, grey=False))
+    with open(tmp_path / "medmnist" / "dermamnist.npz", "wb") as file:
+        np.savez(file, **made) if isinstance(made, dict) else np.save(file, made)
+    with pytest.raises(InputError, match=f"is not a MedMNIST file .{says}"):
+        opened(tmp_path, "dermamnist")
+
+
+def test_a_full_disk_is_not_blamed_on_the_download(tmp_path, monkeypatch):
+    write(tmp_path, "dermamnist", labels=one_label, grey=False)
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: real(folder)._replace(free=100))
+    with pytest.raises(InputError, match="^the prepared images need 0.0 GB"):
+        opened(tmp_path, "dermamnist")
+
+
+def test_a_set_of_one_class_is_refused(tmp_path):
+    write(tmp_path, "dermamnist", labels=lambda rng, n: np.zeros((n, 1), np.uint8), grey=False)
+    with pytest.raises(InputError, match="all 24 images are AK"):
         opened(tmp_path, "dermamnist")

@@ -117,6 +117,13 @@ def test_colour_and_16_bit_files_among_the_greys_become_8_bit_greys(tmp_path):
     assert load(tmp_path).images[:3, 0, 0, 0].tolist() == [70, 76, 99]
 
 
+def test_kaggles_sample_is_found_under_its_own_name(tmp_path):
+    raw = write(tmp_path)
+    first = load(tmp_path)
+    next(raw.glob("Data_Entry*")).rename(raw / "sample_labels.csv")
+    assert load(tmp_path).labels.tolist() == first.labels.tolist()
+
+
 def test_a_partial_download_is_counted_and_refused_unless_allowed(tmp_path):
     raw = write(tmp_path)
     for path in (raw / "images_001").rglob("*.png"):

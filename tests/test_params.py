@@ -158,6 +158,7 @@ def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(sections, nam
             {"teachers": {"architectures": ["resnet18"] * 3}},
             ["single_teacher", "densenet121", "teachers.architectures"],
         ),
+        ({"distillation": {"temperature": 1e-9}}, ["temperature is 1e-09", "0.001"]),
         ({"distillation": {"averaging_start": 2}}, ["averaging_start is 2", "epochs is 2", "smaller"]),
         ({"data": {"pixels": 32}}, ["data.pixels is 32", "33 to 1024", "padding", "medmnist"]),
         ({"data": {"pixels": 16}}, ["data.pixels is 16", "33 to 1024"]),
@@ -251,6 +252,13 @@ def test_values_that_would_only_fail_late_are_refused_at_once(sections, says):
 def test_one_source_on_its_own_is_checked_as_in_a_file():
     assert params.source({"source": "folder", "labels": ["a", "b"]}).multilabel
     assert not params.source({"source": "folder", "label": "dx"}).multilabel
+    for options, says in (
+        ({"one_hot": True}, "one_hot is about the columns labels"),
+        ({"label": "dx", "labels": ["a", "b"]}, "label .dx. and labels exclude each other"),
+        ({"table": "a\0b"}, "is no path"),
+    ):
+        with pytest.raises(InputError, match=says):
+            params.source({"source": "folder", **options})
     with pytest.raises(InputError, match="lable: unknown key .did you mean .*; allowed here: source, "):
         params.source({"source": "folder", "lable": "dx"})
 

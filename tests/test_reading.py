@@ -75,11 +75,28 @@ def test_a_name_that_would_be_a_path_or_a_folder_of_the_kits_is_refused(name, tm
     [
         {"sweeps": {"runs": 10**9}}, {"seeds": {"replicates": 10**6}}, {"subsets": {"count": 10**6}},
         {"data": {"sources": {"lesion": {"examples": 10**12}}}}, {"seeds": {"data": 10**20}}, {"engine": {"workers": 10**6}},
+        {"training": {"epochs": 10**6}}, {"training": {"batch_size": 10**9}}, {"training": {"augmentation": {"views": 10**6}}},
+        {"landscape": {"points": 10**5 + 1}}, {"landscape": {"hessian_samples": 10**6}}, {"attacks": {"steps": 10**5}},
+        {"landscape": {"span": 1e300}}, {"attacks": {"step_factor": 1e300}}, {"engine": {"retries": 10**20}},
     ],
 )  # fmt: skip
 def test_counts_that_would_eat_all_memory_are_refused(sections):
     with pytest.raises(InputError, match="is not allowed"):
         params.load("smoke", **sections)
+
+
+@pytest.mark.parametrize("place", ["", "a\0b", "x" * 300, "\u00e9" * 200, "d/" * 600])
+@pytest.mark.parametrize("section", [{"engine": "store"}, {"engine": "artefacts"}, {"data": "root"}])
+def test_what_is_no_path_is_refused_before_anybody_opens_it(place, section):
+    [(name, key)] = section.items()
+    with pytest.raises(InputError, match=f"{name}.{key}: .* is no path"):
+        params.load("smoke", **{name: {key: place}})
+
+
+def test_a_long_value_is_cut_in_the_message():
+    with pytest.raises(InputError) as error:
+        params.load("smoke", noise={"kind": "x" * 100_000, "y" * 100_000: 1})
+    assert len(str(error.value)) < 1000 and "noise.kind: 'xxx" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["cls", "profile", "self"])

@@ -60,13 +60,14 @@ def named(*numbers) -> list[str]:
     return [f"image{number:04d}" for number in numbers]
 
 
-def test_lists_decide_the_parts_and_as_many_names_as_images_are_missing_may_fit_none(tmp_path):
+def test_lists_decide_the_parts_and_as_many_names_as_images_are_missing_may_fit_none(tmp_path, caplog):
     found = examples(12, group_size=1)
     paths = lists(tmp_path, train=[*named(5, 1, 9), "absent", ""], validation=named(0), test=named(7, 2))
     with pytest.raises(InputError, match="1 names fit none"):
         task(found, lists=paths)
     partial = dataclasses.replace(found, card={"source": "test", "raw": {"missing": 1, "unreadable": 0}})
     split = task(partial, lists=paths).split
+    assert "1 names fit no image and are left out: absent (train)" in caplog.text
     assert {part: index.tolist() for part, index in split.items()} == {
         "train": [1, 5, 9], "validation": [0], "test": [2, 7]
     }  # fmt: skip
@@ -212,6 +213,21 @@ def test_the_summary_tells_sizes_groups_and_noise():
     made = task(noise=NOISES[False])
     assert all(part in made.summary() for part in ("600", "200", "420", "60", "120"))
     assert "; no " not in made.summary()
+
+
+def test_the_summary_tells_images_that_are_used_by_nobody_or_stand_alone(tmp_path):
+    paths = lists(tmp_path, train=named(0, 1, 2, 3), validation=named(4, 5, 6, 7), test=named(8, 9, 10))
+    made = task(examples(12, group_size=1), lists=paths).summary()
+    assert "in 12 groups (every image is one of its own)" in made and "; 1 images are in no part" in made
+    assert "own" not in task().summary() and "no part" not in task().summary()
+
+
+def test_a_part_of_a_publishers_split_that_a_sample_leaves_empty_is_told():
+    found = dataclasses.replace(
+        examples(60, group_size=1), card={"split": {"train": [0, 57], "validation": [57, 58], "test": [58, 60]}}
+    )
+    with pytest.raises(InputError, match="the split of task 'test' leaves validation.* empty"):
+        task(found, sample=3)
 
 
 def test_the_summary_tells_the_classes_that_a_part_lacks(tmp_path):

@@ -13,7 +13,7 @@ from test_table2 import attacks, no_skill
 from test_table3 import runs
 
 from rosutils.paper import table1, table2, table3
-from rosutils.paper.cells import printable
+from rosutils.paper.cells import escaped, printable
 from rosutils.paper.write import write_table
 
 
@@ -90,3 +90,17 @@ def test_a_plain_table_is_csv_in_full_and_markdown_to_read(tmp_path):
         "",
         CAPTION,
     ]
+
+
+NASTY = "<script>a</script>|[x](javascript:b)\n`c`\\"
+
+
+def test_names_are_no_markup_in_markdown_nor_in_a_notebooks_table(tmp_path):
+    made = pd.DataFrame({"class": [NASTY], NASTY: ["<b>"]})
+    write_table(made, tmp_path, "names", caption="")
+    head, _, row, *_ = (tmp_path / "names.md").read_text().splitlines()
+    for line in (head, row):
+        plain = re.sub(r"\\.", "", line)
+        assert not set(plain) & set("<>[]`") and plain.count("|") == 3
+    shown = escaped(made.set_index("class")).to_html()
+    assert "<script" not in shown and "<b>" not in shown and shown.count("&lt;script&gt;") == 2
