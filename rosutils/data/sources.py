@@ -124,6 +124,10 @@ def _opened(section, pixels: int, raw: Path, out: Path, allow_missing: bool, ski
                 _tell(content, card)
                 cache.finish(building, place, content, card, left_out)
                 content = cache.opened(place, made_from, **how)
+                if twins := content["card"]["duplicates"]["across_groups"]:
+                    logger.warning(
+                        "%s: the very same pixels are in several groups %s times, see card.json", place, twins
+                    )
     if unreadable := content["card"].get("raw", {}).get("unreadable"):
         logger.warning("%s: %s unreadable file(s) are left out", place, f"{unreadable:,}")
     return Examples(**content)
