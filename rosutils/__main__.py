@@ -360,6 +360,8 @@ def suspects(profile: str, sections: dict) -> None:
         click.echo(f"{task}: {len(found):,} labels, the most suspicious first: {' and '.join(map(str, files))}")
         shown = found if "wrong" not in found else suspects.precision_and_recall(found).round(3)
         click.echo(shown.drop(columns="says", errors="ignore").head(10).to_string(index=False))
+    if "cleanlab" not in found:
+        click.echo("no second opinion: cleanlab is not installed (pip install cleanlab)")
 
 
 @main.command()

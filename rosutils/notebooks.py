@@ -32,12 +32,13 @@ class NotebookError(Exception):
 
 
 def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None = None) -> None:
-    """Execute copies of all notebooks into `folder`, the last of them alone at the end, one thread in each.
+    """Execute copies of all notebooks into `folder`, the report (else the last) alone at the end, one thread in each.
 
     Raises NotebookError for the first that stops; those that run beside it are ended then, and no other begins. Raises
     RunError where a process was killed.
     """
-    *independent, report = sorted(FOLDER.glob("[0-9]*.ipynb")) if notebooks is None else notebooks
+    every = sorted(FOLDER.glob("[0-9]*.ipynb"), key=lambda path: (path.stem.endswith("report"), path))
+    *independent, report = every if notebooks is None else notebooks
     folder.mkdir(parents=True, exist_ok=True)
     workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) + 1, max(1, len(independent)))  # kernels wait as they start
     with tqdm(total=len(independent) + 1, desc="notebooks", unit="notebook") as bar, processes(workers) as pool:

@@ -122,7 +122,7 @@ def folder(network: Network, images: str | Path, *, skip_bad: bool = False) -> t
 def probabilities(network: Network, images: np.ndarray) -> np.ndarray:
     """Of each class, float64 [B, C], for images uint8 [B, channels, H, W]: softmax, or a sigmoid for each label."""
     with torch.inference_mode():
-        logits = network.model(torch.from_numpy(images).float() / 255).double().numpy()
+        logits = network.model(torch.tensor(images).float() / 255).double().numpy()
     return special.expit(logits) if network.about["multilabel"] else special.softmax(logits, axis=1)
 
 

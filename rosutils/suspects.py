@@ -5,7 +5,6 @@ each with a split of its own, nearly every image is outside of some. Scores are 
 et al. 2021); cleanlab, where it is installed, ranks the same probabilities its own way, as a second opinion.
 """
 
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +25,6 @@ from rosutils.study.experiment import RunSpec, bank_of
 
 SHARES = (0.05, 0.1, 0.2)
 TRUST = 0.2  # of a teacher that was trained on the image with the label in question, where no other can judge it
-
-logger = logging.getLogger(__name__)
 
 
 class Opinions(NamedTuple):
@@ -153,7 +150,6 @@ def _second_opinion(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, 
     try:
         from cleanlab.rank import get_label_quality_scores
     except ImportError:
-        logger.warning("no second opinion: cleanlab is not installed (pip install cleanlab)")
         return {}
     return {"cleanlab": get_label_quality_scores(labels, probabilities)}
 
@@ -204,24 +200,23 @@ def write(study: Study, task: str, found: pd.DataFrame) -> list[Path]:
 
 
 def cleaned(study: Study, task: str, found: pd.DataFrame, *, share: float = 0.05) -> Study:
-    """The study without the training images of the first `share` of the suspects; validation and test part stay as they are.
+    """The study of one task without the training images of the first `share` of its suspects: +cleaned, with runs of its own.
 
-    Writes labels_<task>.csv (image, label or a 0/1 column each, group: what the source folder reads) without any of these
-    suspects, and the lists of the parts. A cleaner test part would flatter: its labels are judged by the same teachers.
-    Raises InputError for a share outside of 0 to 1.
+    Validation and test part stay as they are, suspects and all: without these they would flatter whoever thinks as the
+    teachers do. Its output folder gets labels_<task>.csv (image, label or a 0/1 column each, group: what the source folder
+    reads) without any of the suspects, and the lists of the parts. Raises InputError for a share outside of 0 to 1.
     """
     if not 0 <= share < 1:
         raise InputError(f"share is {share}; the part of the list that goes is at least 0 and below 1")
-    data = study.task(task)
-    names = np.array(data.names, dtype=object)
+    data, label = study.task(task), f"{study.label}+cleaned{share:g}"
+    names, folder = np.array(data.names, dtype=object), study.folder / label
     kept = torch.from_numpy(~np.isin(names, found["image"].iloc[: round(share * len(found))]))
-    train, folder = data.split["train"], study.output / "cleaned"
-    lists = write_lists(dict(data.split) | {"train": train[kept[train]]}, data.names, folder / task)
-    every = torch.cat(list(data.split.values())).sort().values
+    train, every = data.split["train"], torch.cat(list(data.split.values())).sort().values
+    lists = write_lists(dict(data.split) | {"train": train[kept[train]]}, data.names, folder / "lists" / task)
     _table(data, names, every[kept[every]]).to_csv(folder / f"labels_{task}.csv", index=False, lineterminator="\n")
     section = {"lists": {path.stem: str(path.resolve()) for path in lists}, "split": None}
-    parameters = params.changed(study.parameters, {"data": {"sources": {task: section}}})
-    return Study(parameters, label=f"{study.label}+cleaned")
+    sections = {"tasks": [task], "data": {"sources": {task: section}}}
+    return Study(params.changed(study.parameters, sections), label=label)
 
 
 def _table(data: Task, names: np.ndarray, index: Tensor) -> pd.DataFrame:

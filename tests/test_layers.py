@@ -17,7 +17,7 @@ LAYERS = {
     3: "distill",
     4: "study",
     5: "paper",
-    6: "explore",
+    6: "explore suspects predict",
     7: "__main__",
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
@@ -33,6 +33,7 @@ ROOMS = {
     "study": "study",
     "paper": "paper",
     "explore": "explore",
+    "own labels": "suspects predict",
     "command line": "__main__ notebooks processes",
 }
 BUDGET = {

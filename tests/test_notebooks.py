@@ -47,7 +47,7 @@ def notebook(request):
 def test_the_notebooks_of_the_issue_are_there():
     assert [path.stem for path in NOTEBOOKS] == [
         "01_data", "02_teachers", "03_distillation", "04_tables", "05_figures", "06_adversarial", "07_loss_landscape",
-        "08_label_noise", "09_report",
+        "08_label_noise", "09_report", "10_own_labels",
     ]  # fmt: skip
 
 
