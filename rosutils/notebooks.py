@@ -10,7 +10,6 @@ from pathlib import Path
 
 import nbformat
 from tqdm.auto import tqdm
-from traitlets.config import Config
 
 from rosutils.processes import processes
 
@@ -41,9 +40,13 @@ def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None 
     *independent, report = every if notebooks is None else notebooks
     folder.mkdir(parents=True, exist_ok=True)
     workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) + 1, max(1, len(independent)))  # kernels wait as they start
-    with tqdm(total=len(independent) + 1, desc="notebooks", unit="notebook") as bar, processes(workers) as pool:
+    with (
+        tqdm(total=len(independent) + 1, desc="notebooks", unit="notebook") as bar,
+        tempfile.TemporaryDirectory(prefix="kernels-") as sockets,
+        processes(workers) as pool,
+    ):
         for several in (independent[::-1], [report]):  # the later ones take longest: they attack and walk around
-            _finish([pool.submit(_execute, path, folder, parameters) for path in several], bar)
+            _finish([pool.submit(_execute, path, folder, parameters, sockets) for path in several], bar)
 
 
 def _finish(calls: list[Future], bar: tqdm) -> None:
@@ -53,27 +56,50 @@ def _finish(calls: list[Future], bar: tqdm) -> None:
         call.result()
 
 
-def _execute(notebook: Path, folder: Path, parameters: dict) -> None:
+def _execute(notebook: Path, folder: Path, parameters: dict, sockets: str) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
+    from nbclient.util import run_sync
 
     where = f"(see {folder / notebook.name})"
-    os.environ.pop("JPY_SESSION_NAME", None)  # nobody plays with these, wherever the command was given
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger warns about itself otherwise
     logging.getLogger("papermill").setLevel(logging.ERROR)  # a notebook takes any section, declared or not
-    arguments = ["--log-level=50", f"--InlineBackend.print_figure_kwargs={AS_DRAWN}"]
-    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+    how = {
+        "kernel_name": "python3",
+        "progress_bar": False,
+        "cwd": notebook.parent,
+        "km": run_sync(_kernel)(sockets, notebook.parent),
+    }
+    try:
+        papermill.execute_notebook(notebook, folder / notebook.name, parameters=parameters, **how)
+    except papermill.PapermillExecutionError as error:
+        message = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} {where}"
+        raise NotebookError(message, 2 if error.ename == "InputError" else 1) from None
+    except DeadKernelError:
+        raise NotebookError(f"{notebook.name}: its kernel died; is there too little memory? {where}") from None
+
+
+async def _kernel(sockets: str, folder: Path):
+    """The kernel of this process, emptied: imports, which take longer than most notebooks, are made once for several."""
+    from jupyter_client import AsyncKernelManager
+
+    if not (found := _kernels.get(sockets)):
+        os.environ.pop("JPY_SESSION_NAME", None)  # nobody plays with these, wherever the command was given
+        os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger warns about itself otherwise
         # No ports, which two kernels that start together may both take to be free.
-        manager = {"transport": "ipc", "ip": f"{sockets}/k"} if os.name == "posix" else {}
-        how = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": arguments, "cwd": notebook.parent}
-        how["config"] = Config(KernelManager=manager)
-        try:
-            papermill.execute_notebook(notebook, folder / notebook.name, parameters=parameters, **how)
-        except papermill.PapermillExecutionError as error:
-            message = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} {where}"
-            raise NotebookError(message, 2 if error.ename == "InputError" else 1) from None
-        except DeadKernelError:
-            raise NotebookError(f"{notebook.name}: its kernel died; is there too little memory? {where}") from None
+        where = {"transport": "ipc", "ip": f"{sockets}/{os.getpid()}"} if os.name == "posix" else {}
+        found = _kernels[sockets] = AsyncKernelManager(kernel_name="python3", **where)
+        options = ["--log-level=50", f"--InlineBackend.print_figure_kwargs={AS_DRAWN}"]
+        await found.start_kernel(extra_arguments=options, cwd=str(folder))
+        return found
+    client = found.client()
+    client.start_channels()
+    await client.wait_for_ready()
+    await client.execute_interactive("get_ipython().reset(new_session=True)", silent=True)
+    client.stop_channels()
+    return found
+
+
+_kernels: dict = {}
 
 
 def copies(folder: Path, profile: str, report: str) -> None:

@@ -6,6 +6,7 @@ import nbformat
 import psutil
 import pytest
 
+from rosutils import RunError
 from rosutils.notebooks import NotebookError, run_all
 
 
@@ -27,6 +28,16 @@ def test_the_last_notebook_runs_after_all_others_with_the_parameters_given_on_on
     executed = [nbformat.read(tmp_path / "out" / f"{number}.ipynb", as_version=4) for number in range(3)]
     assert executed[2].cells[-1].outputs[0].text == "['0x.txt', '1x.txt']\n"
     assert (tmp_path / "0x.txt").read_text() == "1"
+
+
+def test_notebooks_that_share_a_kernel_know_nothing_of_each_other(tmp_path):
+    leaves = "word, secret, pid = 'changed', 1, __import__('os').getpid(); open('pid', 'w').write(str(pid))"
+    looks = "import os\nprint(word, 'secret' in globals(), 'leaves' in In, open('pid').read() == str(os.getpid()))"
+    books = [notebook(tmp_path, "0", leaves), notebook(tmp_path, "1", looks)]
+    run_all(tmp_path / "out", {"word": "given"}, notebooks=books)
+    last = nbformat.read(tmp_path / "out" / "1.ipynb", as_version=4).cells[-1]
+    assert last.outputs[0].text == "given False False True\n"
+    assert last.execution_count == 2 or last.execution_count == 3  # counted anew
 
 
 @pytest.mark.parametrize(
@@ -53,7 +64,7 @@ def test_a_notebook_that_stops_is_named_and_ends_the_others(tmp_path, source, na
 
 def test_a_process_that_is_killed_ends_the_command_and_not_a_wait_without_end(tmp_path):
     books = [notebook(tmp_path, "0", "import os; os.kill(os.getppid(), 9)"), notebook(tmp_path, "9", "")]
-    with pytest.raises(NotebookError, match="process was killed"):
+    with pytest.raises(RunError, match="a worker process ended"):
         run_all(tmp_path / "out", {}, notebooks=books)
 
 
