@@ -122,7 +122,7 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
         click.echo(f"notebooks: {', '.join(path.stem for path in sorted(FOLDER.glob('[0-9]*.ipynb')))}")
         return
     from rosutils.study import Study
-    from rosutils.study.plan import lacking
+    from rosutils.study.plan import lacking, leftovers
 
     study = Study.load(profile, **sections)
     for name in study.parameters.tasks:
@@ -130,10 +130,8 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
     runs = study.unique(study.all_runs())
     missing = study.missing(runs)
     click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
-    if waste := study.store.waste():
-        click.echo(
-            f"nothing reads what killed runs left in {study.store.root}: {', '.join(p.name for p in waste)}; delete it"
-        )
+    for line in leftovers(study):
+        click.echo(line)
     study.check_batches(missing)
     for doubt in lacking(study) if missing else ():
         click.echo(f"doubtful: {doubt}")

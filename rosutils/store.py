@@ -163,11 +163,9 @@ class Store:
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         try:
-            there = self.get(key)
+            there, aside = self.get(key), folder.with_name(f"{folder.name}-released")
             if there is not None and there.released:
-                aside = folder.with_name(f"{folder.name}-released")
                 there.path.rename(aside)
-                shutil.rmtree(aside)
             elif (self.root / key).exists() and Run(self.root / key)._about()[1]:
                 self._set_aside(key)
             if self.get(key) is None:
@@ -175,6 +173,7 @@ class Store:
         except OSError:  # another process was faster: its run stays
             if self.get(key) is None:
                 raise
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _set_aside(self, key: str) -> None:
         place = self.root / ".aside" / f"{key}-{time.time_ns()}"

@@ -111,6 +111,18 @@ def test_a_card_of_an_earlier_version_has_no_checksum_and_is_taken(tmp_path):
     assert cache.opened(tmp_path / "toy", "files")["fingerprint"] == before
 
 
+def test_a_cache_that_cannot_be_read_just_now_is_not_called_damaged(tmp_path, monkeypatch):
+    """It would be prepared again, and the good one deleted."""
+    made(tmp_path / "toy")
+
+    def refuse(*args, **options):
+        raise PermissionError("not now")
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(PermissionError):
+        cache.opened(tmp_path / "toy", "files")
+
+
 def test_a_cache_of_other_files_is_made_again_with_a_message(tmp_path, caplog):
     made(tmp_path / "toy")
     assert cache.opened(tmp_path / "toy", "others") is None and "have changed" in caplog.text

@@ -276,6 +276,14 @@ def test_a_label_names_what_was_laid_over_and_not_where_it_runs():
     assert len(long) <= params.LONGEST_LABEL and "/" not in long and long.startswith("demo+")
 
 
+def test_a_persons_file_under_the_name_of_one_of_the_kits_has_a_folder_of_its_own(tmp_path):
+    text, path = (params.FOLDER / "demo.yaml").read_text(), tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert params.label(path, params.load(path)) == "demo"
+    path.write_text(text.replace("alpha: 0.9", "alpha: 0.5"))
+    assert params.label(path, params.load(path)) == "demo+alpha0.5"
+
+
 def test_sections_in_a_notebook_are_its_dicts_and_lists_and_a_misspelt_one_is_refused():
     names = {
         "profile": "smoke",

@@ -215,6 +215,15 @@ def test_on_request_every_run_has_a_line(begun):
         assert run.run in line and line.startswith("done, took " if run.done else "missing, about ")
 
 
+def test_status_tells_what_killed_runs_left(begun):
+    left = begun.store.root / ".teacher-resnet18-0-half"
+    left.mkdir()
+    os.utime(left, (1, 1))
+    assert left.name in list(plan.status(begun))[-1]
+    left.rmdir()
+    assert not any("left by killed runs" in line for line in plan.status(begun))
+
+
 def test_before_anything_is_done_status_says_how_to_plan(load_tiny, shared_folder):
     lines = list(plan.status(load_tiny(shared_folder)))
     assert lines[-1] == "how long they take: python -m rosutils plan smoke" and row(lines, "in all")[-1] == "?"

@@ -115,3 +115,11 @@ def test_a_reading_that_nobody_knows_is_named():
         variants.variants(params.load("smoke", sweeps={"readings": ["plain"]}))
     found = variants.variants(params.load("smoke", sweeps={"readings": ["own-shard"]}))
     assert [v for v in found if v.kind == "reading"] == [AS_CHOSEN, Variant("reading", "own-shard")]
+
+
+@pytest.mark.parametrize(
+    "sweeps", [{"overlaps": [0.1234561, 0.1234562]}, {"noise": {"symmetric": [0.2, 0.20000004], "pairflip": []}}]
+)
+def test_two_points_that_print_alike_are_refused_and_none_is_dropped(sweeps):
+    with pytest.raises(InputError, match="six digits do not tell apart"):
+        variants.variants(params.load("smoke", sweeps=sweeps))

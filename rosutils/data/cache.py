@@ -70,7 +70,7 @@ def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None
         wrong["the files it was made from have changed"] = card["made_from"] != made_from
         wrong["unreadable files were left out"] = card.get("raw", {}).get("unreadable") and not in_part
         why = next(filter(wrong.get, wrong), None)
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         why = f"it is damaged ({type(error).__name__}: {error})"
     if why:
         logger.warning("%s is prepared again: %s", place, why)

@@ -74,7 +74,9 @@ def label(profile: str | Path, parameters: Parameters) -> str:
     path = _path(profile)
     if not path.is_file():
         return parameters.profile
-    own, ours = (flat(p.model_dump(exclude={"engine": True, "data": {"root"}})) for p in (load(profile), parameters))
+    # a person's file that has the name of one of the kit's does not write into its folders
+    base = load(parameters.profile if parameters.profile in profiles() else profile)
+    own, ours = (flat(p.model_dump(exclude={"engine": True, "data": {"root"}})) for p in (base, parameters))
     changes = [f"{key.split('.')[-1]}{_short(value)}" for key, value in ours.items() if own.get(key) != value]
     changes += [f"no-{key.split('.')[-1]}" for key in own.keys() - ours.keys()]
     named = "+".join([parameters.profile, *changes])

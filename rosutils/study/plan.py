@@ -214,6 +214,14 @@ def status(study: Study, every: bool = False) -> Iterator[str]:
         of = runs["margin"].notna().sum()
         yield f"{len(bad)} of {of} networks have a higher validation loss than the base rates alone, such as:"
         yield from (f"  {run}" for run in bad[:5])
+    yield from leftovers(study)
+
+
+def leftovers(study: Study) -> Iterator[str]:
+    """A line on what nothing reads any more in the store."""
+    if waste := study.store.waste():
+        places = ", ".join(str(path.relative_to(study.store.root)) for path in waste[:5])
+        yield f"left by killed runs, or set aside, in {study.store.root}: {places}{', …' * (len(waste) > 5)}; it may be deleted"
 
 
 def walk(study: Study) -> Iterator[str]:
