@@ -50,7 +50,8 @@ def damaged(draw, content: bytes):
 # Parameters
 
 WORDS = (
-    "a/b", "../../up", "x" * 300, "", "\0", "nan", "1e5", "folder", "nih", "lesion", "resnet18", "store", "<b>", "$x$", "\u00e9", "auto",
+    "a/b", "../../up", "x" * 300, "", "nih",
+    "\0", "nan", "1e5", "folder", "lesion", "resnet18", "store", "<b>", "$x$", "\u00e9", "auto",
 )  # fmt: skip
 scalars = st.one_of(
     st.none(), st.booleans(), st.sampled_from(WORDS), st.text(max_size=8),

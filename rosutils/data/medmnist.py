@@ -55,9 +55,9 @@ def read(path: Path, dataset: str, pixels: int, folder: Path) -> tuple[dict, dic
     for a file that is not one of MedMNIST's 2-D sets, or whose arrays do not fit each other.
     """
     try:
-        if isinstance(file := np.load(path), np.ndarray):
-            raise ValueError("it holds one array, not several by their names")
-        with file:
+        with open(path, "rb") as stored:
+            if isinstance(file := np.load(stored), np.ndarray):
+                raise ValueError("it holds one array, not several by their names")
             labels = np.concatenate([file[f"{part}_labels"] for part in PARTS.values()])
             channels = 1 if file["train_images"].ndim == 3 else 3
             images, ends = cache.images_in(folder, (len(labels), channels, pixels, pixels)), [0]

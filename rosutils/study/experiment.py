@@ -91,12 +91,8 @@ def recipe(there, spec: RunSpec) -> dict:
     found = {"role": spec.role, "task": spec.task, "data": there.task(spec.task).fingerprint, "seed": spec.seed}
     found["format"] = PROBE_FORMAT if spec.of or spec.role == "pixels" else FORMAT
     if spec.role == "chance":
-        return found | {
-            "format": CHANCE_FORMAT,
-            "draws": DRAWS,
-            "rule": p.evaluation.thresholds,
-            "sample": p.attacks.examples,
-        }
+        found |= {"format": CHANCE_FORMAT, "draws": DRAWS}
+        return found | {"rule": p.evaluation.thresholds, "sample": p.attacks.examples}
     found |= {"architecture": spec.architecture, "device": there.device.type}
     found |= {"examples": fingerprint(there.training_index(spec)), "pixels": p.data.pixels}
     if spec.of is not None:
