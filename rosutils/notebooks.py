@@ -1,6 +1,7 @@
 """The notebooks executed through papermill, independent ones side by side; and copies of them to play with."""
 
 import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -113,7 +114,7 @@ def copies(folder: Path, profile: str, report: str) -> None:
         book.cells[0].source += f"\n\n**Report** of profile {profile}: [{report}]({report}), made by notebook 9"
         for cell in book.cells:
             if "parameters" in cell.metadata.get("tags", ()):
-                cell.source = cell.source.replace('profile = "smoke"', f"profile = {profile!r}")
+                cell.source = cell.source.replace('profile = "smoke"', f"profile = {json.dumps(profile)}")
         book.metadata["copied"] = _sources(book)
         there = nbformat.read(copy, as_version=4) if copy.is_file() else None
         if there is None or there.metadata.get("copied") == _sources(there) != book.metadata["copied"]:

@@ -2,12 +2,16 @@
 
 import faulthandler
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+import yaml
+from filelock import FileLock
 
 from rosutils.augment import View
 from rosutils.bank import Bank, view_logits
@@ -86,6 +90,32 @@ def probed(load_tiny, tmp_path_factory) -> Study:
     noise = [spec for spec in study.runs("noise") if spec.task == "lesion"]
     study.ensure([*study.runs("table1"), *study.runs("table2"), *study.runs("fig4"), *noise])
     return study
+
+
+def smoke_engine(folder: Path, **options) -> str:
+    """The smoke profile's engine with every file under `folder`, for -y."""
+    return yaml.safe_dump({"engine": {"store": str(folder), "artefacts": str(folder / "figures"), **options}})
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> tuple[Path, str, Path]:
+    """The whole smoke chain by the command, once for all processes of a test run: its folder, what it printed, and a copy.
+
+    The copy is for whoever works in it while others look at the first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    copy, printed = folder.with_name("smoke-copy"), folder.with_name("smoke-printed")
+    with FileLock(folder.with_name("smoke.lock")):
+        if not printed.is_file():
+            command = [sys.executable, "-m", "rosutils", "reproduce", "smoke", "-y", smoke_engine(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+            assert done.returncode == 0, done.stderr
+            # runs are never written to again; results and figures are
+            shutil.copytree(folder / "store", copy / "store", copy_function=os.link)
+            shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("store"), dirs_exist_ok=True)
+            printed.write_text(done.stdout)
+    return folder, printed.read_text(), copy
 
 
 @pytest.fixture(scope="session")

@@ -33,10 +33,10 @@ DONE = """() => {
 
 @pytest.fixture(scope="module")
 def lab(smoke, tmp_path_factory):
-    """The address of a JupyterLab that `make lab`'s command has started, with its token."""
-    folder = tmp_path_factory.mktemp("lab")
+    """The address of a JupyterLab that `make lab`'s command has started."""
+    folder, store = tmp_path_factory.mktemp("lab"), smoke[2]
     profile = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
-    profile["engine"] |= {"store": str(smoke), "artefacts": str(smoke / "figures")}
+    profile["engine"] |= {"store": str(store), "artefacts": str(store / "figures")}
     (folder / "smoke.yaml").write_text(yaml.safe_dump(profile))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -62,7 +62,7 @@ def lab(smoke, tmp_path_factory):
         except OSError:
             assert server.poll() is None, (folder / "log").read_text()
             time.sleep(0.5)
-    yield address, smoke / "lab"
+    yield address
     server.terminate()
     server.wait()
 
@@ -115,8 +115,7 @@ def move_everything(page) -> int:
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_run_all_and_every_widget(lab, page, name):
-    address, _ = lab
-    run_all(page, address, name)
+    run_all(page, lab, name)
     print(name, move_everything(page))
     page.wait_for_timeout(3000)
     if shots := os.environ.get("SHOTS"):

@@ -1,7 +1,9 @@
 """The notebooks: static rules that keep them thin, and the smoke chain through papermill, as a user runs it."""
 
 import ast
+import base64
 import importlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,12 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from conftest import smoke_engine as engine
+from PIL import Image
 
-from rosutils import results, settings
+from rosutils import paper, results, settings
 from rosutils.params import FOLDER, SECTIONS, profiles
+from rosutils.study import Study
 
 
 ROOT = Path(__file__).parents[1]
@@ -118,17 +123,10 @@ def papermill(notebook, output, *arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
-def engine(folder, **options):
-    return yaml.safe_dump({"engine": {"store": str(folder), "artefacts": str(folder / "figures"), **options}})
-
-
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory):
+def chain(smoke):
     """The whole smoke chain by the command, once."""
-    folder = tmp_path_factory.mktemp("smoke")
-    done = rosutils("reproduce", "smoke", "-y", engine(folder))
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    return smoke[:2]
 
 
 def contents(folder, *, below):
@@ -197,7 +195,7 @@ def test_papermill_directly_with_a_parameter_file_gives_what_the_command_gives(c
     assert table.read_bytes() == before
 
 
-def test_papermill_with_another_alpha_trains_students_and_no_teacher(chain, tmp_path):
+def test_another_alpha_by_papermill_by_hand_and_by_y_trains_students_only_into_one_new_folder(chain, tmp_path):
     folder, _ = chain
     finished = contents(folder, below="figures/smoke"), (folder / "smoke/results.csv").read_bytes()
     before = {path.parent.name for path in (folder / "store").glob("*/run.json")}
@@ -212,7 +210,33 @@ def test_papermill_with_another_alpha_trains_students_and_no_teacher(chain, tmp_
     assert len(new) == 5  # every distilled setting but Baseline I; Baseline V and RoS-KD are one run
     played = folder / "figures" / "smoke+taskslesion+alpha0.5+replicates1"
     assert len(pd.read_csv(played / "table1.csv")) > 0 and played.name in (played / "table1.md").read_text()
+    by_papermill = (played / "table1.csv").read_bytes(), (folder / played.name / "results.csv").read_bytes()
+
+    (played / "table1.csv").unlink()
+    (folder / played.name / "results.csv").unlink()
+    study = Study.of_notebook({"profile": "smoke", **yaml.safe_load(changes + engine(folder, backend="inline"))})
+    assert study.missing(study.runs("table1")) == []
+    study.publish(paper.table1.TABLE)
+    assert by_papermill == ((played / "table1.csv").read_bytes(), (study.output / "results.csv").read_bytes())
+
+    checked = rosutils("verify", "smoke", "-y", changes + engine(folder, backend="inline"))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.startswith(f"profile {played.name}:")
     assert finished == (contents(folder, below="figures/smoke"), (folder / "smoke/results.csv").read_bytes())
+
+
+def test_figures_in_executed_notebooks_are_sharp_at_twice_the_pixels(chain):
+    outputs = [output for path in NOTEBOOKS for cell in code(read(chain[0] / "smoke" / "notebooks" / path.name))
+               for output in cell.outputs if "image/png" in output.get("data", {})]  # fmt: skip
+    assert len(outputs) > 20
+    for output in outputs:
+        width = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).width
+        assert abs(width - 2 * output.metadata["image/png"]["width"]) <= 1
+
+
+def test_nothing_that_wants_to_be_played_with_is_in_executed_notebooks(chain):
+    for path in NOTEBOOKS:
+        assert "widget-view" not in (chain[0] / "smoke" / "notebooks" / path.name).read_text()
 
 
 def test_a_misspelt_section_given_to_papermill_stops_the_notebook(tmp_path):

@@ -21,12 +21,19 @@ def notebook(folder, name, source):
 WRITE = "import os; from pathlib import Path; Path(f'{word}.txt').write_text(os.environ['OMP_NUM_THREADS'])"
 
 
-def test_the_last_notebook_runs_after_all_others_with_the_parameters_given_on_one_thread(tmp_path):
+def test_the_last_notebook_runs_after_all_others_with_the_parameters_given_on_one_thread(tmp_path, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "01_data.ipynb")  # the command was given in a notebook that somebody sits at
     books = [notebook(tmp_path, f"{number}", WRITE.replace("{word}", f"{number}{{word}}")) for number in range(2)]
-    books.append(notebook(tmp_path, "2", "import os; print(sorted(n for n in os.listdir() if n.endswith('.txt')))"))
+    books.append(
+        notebook(
+            tmp_path,
+            "2",
+            "import os; print(sorted(n for n in os.listdir() if n.endswith('.txt')), 'JPY_SESSION_NAME' in os.environ)",
+        )
+    )
     run_all(tmp_path / "out", {"word": "x"}, notebooks=books)
     executed = [nbformat.read(tmp_path / "out" / f"{number}.ipynb", as_version=4) for number in range(3)]
-    assert executed[2].cells[-1].outputs[0].text == "['0x.txt', '1x.txt']\n"
+    assert executed[2].cells[-1].outputs[0].text == "['0x.txt', '1x.txt'] False\n"
     assert (tmp_path / "0x.txt").read_text() == "1"
 
 

@@ -3,9 +3,11 @@
 import html
 import os
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import matplotlib
 from IPython.core.pylabtools import retina_figure
 from IPython.display import display
 from matplotlib.figure import Figure
@@ -47,8 +49,14 @@ def play(draw: Callable[..., Pictures], says: str, *, button: str = "", **contro
     if button:
         controls["pressed"] = ipywidgets.IntText(0, layout={"display": "none"})
         again.on_click(lambda _: setattr(controls["pressed"], "value", controls["pressed"].value + 1))
-    made = ipywidgets.interactive(lambda **values: setattr(picture, "value", _page(draw, values, says)), **controls)
+
+    @wraps(draw)  # whose defaults the controls begin with
+    def show(**values) -> None:
+        picture.value = _page(draw, values, says)
+
+    made = ipywidgets.interactive(show, **controls)
     for each in made.children[:-1]:
+        each.style.description_width, each.layout.width = "initial", each.layout.width or "max-content"
         if hasattr(each, "continuous_update"):  # or a slider asks for more pictures than can be drawn meanwhile
             each.continuous_update = False
     made.update()
@@ -67,7 +75,11 @@ def turn(draw: Callable[..., Figure], says: str, **menu: list) -> None:
         display(draw(values[0]))
         return
     import ipywidgets
+
+    backend = matplotlib.get_backend()
     from ipympl.backend_nbagg import Canvas, FigureManager
+
+    matplotlib.use(backend)  # that import takes over every other figure
 
     def canvas(value) -> Canvas:
         made = Canvas(draw(value))
