@@ -1,5 +1,6 @@
 """Estimates before a run and on the way: runs counted as they are made, time by finished runs, disk as an upper bound, doubts."""
 
+import os
 import re
 
 import numpy as np
