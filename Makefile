@@ -1,4 +1,5 @@
-# make reproduce [PROFILE=demo] [DATA=folder]   make redraw [PROFILE=real]   make test   make bench   make clean   make lab [LAB=--no-browser]
+# make reproduce [PROFILE=demo] [DATA=folder]   make redraw [PROFILE=real]   make lab [LAB=--no-browser]   make test
+# make bench   make faults   make clean
 # All set-up happens here: Python 3.11+ with venv and pip is all that is needed. PYTHON=python3.13 picks another one.
 PYTHON ?= python3
 PROFILE ?= demo
@@ -10,7 +11,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := .venv/ready-$(VERSION)
 BIN := .venv/bin
 
-.PHONY: reproduce redraw test lab bench clean
+.PHONY: reproduce redraw test lab bench faults clean
 
 reproduce: $(READY)
 	@echo "== Reproducing RoS-KD, profile $(PROFILE): train what is missing, run the notebooks, print Table I =="
@@ -29,6 +30,10 @@ test: $(READY)
 bench: $(READY)
 	@echo "== Side-by-side timings (about half an hour; PARTS=\"loop bank\" for some), written to benchmarks/results.md =="
 	@DATA="$(DATA)" $(BIN)/python benchmarks/run.py $(PARTS)
+
+faults: $(READY)
+	@echo "== Broken on purpose (about 40 minutes; PARTS=\"prepare full\" for some), written to benchmarks/faults.md =="
+	@$(BIN)/python tests/faults/faults.py $(PARTS)
 
 lab: $(READY)
 	@$(BIN)/python -m rosutils lab $(if $(filter-out file,$(origin PROFILE)),--profile $(PROFILE)) -- $(LAB)

@@ -30,14 +30,8 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """
     pool = ProcessPoolExecutor(count, env=ONE_THREAD, initializer=_prepare, initargs=(os.getpid(),))
     try:
-        # A terminal sends Ctrl-C to all. What is blocked here is so in a child from its first moment on; a tracker that is
-        # started meanwhile would lift it.
-        resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _undisturbed():
             pool.submit(int)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with warnings.catch_warnings():
             # loky starts a process anew that has grown by 300 MB, as one does whose first network was a small one.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
@@ -52,6 +46,24 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
         for process in list(pool._processes.values()):  # loky's own way to kill them stumbles over jobs that wait
             kill_process_tree(process)
         pool.shutdown()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait until the block ends; a process that is started in it never sees Ctrl-C, which a terminal sends to all."""
+    resource_tracker.ensure_running()  # started meanwhile, it would lift the mask
+    held: list[int] = []
+    here = threading.current_thread() is threading.main_thread()  # a mask is a thread's own: others may still be told
+    before = {n: signal.signal(n, lambda n, _: held.append(n)) for n in (signal.SIGINT, signal.SIGTERM) if here}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, from a child's first moment on
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in held:
+            signal.raise_signal(number)
 
 
 def _prepare(parent: int) -> None:

@@ -221,11 +221,35 @@ def test_a_plan_for_workers_and_gpus_at_once_is_refused(tiny_sections, shared_fo
     assert_refused(run("plan", "smoke", "-y", text, "--workers", "2", "--gpus", "2"), "--workers and --gpus")
 
 
-def test_a_training_that_diverges_is_status_1_and_one_line(tiny_sections, shared_folder):
-    text = yaml.safe_dump(tiny_sections(shared_folder, training={"learning_rate": 1e30}))
-    result = run("reproduce", "smoke", "-y", text)
+@pytest.mark.parametrize(
+    "changes, cause",
+    [
+        ({"training": {"learning_rate": 1e4, "weight_decay": 0.0}}, "; lower training.learning_rate (10000)"),
+        ({"training": {"weight_decay": 1e6}}, "training.weight_decay (1e+06)"),
+    ],
+    ids=["learning rate", "weight decay"],
+)
+def test_a_training_that_diverges_is_status_1_and_one_line_with_run_and_cause(tiny_sections, tmp_path, changes, cause):
+    result = run("reproduce", "smoke", "-y", yaml.safe_dump(tiny_sections(tmp_path, **changes)))
     assert result.exit_code == 1 and "Traceback" not in result.output
-    assert result.stderr.splitlines()[-1].startswith("error: the loss is ") and "learning_rate" in result.stderr
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("error: lesion: ") and cause in line, line
+
+
+def test_a_gpu_that_is_not_there_is_told_by_every_command(tiny_sections, shared_folder, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    text = yaml.safe_dump(tiny_sections(shared_folder, engine={"device": "cuda"}))
+    for command in (["reproduce", "smoke"], ["reproduce", "smoke", "--dry-run"], ["status", "smoke"]):
+        assert_refused(run(*command, "-y", text), "engine.device is 'cuda'", "give auto, or cpu")
+
+
+def test_a_store_that_cannot_be_written_is_one_line_with_its_folder_and_what_is_free(tiny_sections, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "store").write_text("a file where a folder is to be")
+    result = run("reproduce", "smoke", "-y", yaml.safe_dump(tiny_sections(tmp_path)))
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1 and sum(line.startswith("error: ") for line in lines) == 1, result.output
+    assert str(tmp_path / "runs" / "store") in lines[-1] and "MB are free" in lines[-1]
 
 
 def python(*arguments):

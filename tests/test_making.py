@@ -1,13 +1,15 @@
 """How a run is made: its loss from its setting, once, and what it records of itself."""
 
 import dataclasses
+import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from rosutils import InputError, distill, training
+from rosutils import InputError, RunError, distill, training
 from rosutils.averaging import refresh_batchnorm, update_average
 from rosutils.losses import task_loss
 from rosutils.study import making
@@ -198,3 +200,31 @@ def test_chance_is_measured_under_every_rule_for_thresholds(load_tiny, tmp_path)
         found[rule] = study.run(study.chance("chest")).table("chance")
     tables = list(found.values())
     assert all(len(table) == len(tables[0]) for table in tables) and not tables[0].equals(tables[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"distillation": {"temperature": 1e30}}, "distillation.temperature is 1e+30"),
+        ({}, "lower training.learning_rate (0.02)"),
+    ],
+)
+def test_why_a_student_diverged(load_tiny, shared_folder, changes, cause):
+    study = load_tiny(shared_folder, **changes)
+    spec = study.student("lesion", "RoS-KD")
+    with pytest.raises(RunError, match=re.escape(cause)), making._told_in_a_line(study, spec):
+        raise FloatingPointError("the loss is nan")
+    study._tasks["lesion"] = dataclasses.replace(study.task("lesion"), images=np.zeros((80, 3, 36, 36), np.uint8))
+    assert "all pixels of its training images are alike" in making._why_it_diverged(study, spec)
+
+
+def test_too_little_memory_is_told_as_such_and_other_errors_stay(load_tiny, shared_folder):
+    study = load_tiny(shared_folder)
+    spec = study.student("lesion", "Baseline I")
+    with (
+        pytest.raises(RunError, match=r"lesion: student .* too little memory .*can't allocate"),
+        making._told_in_a_line(study, spec),
+    ):
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="size of tensor"), making._told_in_a_line(study, spec):
+        torch.ones(2) + torch.ones(3)

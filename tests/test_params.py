@@ -233,6 +233,17 @@ def test_no_profile_departs_in_what_makes_the_method(profile):
         ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: inf is not allowed"),
         ({"training": {"learning_rate": "1e-4"}}, "write 1.0e-4"),
         ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, "data.sources.lesion: lists needs all three"),
+        ({"tasks": ["lesion", "lesion"]}, "tasks: it holds lesion twice"),
+        ({"attacks": {"norms": ["linf", "linf"]}}, "attacks.norms: it holds linf twice"),
+        ({"attacks": {"curve_multiples": [1.0, 1.0]}}, "attacks.curve_multiples: it holds 1 twice"),
+        ({"attacks": {"eps": 1e-30}}, "attacks.eps: 1e-30 is not allowed"),
+        ({"landscape": {"directions": [0, 0]}}, "landscape.directions: it holds 0 twice"),
+        ({"landscape": {"levels": [1.0, 1.0]}}, "landscape.levels: it holds 1 twice"),
+        (
+            {"sweeps": {"overlaps": [0.1234561, 0.1234562]}},
+            "sweeps.overlaps: it holds 0.123456 twice, as it is printed",
+        ),
+        ({"sweeps": {"noise": {"pairflip": [0.4, 0.4]}}}, "sweeps.noise.pairflip: it holds 0.4 twice"),
         (
             {"data": {"sources": {"lesion": {"split": "chexnet"}}}},
             "split chexnet does not exist for the source synthetic",

@@ -16,7 +16,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 
-from rosutils import InputError, results, training
+from rosutils import InputError, RunError, results, training
 from rosutils.metrics import best_thresholds
 from rosutils.params import ROOT
 from rosutils.settings import CHANCE, PLAIN, ROWS, SETTINGS, TEACHERS
@@ -315,7 +315,7 @@ def test_a_run_killed_in_an_epoch_ends_with_the_same_bits_when_it_is_started_aga
 def test_a_run_that_diverges_leaves_no_run_behind(load_tiny, shared_folder):
     study = load_tiny(shared_folder, training={"learning_rate": 1e30})
     spec = study.student("lesion", "Baseline I")
-    with pytest.raises(FloatingPointError, match=r"the loss is .* lower training\.learning_rate"):
+    with pytest.raises(RunError, match=r"lesion: student .*: the loss is .* lower training\.learning_rate"):
         study.ensure([spec])
     assert study.run(spec) is None and not study.store.checkpoint(study.key(spec)).exists()
 
@@ -508,6 +508,14 @@ def test_a_batch_larger_than_the_smallest_subset_is_refused_before_any_training(
     with pytest.raises(InputError, match="training.batch_size is 64"):
         study.ensure(study.runs("table1"))
     assert not study.store.keys()
+
+
+def test_a_test_part_of_one_group_is_refused_before_any_training(load_tiny, shared_folder):
+    study = load_tiny(shared_folder)
+    task = study.task("lesion")
+    study._tasks["lesion"] = dataclasses.replace(task, groups=torch.zeros_like(task.groups))
+    with pytest.raises(InputError, match="all test images of lesion are of one group .* have more groups"):
+        study.check_batches(study.runs("table1"))
 
 
 def test_a_task_with_sections_of_its_own_has_them_on_every_face(load_tiny, tmp_path):

@@ -1,6 +1,6 @@
 """What every section of a parameter file is built from."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -22,6 +22,17 @@ def _place(text: str) -> str:
 
 
 Place = Annotated[str, AfterValidator(_place)]
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    """Tables and files name points as they are printed: two that look alike would be one, or stop a study at its end."""
+    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    if twice := sorted({text for text in shown if shown.count(text) > 1}):
+        raise ValueError(f"it holds {twice[0]} twice, as it is printed; keep one")
+    return values
+
+
+Distinct = AfterValidator(_distinct)
 
 
 class Section(BaseModel):

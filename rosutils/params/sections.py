@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rosutils.params.base import Count, Epochs, Few, Name, Place, Repeats, Section, Seed, Share
+from rosutils.params.base import Count, Distinct, Epochs, Few, Name, Place, Repeats, Section, Seed, Share
 from rosutils.params.sources import Data
 
 
@@ -116,14 +116,23 @@ class Evaluation(Section):
 class Attacks(Section):
     """Section IV-E: FGSM and PGD at a radius whose norm is read in three ways, and a curve of F1 against the radius."""
 
-    norms: Annotated[list[Literal["l2", "linf", "l2-scaled"]], Field(min_length=1)] = ["l2", "linf", "l2-scaled"]
-    eps: Annotated[float, Field(gt=0, le=1)] = 1.28 / 255
+    norms: Annotated[list[Literal["l2", "linf", "l2-scaled"]], Field(min_length=1), Distinct] = [
+        "l2",
+        "linf",
+        "l2-scaled",
+    ]
+    eps: Annotated[float, Field(ge=1e-6, le=1)] = 1.28 / 255
     steps: Few = 10
     step_factor: Annotated[float, Field(gt=0, le=1000)] = 2.5
     random_start: bool = True
     examples: Count | None = None
     curve_norm: Literal["l2", "linf", "l2-scaled"] = "linf"
-    curve_multiples: Annotated[list[Annotated[float, Field(gt=0, le=1000)]], Field(min_length=1)] = [0.5, 1.0, 2.0, 4.0]
+    curve_multiples: Annotated[list[Annotated[float, Field(gt=0, le=1000)]], Field(min_length=1), Distinct] = [
+        0.5,
+        1,
+        2,
+        4,
+    ]
 
 
 class Landscape(Section):
@@ -135,9 +144,9 @@ class Landscape(Section):
     span: Annotated[float, Field(gt=0, le=100)] = 1.0
     points: Annotated[int, Field(ge=3, le=501)] = 21
     examples: Count = 256
-    directions: Annotated[list[Seed], Field(min_length=1)] = [0]  # replicates give the spread
+    directions: Annotated[list[Seed], Field(min_length=1), Distinct] = [0]  # replicates give the spread
     clamp: Annotated[float, Field(gt=0)] = 8.0
-    levels: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.5, 1.0, 2.0]
+    levels: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1), Distinct] = [0.5, 1.0, 2.0]
     sharpness_radius: Annotated[float, Field(gt=0)] = 0.001
     sharpness_radii: list[Annotated[float, Field(gt=0)]] = [0.0001, 0.0003, 0.001, 0.003, 0.01]
     hessian_iterations: Few = 20
@@ -162,12 +171,27 @@ class Sweeps(Section):
     """Figs. 2 and 3, Table III's runs and the studies beyond the paper: their points, and their scale."""
 
     scale: dict[str, dict[str, Any]] = {}  # sections laid over the profile for Figs. 2 and 3, noise and readings
-    overlaps: list[Share] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    noise: dict[Literal["symmetric", "pairflip"], list[Share]] = dict.fromkeys(
+    overlaps: Annotated[list[Share], Distinct] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    noise: dict[Literal["symmetric", "pairflip"], Annotated[list[Share], Distinct]] = dict.fromkeys(
         ("symmetric", "pairflip"), [0.0, 0.2, 0.4, 0.6]
     )
-    readings: list[str] | None = None  # of `study.variants.READINGS`, by their labels; all without it
-    runs: Repeats = 3
+    norms: Annotated[list[Literal["l2", "linf", "l2-scaled"]], Field(min_length=1), Distinct] = [
+        "l2",
+        "linf",
+        "l2-scaled",
+    ]
+    eps: Annotated[float, Field(ge=1e-6, le=1)] = 1.28 / 255
+    steps: Few = 10
+    step_factor: Annotated[float, Field(gt=0, le=1000)] = 2.5
+    random_start: bool = True
+    examples: Count | None = None
+    curve_norm: Literal["l2", "linf", "l2-scaled"] = "linf"
+    curve_multiples: Annotated[list[Annotated[float, Field(gt=0, le=1000)]], Field(min_length=1), Distinct] = [
+        0.5,
+        1,
+        2,
+        4,
+    ]
 
 
 class Seeds(Section):
@@ -206,7 +230,7 @@ class Parameters(Section):
     """One profile: every section, validated on its own and against the others."""
 
     profile: Name
-    tasks: Annotated[list[Name], Field(min_length=1)]
+    tasks: Annotated[list[Name], Field(min_length=1), Distinct]
     data: Data
     noise: Noise = Noise()
     subsets: Subsets = Subsets()

@@ -400,9 +400,18 @@ class Study:
     # Making them
 
     def check_batches(self, runs: Iterable[RunSpec]) -> None:
-        """Raises InputError where a batch is larger than what a run is trained on: before hours of training, not after."""
+        """Raises InputError where a batch is larger than what a run is trained on, or where all test images are of one group.
+
+        Before hours of training, not after.
+        """
         for spec in runs:
             if spec.role in TRAINED:
+                task = self.at(spec).task(spec.task)
+                if len(task.groups[task.split["test"]].unique()) < 2:
+                    raise InputError(
+                        f"{spec}: all test images of {spec.task} are of one group (lesion or patient), so how sure a difference "
+                        "is could not be told; have more groups, or another split by data.fractions, seeds.data or lists"
+                    )
                 self.loader(spec, self.training_index(spec), shuffled=True)
 
     def ensure(self, runs: Sequence[RunSpec]) -> None:

@@ -1,0 +1,271 @@
+"""The kit broken by the hundred: each row a kind of fault, how often it was tried, and what was lost.
+
+python tests/faults/faults.py                every part, written to benchmarks/faults.md (about 40 minutes on two idle cores)
+python tests/faults/faults.py prepare full   these parts; the other rows stay as they are
+
+A loss: other bytes in the end, a process that stays, half a file, a traceback, another exit status than is right.
+"""
+
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import nbformat
+
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "benchmarks")]
+from breaking import ROOT, STATUS, Command, bytes_of, pictures, run, sections, waste  # noqa: E402
+from run import processor  # noqa: E402
+
+from rosutils.notebooks import run_all  # noqa: E402
+
+
+RESULTS = ROOT / "benchmarks" / "faults.md"
+TRIES = 20
+SIGNALS = {
+    "SIGKILL": (signal.SIGKILL, False), "SIGKILL to the group": (signal.SIGKILL, True),
+    "SIGINT": (signal.SIGINT, False), "SIGINT to the group": (signal.SIGINT, True), "SIGTERM": (signal.SIGTERM, False),
+}  # fmt: skip
+ABOUT = """# Broken on purpose
+
+What was done to the kit, how often, and how often something was lost: other bytes in the end than those of an undisturbed command,
+a process that stays, half a file, a traceback, or another exit status than is right. `make faults` makes every row anew.
+
+| part | fault | tries | losses | machine |
+|---|---|---|---|---|
+"""
+
+
+class Study:
+    """A tiny study with its files below a folder, and the bytes of one that was left alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log = folder, folder / "log"
+        folder.mkdir(parents=True)
+
+    def command(self) -> tuple[str, ...]:
+        """What reproduces it."""
+        return ("reproduce", "smoke", "-y", sections(self.folder))
+
+    def whole(self) -> dict[str, str]:
+        """Make it, or go on with it, and return the bytes of results and figures."""
+        done = run(*self.command(), log=self.log)
+        if wrong := done.faults(0):
+            raise click.ClickException(f"an undisturbed command failed: {wrong}\n{done.said[-3000:]}")
+        return bytes_of(self.folder)
+
+    def label(self) -> Path:
+        """Its folder beside the store."""
+        return next(path.parent for path in (self.folder / "runs").glob("*/results.csv"))
+
+
+def broken(study: Study, begins: str, longest: float, before=lambda: None) -> Iterator[tuple[str, list[str]]]:
+    """Commands broken off at a random moment after one says `begins`: the signal's name, and what was wrong."""
+    for number in range(TRIES):
+        name = list(SIGNALS)[number % len(SIGNALS)]
+        before()
+        started, (signal_number, group) = Command(*study.command(), log=study.log), SIGNALS[name]
+        if not started.reaches(begins):
+            yield name, ["it ended before"]
+            continue
+        time.sleep(longest * random.random())
+        yield name, started.breaks(signal_number, group).faults(STATUS[signal_number], 0)
+
+
+def counted(part: str, tries: Iterator[tuple[str, list[str]]], then=lambda: []) -> Iterator[tuple[str, int, int]]:
+    """A row for each kind of try; what is wrong `then`, in the end, is a loss of each."""
+    found: dict[str, list[list[str]]] = {}
+    for name, wrong in tries:
+        found.setdefault(name, []).append(wrong)
+        click.echo(f"{part}: {name}: {', '.join(wrong) or 'fine'}")
+    if last := then():
+        click.echo(f"{part}: in the end: {last}")
+    for name, all_wrong in found.items():
+        yield f"{part}: {name}", len(all_wrong), len(all_wrong) if last else sum(map(bool, all_wrong))
+
+
+def training(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """`reproduce` while it trains; a store that is whole is begun anew."""
+    reference, study = Study(folder / "reference").whole(), Study(folder / "study")
+
+    def anew() -> None:
+        if (study.folder / "figures").exists():
+            shutil.rmtree(study.folder / "runs" / "store")
+
+    yield from counted("reproduce, training", broken(study, "teachers: ", 20, anew), lambda: differs(study, reference))
+
+
+def differs(study: Study, reference: dict[str, str]) -> list[str]:
+    """What is not as it should be once a study was made to its end."""
+    after = study.whole()
+    return sorted(name for name in reference | after if reference.get(name) != after.get(name)) + waste(study.folder)
+
+
+def notebooks(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """`reproduce` while notebooks run, and from its start on where all runs are there."""
+    study = Study(folder / "study")
+    reference = study.whole()
+    yield from counted("notebooks", broken(study, "notebooks: ", 40), lambda: differs(study, reference))
+
+    def unmeasured() -> None:
+        for path in (study.folder / "runs").glob("*/results.*"):
+            path.unlink()
+
+    tries = broken(study, "runs: ", 20, unmeasured)
+    yield from counted("redraw (all runs are there)", tries, lambda: differs(study, reference))
+
+
+def prepare(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """`prepare` of 6,000 files, whose cache is deleted wherever it is whole."""
+    raw, log, out = pictures(folder / "Bilder für Ärzte", 6000), folder / "log", folder / "out"
+    reference = bytes_of(prepared(raw, folder / "whole", log), ["."])
+
+    def tries() -> Iterator[tuple[str, list[str]]]:
+        for number in range(TRIES):
+            if list(out.glob("*/card.json")):
+                shutil.rmtree(out)
+            name = list(SIGNALS)[number % len(SIGNALS)]
+            started, (signal_number, group) = Command(*preparing(raw, out), log=log), SIGNALS[name]
+            started.reaches("images/s")
+            time.sleep(3 * random.random())
+            alive = started.process.poll() is None
+            ended = started.breaks(signal_number, group) if alive else started.ended()
+            yield name, ended.faults(STATUS[signal_number], 0)
+
+    yield from counted(
+        "prepare", tries(), lambda: [] if bytes_of(prepared(raw, out, log), ["."]) == reference else ["bytes"]
+    )
+
+
+def preparing(raw: Path, out: Path) -> tuple[str, ...]:
+    """The command."""
+    return ("prepare", "folder", "--raw", str(raw), "--size", "32", "--out", str(out))
+
+
+def prepared(raw: Path, out: Path, log: Path) -> Path:
+    """The folder, made to its end."""
+    run(*preparing(raw, out), log=log)
+    return out
+
+
+def side_by_side(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Two and four commands on one store, in a folder with spaces and other letters."""
+    reference = Study(folder / "reference").whole()
+    for count in (2, 4):
+        study = Study(folder / f"{count} zugleich, für alle")
+        logs = [study.folder / f"log{number}" for number in range(count)]
+        started = [Command(*study.command(), log=log) for log in logs]
+        wrong = [each.ended(3000).faults(0) for each in started]
+        last = differs(study, reference)
+        click.echo(f"{count} at once: {wrong} {last}")
+        yield (
+            f"{count} commands on one store, its path with spaces and umlauts",
+            count,
+            sum(map(bool, wrong)) or count * bool(last),
+        )
+
+
+def full(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """A file may have so many bytes and no more, as where the disk is full; then without that limit."""
+    reference, raw = Study(folder / "reference").whole(), pictures(folder / "raw", 300)
+    study = Study(folder / "study")
+    sizes = (10_000, 100_000, 300_000, 1_000_000, 3_000_000, 8_000_000)
+    tries = (("no file above a size", run(*study.command(), log=study.log, limit=size).faults(1)) for size in sizes)
+    yield from counted("reproduce, full disk", tries, lambda: differs(study, reference))
+    tries = (
+        ("no file above a size", run(*preparing(raw, folder / "out"), log=folder / "log", limit=size).faults(1))
+        for size in (1000, 20_000, 200_000, 800_000)
+    )
+    yield from counted("prepare, full disk", tries)
+
+
+def damages(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Ten damages of each kind of file of a finished study: `reproduce` mends it, or one line says what is wrong."""
+    study = Study(folder / "study")
+    reference, files = study.whole(), {}
+    for path in sorted((study.folder / "runs").rglob("*.*")) + sorted((study.folder / "figures").rglob("*.*")):
+        if path.is_file() and ".locks" not in path.parts and "notebooks" not in path.parts:
+            files.setdefault(kind_of(path), []).append(path)
+    for kind, paths in files.items():
+        yield from counted("damaged", damaged(study, kind, paths, reference))
+
+
+def kind_of(path: Path) -> str:
+    """The kind of a file: a figure, or its own name."""
+    return f"tables and figures (*{path.suffix})" if "figures" in path.parts else path.name
+
+
+def damaged(study: Study, kind: str, paths: list[Path], reference: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Truncated, emptied, flipped, foreign; each is put back after it."""
+    for number in range(10):
+        path = random.choice(paths)
+        content = path.read_bytes()
+        at = random.randrange(max(1, len(content)))
+        flipped = (
+            content[:at] + bytes([content[at] ^ 1 << random.randrange(8)]) + content[at + 1 :] if content else b"x"
+        )
+        path.write_bytes([content[:at], b"", flipped, b"\xff\xfe{}[]<html>"][number % 4])
+        verified, again = run("verify", *study.command()[1:], log=study.log), run(*study.command(), log=study.log)
+        same = bytes_of(study.folder) == reference
+        noticed = path.read_bytes() == content or verified.status in (1, 2)
+        wrong = (
+            verified.faults(0, 1, 2)
+            + again.faults(0, 1, 2)
+            + (["other bytes"] if again.status == 0 and not same else [])
+        )
+        yield kind, wrong + ([] if noticed else ["not noticed"])
+        path.write_bytes(content)
+        if not same:
+            run(*study.command(), log=study.log)
+
+
+def kernels(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """200 kernels started side by side, four at a time."""
+    empty = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
+    empty.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    paths = [folder / f"{number:03d}.ipynb" for number in range(200)]
+    for path in paths:
+        nbformat.write(empty, path)
+    try:
+        run_all(folder / "out", {}, notebooks=paths)
+    except Exception as error:
+        click.echo(f"kernels: {error}")
+    made = [path for path in (folder / "out").glob("*.ipynb") if nbformat.read(path, 4).cells[-1].outputs]
+    yield "kernels started side by side", len(paths), len(paths) - len(made)
+
+
+PARTS = {"prepare": prepare, "training": training, "notebooks": notebooks, "side-by-side": side_by_side, "full": full,
+         "damages": damages, "kernels": kernels}  # fmt: skip
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="The table to write.")
+@click.option("--seed", default=0, help="Of the moments and places.")
+def main(parts: tuple[str, ...], out: Path, seed: int) -> None:
+    """Run the parts, and write the table after each of them."""
+    lost = 0
+    for part in parts or PARTS:
+        random.seed(seed)
+        with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
+            made = [(part, *row) for row in PARTS[part](Path(folder))]
+        write(out, part, [f"| {' | '.join(map(str, row))} | {processor()} |" for row in made])
+        lost += sum(row[-1] for row in made)
+    sys.exit(int(lost > 0))
+
+
+def write(path: Path, part: str, made: list[str]) -> None:
+    """The table with the rows of a part replaced, parts in their order."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    rows = {name: [row for row in text.splitlines() if row.startswith(f"| {name} | ")] for name in PARTS} | {part: made}
+    path.write_text(ABOUT + "".join(f"{row}\n" for name in PARTS for row in rows[name]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
