@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +16,10 @@ from scipy import special
 from rosutils import InputError, predict
 from rosutils.__main__ import main
 from rosutils.metrics import best_thresholds
+from rosutils.params import ROOT
 from rosutils.settings import setting
 from rosutils.store import Run
+from rosutils.study import Study
 from rosutils.study.experiment import bank_of
 
 
@@ -52,8 +55,6 @@ def sections(tiny_sections, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(sections):
-    from rosutils.study import Study
-
     study = Study.load("smoke", **sections)
     students = [study.student(task, "RoS-KD") for task in TASKS]
     study.ensure([*students, *(study.chance(task) for task in TASKS)])
@@ -149,6 +150,7 @@ def test_files_that_are_no_images_are_named_and_left_out_where_that_is_allowed(s
     np.testing.assert_allclose(table.iloc[0, 1:4].astype(float), whole.iloc[0, 1:4].astype(float), rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:FutureWarning")
 @pytest.mark.parametrize("suffix", ["pt", "onnx"])
 def test_an_exported_network_gives_the_same_logits_for_any_number_of_images(study, tmp_path, suffix):
     network, data = predict.of_study(study, "several", "RoS-KD"), study.task("several")
@@ -213,3 +215,21 @@ def test_the_commands_predict_and_export(study, sections, tmp_path):
             main, ["predict", *which, pictures, "--profile", "smoke", "-y", text, "--out", str(out)]
         )
         assert done.exit_code == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_the_notebook_on_a_folder_from_pictures_to_predictions(study, sections, monkeypatch):
+    """Its cells one after another in this process: a kernel would take longer than they do."""
+    monkeypatch.setattr("IPython.display.display", lambda *shown: None)
+    names = {"profile": "smoke", **sections, "tasks": ["one"]}
+    notebook = nbformat.read(ROOT / "notebooks" / "10_own_labels.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+            exec(compile(cell.source, "10_own_labels", "exec"), names)
+    mine, last = names["study"], names["last"]["one"]
+    assert names["own"] == ["one"] and last.label == mine.label + "+cleaned0.05"
+    done = pd.read_csv(mine.output / "predictions_one.csv")
+    assert len(done) == 60 and set(done["predicted"]) <= {"class 0", "class 1", "class 2"}
+    assert len(pd.read_csv(mine.output / "suspects_one.csv")) == 60
+    assert len(pd.read_csv(last.output / "labels_one.csv")) == 57
+    assert len(last.task("one").split["train"]) < len(mine.task("one").split["train"])
+    assert last.run(last.student("one", "RoS-KD")) is not None
