@@ -32,14 +32,14 @@ def test_images_move_by_no_more_than_the_radius_and_the_answers_are_the_models(p
 
 
 def test_the_images_that_move_the_answers_most_are_shown_with_what_was_added(tmp_path):
-    before, said = np.full((5, 1, 4, 4), 0.5), np.tile([0.6, 0.4], (5, 1))
+    before, said = np.full((5, 1, 4, 4), 0.5), np.tile([0.6, 0.3, 0.1], (5, 1))
     after, then = before.copy(), said.copy()
     after[3, 0, 0, 0] += 0.1
-    then[3] = [0.2, 0.8]
+    then[3] = [0.2, 0.5, 0.3]
     each = {"RoS-KD": adversarial.Attacked(before, after, said, then)}
 
     def make():
-        return adversarial.plot(each, ["no", "yes"], eps=0.1, title="lesion: PGD")
+        return adversarial.plot(each, ["no", "yes", "both"], eps=0.1, title="lesion: PGD")
 
     axes = make().axes
     assert len(axes) == 3 * adversarial.SHOWN

@@ -54,17 +54,17 @@ def test_the_average_stands_beside_the_student_from_its_first_epoch_on(tmp_path)
 
 
 def test_a_mixture_is_as_reliable_as_it_is_by_hand(tmp_path):
-    """Two teachers, of logits 0 and log 3 at temperature 1: the mixture is sure by (0.5 + 0.75) / 2 of the second class."""
-    one = torch.tensor([0.0, float(np.log(3))])
+    """Two teachers, of logits 0 and log 4 at temperature 1: the mixture is sure by (0.5 + 0.8) / 2 of the second class."""
+    one = torch.tensor([0.0, float(np.log(4))])
     logits = torch.stack([torch.zeros(4, 2), one.expand(4, 2)])
     for labels, right, error in (
-        (torch.tensor([1, 1, 0, 0]), 0.5, 0.125),
-        (torch.tensor([[0.0, 1], [0, 0], [0, 1], [0, 0]]), 0.5, (0.5 + 0.125) / 2),
+        (torch.tensor([1, 1, 0, 0]), 0.5, 0.15),
+        (torch.tensor([[1.0, 1], [0, 0], [0, 1], [0, 0]]), 0.5, (0.25 + 0.15) / 2),
     ):
         said = {"lesion": {"test part": (logits, labels)}}
         ax = method_steps.reliability(said, (1.0,)).axes[0]
         x, y = ax.lines[0].get_xydata()[-1]
-        assert (x, y) == (pytest.approx(0.625), pytest.approx(right))
+        assert (x, y) == (pytest.approx(0.65), pytest.approx(right))
         assert ax.get_legend().get_texts()[0].get_text() == f"τ = 1: ECE {error:.2f}"
         assert same_bytes(lambda said=said: method_steps.reliability(said, (1.0,)), tmp_path)
 

@@ -178,8 +178,8 @@ def test_a_number_is_within_or_outside_the_tolerance_only_beside_a_printed_one(t
         results.loc[here & (results["variant"] == "") & (results["attack"] == ""), "value"] = value
     table = section(written(tmp_path, results), "table1-table").split("</table>")[0]
     rows = dict(re.findall(r"<tr>\s*<th[^>]*>([^<]*)</th>(.*?)</tr>", table, flags=re.DOTALL))
-    assert " good" in rows["Baseline I"] and " bad" in rows["Baseline II"]
-    assert not re.search(" (good|bad)", rows["Baseline III, subset teachers"])
+    assert '"good"' in rows["Baseline I"] and '"bad"' in rows["Baseline II"]
+    assert not re.search('"(good|bad)"', rows["Baseline III, subset teachers"])
     assert published()["tolerances"]["table1"] == 0.015
 
 

@@ -108,12 +108,10 @@ def basins(found: dict[str, list[dict]], levels) -> Figure:
     for line, (task, surfaces) in zip(axes, found.items(), strict=True):
         for ax, rise in zip(line, levels, strict=True):
             for place, plane in enumerate(_pair(surfaces)[0]):
-                loss, name = np.nan_to_num(plane["loss"], nan=np.inf, posinf=1e30), plane["setting"]
+                loss, name = np.nan_to_num(plane["loss"], nan=1e30, posinf=1e30), plane["setting"]
                 centre = loss[(len(plane["grid"]) // 2,) * 2]
                 how = {"colors": look.COLOUR[name], "linestyles": "--" if place == 0 else "-", "linewidths": 1.1}
-                ax.contour(
-                    plane["grid"], plane["grid"], np.minimum(loss, centre + 2 * rise), levels=[centre + rise], **how
-                )
+                ax.contour(plane["grid"], plane["grid"], loss, levels=[centre + rise], **how)
                 said = f"{basin_area(plane['loss'], rise):.0%}"
                 ax.text(0.03 + 0.16 * place, 0.03, said, color=look.COLOUR[name], size=6.5, transform=ax.transAxes)
             ax.plot(0, 0, "+", color=look.INK, ms=6)

@@ -85,8 +85,9 @@ def overlap_heatmap(matrix: np.ndarray, architectures: list[str]) -> Figure:
     """Share of teacher i's subset that is also in teacher j's, |Di ∩ Dj| / |Di| [K, K] (Section III-A)."""
     names = [f"D{i}" for i in range(1, len(architectures) + 1)]
     rows = [f"{name}  {look.architecture_name(of)}" for name, of in zip(names, architectures, strict=True)]
-    fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.6), layout="compressed")
+    fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.6))
     heatmap(np.asarray(matrix), ax, "share of the row's subset", rows=rows, columns=names)
+    ax.set_aspect("auto")  # the layout cuts the names beside a square
     return fig
 
 

@@ -35,9 +35,12 @@ WITHIN, OUTSIDE = 1e6, 2e6  # no difference is as large
 MARK = (
     1000  # the first of the whole numbers that stand for our numbers while their places in a printed table are sought
 )
-NAMELESS = re.compile(r'<th class="(?:blank|index_name)[^"]*"\s*>&nbsp;</th>')  # a head without a word is none
+NAMELESS = re.compile(r"<th\b([^>]*)>(?:&nbsp;)?</th>")  # a head without a word is none
+# What pandas names cells by, half of a table's bytes; the class of ours behind it is kept.
+NAMES = re.compile(
+    r' id="T_[^"]*"| class="(?:data|row_heading|col_heading|blank|index_name)[^"]*?(?: (good|bad|n[\d-]+))?"(?: (?=>))?|(?<=\n) +'
+)
 SHOWN = 0.6  # page pixels for one of a figure's: sharp on dense displays
-FOLDED = 30  # rows of a table of texts beyond which it is folded
 
 
 def write_report(study) -> Path:
@@ -111,26 +114,30 @@ def _shown(item: Item, study, rows: pd.DataFrame, files: Collection[str]) -> dic
     frame = item.make(study)
     links = [name for suffix in ("csv", "md", "tex") if (name := f"{item.name}.{suffix}") in files]
     behind = _behind(frame, rows)
-    tables = {task: _table(part, item.name, task, behind) for task, part in by_task(frame).items()}
+    tables = {task: _table(part, item.name, behind) for task, part in by_task(frame).items()}
     more = {"caption": item.caption(study, frame), "links": links, "tables": tables, "rows": _told(behind)}
     more["redraw"] = _redraw(study, item.notebook)
-    return found | more | {"open": frame.columns.nlevels > 1 or len(frame) <= FOLDED}
+    return found | more
 
 
-def _table(frame: pd.DataFrame, name: str, task: str, behind: pd.DataFrame) -> str:
+def _table(frame: pd.DataFrame, name: str, behind: pd.DataFrame) -> str:
     """A table as HTML; a difference from a printed number has a class by whether it is within the tolerance, and a number of
     ours one that names the measurements behind it: n3-4-5 for those in lines 3 to 5."""
     cells, (marked, words) = printable(frame), _marked(frame, name, behind)
     classes = printable(marked).map(words.get).fillna("")
     style = escaped(cells).hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes)
     style.set_table_attributes('class="numbers"')
-    return NAMELESS.sub("<td></td>", style.to_html(cell_ids=False, table_uuid=f"{name}_{task}"))
+    html = NAMES.sub(lambda found: f' class="{found[1]}"' if found[1] else "", style.to_html(cell_ids=False))
+    return NAMELESS.sub(r"<td\1></td>", html)
 
 
 def _marked(frame: pd.DataFrame, name: str, behind: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """The table with marks in place of differences and of our numbers, and the class of each mark as it is printed."""
     tolerance, marked = published()["tolerances"].get(name, math.nan), frame.copy()
-    words, lines = {signed(WITHIN): "good", signed(OUTSIDE): "bad"}, behind.groupby(["run", "mean"]).indices
+    words, metrics = (
+        {signed(WITHIN): "good", signed(OUTSIDE): "bad"},
+        {title: metric for metric, title in METRICS.items()},
+    )
     for *group, kind in frame.columns if frame.columns.nlevels > 1 else ():
         if kind == "difference":
             size = frame[*group, kind].abs()
@@ -138,6 +145,10 @@ def _marked(frame: pd.DataFrame, name: str, behind: pd.DataFrame) -> tuple[pd.Da
             marked[*group, kind] = near.where(size.notna() & ~math.isnan(tolerance))
         if kind == "ours":
             marks = [MARK + len(words) + place for place in range(len(frame))]
+            about = behind[
+                behind["metric"] == metrics.get(group[-1], behind["metric"])
+            ]  # accuracy may be the same number
+            lines = {pair: list(part.index) for pair, part in about.groupby(["run", "mean"])}
             for mark, cell in zip(marks, _cells(frame, group), strict=True):
                 places = sorted(place for key in cell for place in lines.get(key, ()))
                 words[str(mark)] = "n" + "-".join(map(str, places)) if places else ""
