@@ -111,6 +111,16 @@ def test_the_progress_bar_is_in_units_of_cost_and_ends_at_its_end(capfd):
     assert "teachers: 100%" in shown and "3 of 3 runs" in shown
 
 
+def test_the_bar_names_what_is_made_and_one_time_left_from_the_first_second(capfd):
+    run_jobs(
+        lambda job: time.sleep(0.2), [1, 2], costs=[10, 90], description="students", speed=2.0, later=40.0,
+        tell=lambda job, ended: "last loss 0.5" if ended else f"student {job}",
+    )  # fmt: skip
+    shown = capfd.readouterr().err.split("\r")
+    assert "about 01:10 left, 0 of 2 runs, student 2" in next(line for line in shown if "left" in line)
+    assert "about 00:00 left, 2 of 2 runs, last loss 0.5" in shown[-1]
+
+
 def train(job):
     """A training of a few steps, whose last bits depend on the number of threads."""
     folder, name = job

@@ -154,7 +154,8 @@ def test_the_chain_leaves_executed_notebooks_with_something_to_see_after_every_s
 def test_the_command_ends_with_table_one_beside_the_papers_and_names_the_report(chain):
     _, printed = chain
     assert "Table I" in printed and "0.716" in printed and "RoS-KD" in printed
-    assert printed.rstrip().endswith("report.html")
+    *_, verdict, _, last = printed.rstrip().split("\n")
+    assert last.endswith("report.html") and verdict.startswith("Of the paper's ")
 
 
 def test_results_hold_every_setting_for_both_tasks_and_all_seeds(chain):

@@ -2,10 +2,13 @@
 
 import os
 import socket
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +23,8 @@ BACKENDS = ("inline", "loky", "ray")
 # For a Ray that is started here: nothing reported, no warning about GPUs that nobody asked for, workers as urgent as loky's.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
 OBJECT_STORE = 256 * 2**20  # bytes of Ray's own memory: runs lie in the store
-_BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} elapsed, about {remaining} left{postfix}"
+_BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} elapsed{postfix}"
+TOLD = 0.1  # of the work, once done here, tells how long the rest takes better than earlier runs do
 
 
 class Place(NamedTuple):
@@ -39,8 +43,12 @@ def workers_for(backend: str, workers: int) -> AbstractContextManager[ProcessPoo
 def run_jobs(
     function: Callable, jobs: Sequence, *, backend: str = "inline", workers: int = 1, description: str = "",
     costs: Sequence[float] | None = None, place: Place | None = None, pool: ProcessPoolExecutor | None = None,
+    tell: Callable[[Any, bool], str] | None = None, speed: float | None = None, later: float = 0.0,
 ) -> None:  # fmt: skip
     """Call `function(job)` for every job, the costliest first, with a progress bar in units of cost.
+
+    The bar names what is being made and what the last one gave, by `tell(job, whether it has ended)`, and one time left: for
+    these jobs and a cost of `later` ones, at `speed` (cost a second of one worker, as earlier runs had it) to begin with.
 
     torch has one CPU thread in each job whatever the backend, so the bits of its result do not depend on it. `pool` holds the
     processes of `workers_for`, else they are started for these jobs. The first exception of a job is raised and the others are
@@ -56,9 +64,22 @@ def run_jobs(
     ray = backend == "ray"
     ended = _on_ray(call, queue, place or Place(), workers) if ray else _here(call, queue, backend, workers, pool)
     with tqdm(total=sum(costs), desc=description, bar_format=_BAR) as bar:
-        for done, number in enumerate(ended, 1):
-            bar.set_postfix_str(f"{done} of {len(jobs)} runs", refresh=False)
-            bar.update(min(costs[order[number]], bar.total - bar.n))  # rounding must not carry the bar past its end
+        tell, last = tell or (lambda job, ended: ""), ""
+        for done, number in enumerate(chain([None], ended)):
+            if number is not None:
+                last = tell(queue[number], True)
+                bar.update(min(costs[order[number]], bar.total - bar.n))  # rounding must not carry the bar past its end
+            now = tell(queue[done], False) if done < len(queue) else ""
+            left = _left(bar, later, speed and speed * min(workers, len(jobs)))
+            words = ", ".join(filter(None, [left, f"{done} of {len(jobs)} runs", now, last]))
+            bar.set_postfix_str(words, refresh=done == 0 or sys.stderr.isatty())  # in a file not a line for each run
+
+
+def _left(bar: tqdm, later: float, speed: float | None) -> str:
+    """How long the rest and what comes later take, as the work done so far went, or at `speed` until that tells anything."""
+    if bar.n and (speed is None or bar.n > TOLD * bar.total):
+        speed = bar.n / max(time.time() - bar.start_t, 1e-9)
+    return f"about {tqdm.format_interval((bar.total - bar.n + later) / speed) if speed else '?'} left"
 
 
 def _on_one_thread(function: Callable, job: Any) -> None:

@@ -429,14 +429,33 @@ class Study:
         engine, readers = self.parameters.engine, self.readers(missing)
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
         how = {"backend": engine.backend, "workers": self.workers(), "place": place}
+        how |= {"tell": self._told, "speed": self._speed() if missing else None}
+        work = {spec: costs.relative(self, spec) for spec in missing}
+        later = sum(work.values())
         with workers_for(engine.backend, self.workers() if len(missing) > 1 else 1) as pool:
             for name, roles in STAGES.items():
                 jobs = self._jobs([spec for spec in missing if spec.role in roles], missing, readers)
-                work = [sum(costs.relative(self, spec) for spec in job.specs) for job in jobs]
-                run_jobs(partial(make_job, self), jobs, description=name, costs=work, pool=pool, **how)
+                each = [sum(work[spec] for spec in job.specs) for job in jobs]
+                later = max(0.0, later - sum(each))
+                run_jobs(partial(make_job, self), jobs, description=name, costs=each, pool=pool, later=later, **how)
                 for key, keys in readers.items():
                     if self._made(keys):
                         self.store.release(key)
+
+    def _told(self, job: Job, ended: bool) -> str:
+        """The name of a job's run, or once it has ended the loss of its last epoch where it was trained."""
+        spec, run = job.specs[0], self.run(job.specs[0])
+        if not ended or spec.role not in TRAINED or run is None:
+            return "" if ended else str(spec)
+        return f"last loss {run.table('history')['loss'].iloc[-1]:.3g}"
+
+    def _speed(self) -> float | None:
+        """Work that one worker did in a second, by the finished networks of this study; None before there are any."""
+        made = [(spec, self.run(spec)) for spec in self.unique(self.all_runs()) if spec.role in TRAINED]
+        seconds = {spec: run.about()["record"]["seconds"] for spec, run in made if run is not None}
+        return (
+            sum(costs.relative(self, spec) for spec in seconds) / max(sum(seconds.values()), 0.01) if seconds else None
+        )
 
     def _jobs(self, wanted: list[RunSpec], missing: list[RunSpec], readers: Mapping[str, set[str]]) -> list[Job]:
         """One job for each run, a teacher's with its bank; what its weights are not needed for after it is released by it."""
