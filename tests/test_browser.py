@@ -1,5 +1,6 @@
 """JupyterLab as a person has it: every notebook run from top to bottom on smoke, every widget moved once, in a real browser."""
 
+import io
 import os
 import re
 import socket
@@ -9,8 +10,10 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from rosutils.notebooks import FOLDER
 from rosutils.params import ROOT
@@ -25,8 +28,18 @@ NOTEBOOKS = [path.stem for path in sorted(FOLDER.glob("[0-9]*.ipynb"))]
 NOT_OURS = re.compile(
     r"Failed to load resource|api/workspaces|extensionmanager|lab/api/news|ERR_INTERNET|ERR_NAME_NOT_RESOLVED"
 )
+CONTROLS = {
+    "01_data": 9,
+    "02_teachers": 1,
+    "03_distillation": 8,
+    "04_tables": 1,
+    "06_adversarial": 6,
+    "07_loss_landscape": 6,
+    "08_label_noise": 2,
+}  # at least so many
 DONE = """() => {
     const cells = [...document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell')];
+    if (document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')) return true;
     return cells.length > 0 && cells.every(cell => /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').textContent));
 }"""
 
@@ -76,8 +89,8 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, lab, request):
-    """A page of JupyterLab; with SHOTS=folder in the environment it leaves a picture of each cell's output there."""
+def page(browser, lab):
+    """A page of JupyterLab; with SHOTS=folder in the environment (and SCALE=2) its outputs' pictures are left there."""
     scale = int(os.environ.get("SCALE", 1))
     page = browser.new_page(viewport={"width": 1400, "height": 4000}, device_scale_factor=scale)
     page.complaints = []
@@ -90,7 +103,7 @@ def page(browser, lab, request):
 def run_all(page, address: str, name: str) -> None:
     page.goto(f"{address}/lab/tree/lab/{name}.ipynb?token=abc&reset")
     page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=120_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=120_000)
+    page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=120_000)  # or Run All asks for a kernel
     page.click("text=Run >> nth=0")
     page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
     page.wait_for_function(DONE, timeout=300_000)
@@ -116,12 +129,37 @@ def move_everything(page) -> int:
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_run_all_and_every_widget(lab, page, name):
     run_all(page, lab, name)
-    print(name, move_everything(page))
-    page.wait_for_timeout(3000)
+    moved = move_everything(page)
+    page.wait_for_timeout(1000)  # until the kernel hears of it
+    page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=120_000)
     if shots := os.environ.get("SHOTS"):
         page.screenshot(path=f"{shots}/{name}.png")
         for number, output in enumerate(page.locator(".jp-OutputArea-child:visible").all()):
             output.screenshot(path=f"{shots}/{name}-{number:02}.png")
     errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
     assert errors == []
+    assert moved >= CONTROLS.get(name, 0)
     assert [text for text in page.complaints if not NOT_OURS.search(text)] == []
+
+
+def test_a_surface_turns_under_the_mouse_at_twice_the_pixels(lab, browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000}, device_scale_factor=2)
+    run_all(page, lab, "07_loss_landscape")
+    surface = page.locator(".jupyter-matplotlib-canvas-div").first
+    surface.scroll_into_view_if_needed()  # it was drawn where nobody saw it
+    page.wait_for_timeout(2000)
+    before = pixels(surface)
+    assert len(np.unique(before.reshape(-1, 3), axis=0)) > 100
+    box = surface.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 260, box["y"] + 240, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(3000)
+    halves = np.array_split(np.any(pixels(surface) != before, axis=2), 2, axis=1)
+    page.close()
+    assert all(half.mean() > 0.01 for half in halves)  # both models' turn together
+
+
+def pixels(element) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(element.screenshot())).convert("RGB"))

@@ -56,7 +56,9 @@ def play(draw: Callable[..., Pictures], says: str, *, button: str = "", **contro
 
     made = ipywidgets.interactive(show, **controls)
     for each in made.children[:-1]:
-        each.style.description_width, each.layout.width = "initial", each.layout.width or "max-content"
+        each.style.description_width = "initial"
+        if hasattr(each, "options"):
+            each.layout.width = "max-content"  # names of runs are long
         if hasattr(each, "continuous_update"):  # or a slider asks for more pictures than can be drawn meanwhile
             each.continuous_update = False
     made.update()
