@@ -175,23 +175,10 @@ class Sweeps(Section):
     noise: dict[Literal["symmetric", "pairflip"], Annotated[list[Share], Distinct]] = dict.fromkeys(
         ("symmetric", "pairflip"), [0.0, 0.2, 0.4, 0.6]
     )
-    norms: Annotated[list[Literal["l2", "linf", "l2-scaled"]], Field(min_length=1), Distinct] = [
-        "l2",
-        "linf",
-        "l2-scaled",
-    ]
-    eps: Annotated[float, Field(ge=1e-6, le=1)] = 1.28 / 255
-    steps: Few = 10
-    step_factor: Annotated[float, Field(gt=0, le=1000)] = 2.5
-    random_start: bool = True
-    examples: Count | None = None
-    curve_norm: Literal["l2", "linf", "l2-scaled"] = "linf"
-    curve_multiples: Annotated[list[Annotated[float, Field(gt=0, le=1000)]], Field(min_length=1), Distinct] = [
-        0.5,
-        1,
-        2,
-        4,
-    ]
+    readings: Annotated[list[str], Distinct] | None = (
+        None  # of `study.variants.READINGS`, by their labels; all without it
+    )
+    runs: Repeats = 3
 
 
 class Seeds(Section):
