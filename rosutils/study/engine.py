@@ -68,11 +68,12 @@ def run_jobs(
         for done, number in enumerate(chain([None], ended)):
             if number is not None:
                 last = tell(queue[number], True)
-                bar.update(min(costs[order[number]], bar.total - bar.n))  # rounding must not carry the bar past its end
+                bar.n = min(bar.n + costs[order[number]], bar.total)  # rounding must not carry the bar past its end
             now = tell(queue[done], False) if done < len(queue) else ""
             left = _left(bar, later, speed and speed * min(workers, len(jobs)))
             words = ", ".join(filter(None, [left, f"{done} of {len(jobs)} runs", now, last]))
             bar.set_postfix_str(words, refresh=done == 0 or sys.stderr.isatty())  # in a file not a line for each run
+            bar.update(0)
 
 
 def _left(bar: tqdm, later: float, speed: float | None) -> str:
