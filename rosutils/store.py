@@ -33,6 +33,10 @@ ABOUT, MORE = {"recipe", "record", "checksums"}, {"released", "checksum"}  # wha
 logger = logging.getLogger(__name__)
 
 
+class Released(InputError):
+    """Something of a run was asked for that was let go."""
+
+
 def digest(content) -> str:
     """The first 16 hex digits of the SHA-256 of a JSON-able recipe."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -111,7 +115,7 @@ class Run:
     def _checked(self, name: str) -> Path:
         about = self.about()
         if name in about.get("released", {}):
-            raise InputError(
+            raise Released(
                 f"{name} of the run {self.key} was released when all that needed it had been made; to have it again, delete "
                 f"the folder {self.path} and run the same command with engine.keep_weights: all"
             )

@@ -53,7 +53,11 @@ def test_pictures_of_a_data_set_do_not_go_among_the_figures(tmp_path):
     sources = {"lesion": SimpleNamespace(source="synthetic"), "chest": SimpleNamespace(source="nih")}
     parameters = SimpleNamespace(tasks=list(sources), data=SimpleNamespace(sources=sources))
     study = SimpleNamespace(
-        parameters=parameters, figures=tmp_path / "figures", output=tmp_path / "output", watermark=lambda: "mark"
+        parameters=parameters,
+        figures=tmp_path / "figures",
+        output=tmp_path / "output",
+        watermark=lambda: "mark",
+        note=lambda *which: None,
     )
     one = adversarial.Attacked(*[np.zeros((1, 1, 4, 4))] * 2, *[np.ones((1, 2))] * 2)
 

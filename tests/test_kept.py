@@ -62,6 +62,9 @@ def test_everything_is_drawn_but_what_looks_at_images_and_what_was_not_run(own):
     blind = [text.partition(" is left as it was")[0] for text in left if "looks at images" in text]
     assert blind == ["Images (checks)", "Eq. 3 (soft_targets)"]
     assert any("runs are missing" in text for text in left)
+    assert [text.partition(" is left")[0] for text in left if "an archive leaves out" in text] == [
+        "Reliability of the soft targets (reliability)"
+    ]
     drawn = {path.name for path in there.figures.iterdir()}
     assert {
         "table1.csv",

@@ -368,10 +368,12 @@ def by_scikit_learn(scores, labels, class_names, thresholds) -> dict[tuple[str, 
     found, areas = {}, []
     if not several:
         found["", "", "accuracy"] = accuracy_score(labels, predicted)
+    occurring = np.flatnonzero(one_hot.sum(0))  # a mean over classes is over those that there are
     for average in ["macro", "micro", "weighted"] + ["samples"] * several:
         numbers = precision_recall_fscore_support(
-            labels, predicted, labels=range(len(class_names)), average=average, zero_division=0
-        )
+            labels, predicted, labels=occurring if average == "macro" else range(len(class_names)), average=average,
+            zero_division=0,
+        )  # fmt: skip
         found |= {("", average, name): n for name, n in zip(("precision", "recall", "f1"), numbers, strict=False)}
     precision, recall = (found["", "macro", name] for name in ("precision", "recall"))
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0

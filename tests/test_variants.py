@@ -121,5 +121,10 @@ def test_a_reading_that_nobody_knows_is_named():
     "sweeps", [{"overlaps": [0.1234561, 0.1234562]}, {"noise": {"symmetric": [0.2, 0.20000004], "pairflip": []}}]
 )
 def test_two_points_that_print_alike_are_refused_and_none_is_dropped(sweeps):
+    with pytest.raises(InputError, match="twice, as it is printed"):
+        params.load("smoke", sweeps=sweeps)
+
+
+def test_a_point_that_prints_like_the_profiles_own_is_refused():
     with pytest.raises(InputError, match="six digits do not tell apart"):
-        variants.variants(params.load("smoke", sweeps=sweeps))
+        variants.variants(params.load("smoke", sweeps={"overlaps": [0.1234561]}, subsets={"overlap": 0.1234562}))

@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from rosutils import InputError, distill, losses
 from rosutils.paper import look
 from rosutils.paper.items import Item
-from rosutils.study.experiment import bank_of
 from rosutils.weights import exponential_weights
 
 
@@ -207,8 +206,6 @@ def _reliability(study) -> dict[str, Figure]:
     """Of the students' teachers: on the images they are asked about in the first epoch, and on the test part."""
     found: dict[str, dict[str, list]] = {}
     for there, spec in _students(study):
-        if any(there.run(bank_of(teacher)).released for teacher in spec.teachers):
-            continue  # an archive has no logits of banks
         task, (train, test) = there.task(spec.task), (there.task(spec.task).split[part] for part in ("train", "test"))
         asked = there.bank(spec).logits[:, 0]
         unseen = torch.stack([there.run(teacher).tensors("logits")["test"] for teacher in spec.teachers])

@@ -83,14 +83,12 @@ def _told_in_a_line(there, spec: RunSpec) -> Iterator[None]:
 
 def _why_it_diverged(there, spec: RunSpec) -> str:
     p, images = there.parameters, there.task(spec.task).images[there.training_index(spec)]
-    section, temperature = p.training, p.distillation.temperature
+    section = p.training
     if images.max() == images.min():
         return "all pixels of its training images are alike, so there is nothing to learn"
     if section.learning_rate * section.weight_decay > 2 * (1 + section.momentum):  # where Eq. 2 alone is unstable
         both = f"training.learning_rate ({section.learning_rate:g}) or training.weight_decay ({section.weight_decay:g})"
         return f"lower {both}, whose product throws the weights ever further"
-    if spec.teachers and not 1e-3 <= temperature <= 1e3:
-        return f"distillation.temperature is {temperature:g}, and Eq. 4 goes with its square; try 0.1 to 20"
     return f"lower training.learning_rate ({section.learning_rate:g})"
 
 
