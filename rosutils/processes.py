@@ -15,6 +15,7 @@ from typing import Any
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.backend.utils import kill_process_tree
 from joblib.externals.loky.process_executor import BrokenProcessPool
+from tqdm import tqdm
 
 from rosutils import RunError
 
@@ -69,6 +70,9 @@ def _undisturbed() -> Iterator[None]:
 def _prepare(parent: int) -> None:
     """End this process within a second of its parent's end, however that came; leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its own is a semaphore, which a process that is killed leaves behind, with a warning
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -635,6 +635,13 @@ def test_the_table_the_tally_and_the_picture_have_every_claim():
     assert len(set(labels)) == len(CLAIMS) and "lesion FGSM over Baseline III" in labels
 
 
+def test_in_a_study_of_one_task_the_claims_about_the_other_have_a_line_without_a_point():
+    found = list(judged(everything(), tasks={"lesion": TASKS["lesion"]}).values())
+    assert any(not [part for part in claim["parts"] if part["decides"] and part["found"]] for claim in found)
+    labels = [tick.get_text() for ax in forest(found).axes for tick in ax.get_yticklabels()]
+    assert len(set(labels)) == len(CLAIMS)
+
+
 # the list of claims
 
 

@@ -1,5 +1,6 @@
 """Worker processes: one thread each, in order, gone with their parent; Ctrl-C is the parent's, and a killed one is an error."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from joblib.externals.loky import ProcessPoolExecutor
+from tqdm.auto import tqdm
 
 from rosutils import InputError, RunError
 from rosutils.processes import mapped, processes
@@ -110,6 +112,27 @@ def test_jobs_that_wait_do_not_hold_up_the_end(tmp_path, capfd):
     assert time.monotonic() - begun < 15
     assert not any(alive(int(path.name)) for path in tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
+
+
+def show_progress():
+    with tqdm(total=1, disable=True):
+        return multiprocessing.current_process().name
+
+
+SILENT = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_processes import show_progress
+from rosutils.processes import processes
+with processes(1) as pool:
+    pool.submit(show_progress).result()
+"""
+
+
+def test_a_worker_that_showed_its_progress_ends_without_a_word():
+    script = SILENT.format(tests=os.path.dirname(__file__))
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def grow(megabytes):

@@ -146,9 +146,7 @@ def _draw(ax, claim: dict, place: int, reach: float) -> None:
         bound = {} if "gain" in compare else {"marker": "<" if "at_most" in compare else ">"}
         ax.plot(math.log(printed) if claim["metric"] == "seconds" else printed, place, **PRINTED | bound)
     parts = [part for part in claim["parts"] if part["decides"] and part["found"]]
-    for aside, part in zip(
-        np.linspace(-0.3, 0.3, len(parts)) if len(parts) > 1 else [0] * len(parts), parts, strict=True
-    ):
+    for aside, part in zip(np.linspace(-0.3, 0.3, len(parts)) if len(parts) != 1 else [0], parts, strict=True):
         mean, low, high, _ = part["found"]
         look = NO_TELLING if part["barred"] else {"color": COLOUR[part["verdict"]]}
         marker = ">" if mean > reach else "<" if mean < -reach else "o"
