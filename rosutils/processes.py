@@ -5,14 +5,13 @@ import re
 import signal
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
-from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky import ProcessPoolExecutor, process_executor
 from joblib.externals.loky.backend.utils import kill_process_tree
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from tqdm import tqdm
@@ -33,10 +32,7 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     try:
         with _undisturbed():
             pool.submit(int)
-        with warnings.catch_warnings():
-            # loky starts a process anew that has grown by 300 MB, as one does whose first network was a small one.
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-            yield pool
+        yield pool
     except BrokenProcessPool as error:
         how = ", ".join(sorted(set(re.findall(r"SIG[A-Z]+|EXIT\(\d+\)", str(error))))) or type(error).__name__
         raise RunError(
@@ -70,6 +66,7 @@ def _undisturbed() -> Iterator[None]:
 def _prepare(parent: int) -> None:
     """End this process within a second of its parent's end, however that came; leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process_executor._USE_PSUTIL = False  # or it takes growth by 300 MB for a leak, starts another process, and warns
     tqdm.set_lock(
         threading.RLock()
     )  # its own is a semaphore, which a process that is killed leaves behind, with a warning

@@ -81,7 +81,7 @@ def test_the_costliest_job_comes_first_and_equal_ones_keep_their_order(options, 
 def test_the_exception_of_a_job_is_raised_as_it_is(options, two_threads, tmp_path):
     with pytest.raises(InputError, match="this job is wrong"):
         run_jobs(fail, jobs(tmp_path, ["good", "bad", "later"]), **options)
-    assert "good" in read(tmp_path)
+    assert "bad" in read(tmp_path)  # another that ran beside it may have been ended
     assert torch.get_num_threads() == 2
 
 

@@ -141,12 +141,12 @@ def grow(megabytes):
     return os.getpid()
 
 
-def test_a_worker_that_grows_is_no_warning():
+def test_a_worker_that_grows_stays_and_is_no_warning():
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         with processes(1) as pool:
             used = [call.result(timeout=60) for call in [pool.submit(grow, size) for size in (1, 500, 1, 1)]]
-    assert len(set(used)) == 2 and told == []  # where loky grows milder, the filter can go
+    assert len(set(used)) == 1 and told == []
 
 
 PARENT = """
