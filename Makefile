@@ -34,6 +34,7 @@ bench: $(READY)
 faults: $(READY)
 	@echo "== Broken on purpose (about 40 minutes; PARTS=\"prepare full\" for some), written to benchmarks/faults.md =="
 	@$(BIN)/python tests/faults/faults.py $(PARTS)
+	@FUZZ=long $(BIN)/python -m pytest tests/test_fuzz.py -n 0
 
 lab: $(READY)
 	@$(BIN)/python -m rosutils lab $(if $(filter-out file,$(origin PROFILE)),--profile $(PROFILE)) -- $(LAB)
