@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 
 import nbformat
+from jupyter_client import AsyncKernelManager
 from tqdm.auto import tqdm
 
 from rosutils.processes import processes
@@ -64,12 +65,8 @@ def _execute(notebook: Path, folder: Path, parameters: dict, sockets: str) -> No
 
     where = f"(see {folder / notebook.name})"
     logging.getLogger("papermill").setLevel(logging.ERROR)  # a notebook takes any section, declared or not
-    how = {
-        "kernel_name": "python3",
-        "progress_bar": False,
-        "cwd": notebook.parent,
-        "km": run_sync(_kernel)(sockets, notebook.parent),
-    }
+    kernel = run_sync(_kernel)(sockets, notebook.parent)
+    how = {"kernel_name": "python3", "progress_bar": False, "cwd": notebook.parent, "km": kernel}
     try:
         papermill.execute_notebook(notebook, folder / notebook.name, parameters=parameters, **how)
     except papermill.PapermillExecutionError as error:
@@ -77,18 +74,26 @@ def _execute(notebook: Path, folder: Path, parameters: dict, sockets: str) -> No
         raise NotebookError(message, 2 if error.ename == "InputError" else 1) from None
     except DeadKernelError:
         raise NotebookError(f"{notebook.name}: its kernel died; is there too little memory? {where}") from None
+    finally:
+        kernel.latest.stop_channels()
 
 
-async def _kernel(sockets: str, folder: Path):
+class _Kernel(AsyncKernelManager):
+    """A kernel that knows its latest client: nbclient leaves that of a kernel which it did not start open."""
+
+    def client(self, **options):
+        self.latest = super().client(**options)
+        return self.latest
+
+
+async def _kernel(sockets: str, folder: Path) -> _Kernel:
     """The kernel of this process, emptied: imports, which take longer than most notebooks, are made once for several."""
-    from jupyter_client import AsyncKernelManager
-
     if not (found := _kernels.get(sockets)):
         os.environ.pop("JPY_SESSION_NAME", None)  # nobody plays with these, wherever the command was given
         os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger warns about itself otherwise
         # No ports, which two kernels that start together may both take to be free.
         where = {"transport": "ipc", "ip": f"{sockets}/{os.getpid()}"} if os.name == "posix" else {}
-        found = _kernels[sockets] = AsyncKernelManager(kernel_name="python3", **where)
+        found = _kernels[sockets] = _Kernel(kernel_name="python3", **where)
         options = ["--log-level=50", f"--InlineBackend.print_figure_kwargs={AS_DRAWN}"]
         await found.start_kernel(extra_arguments=options, cwd=str(folder))
         return found

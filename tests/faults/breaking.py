@@ -68,11 +68,16 @@ class Command:
     def __init__(self, *arguments: str, log: Path, limit: int | None = None) -> None:
         self.mark, self.log = f"{os.getpid()}-{random.getrandbits(64)}", log
         environment = {**os.environ, MARK: self.mark, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+            if limit:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "rosutils", *map(str, arguments)], stdout=out, stderr=out, env=environment,
-                cwd=ROOT, start_new_session=True,
-                preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))),
+                cwd=ROOT, start_new_session=True, preexec_fn=prepare,
             )  # fmt: skip
 
     def said(self) -> str:
