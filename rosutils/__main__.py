@@ -25,7 +25,7 @@ def _plain_errors(command: Callable) -> Callable:
             command(*args, **kwargs)
         except InputError as error:
             _stop(2, str(error))
-        except RunError as error:
+        except (RunError, FloatingPointError) as error:
             _stop(1, str(error))
         except BrokenPipeError:  # of `| head`, say; click ends without a word
             raise

@@ -272,6 +272,7 @@ class Store:
         """What killed processes left, and what was set aside: nothing reads it, and it may be deleted."""
         kept = self.root / ".checkpoints"
         left = [*self.root.glob(".*-*"), *self.root.glob(".aside/*"), *kept.glob("*.partial")]
+        left += kept.glob(".tmp*")  # as safetensors calls a file that it has not written to its end
         left += [path for path in kept.glob("*.safetensors") if self.get(path.stem) is not None]
         return [path for path in left if path.exists() and time.time() - path.stat().st_mtime > PATIENCE]
 

@@ -4,10 +4,9 @@ import re
 import shutil
 
 import pytest
-from test_report import Made
+from test_report import whole_page
 
-from rosutils import paper
-from rosutils.paper import claims, report, table1, table3
+from rosutils.paper import report
 
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the report is not looked at")
@@ -21,13 +20,7 @@ SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures")
-    study = Made(folder)
-    for item in (table1.PLOT, claims.FOREST, table1.TABLE):
-        item.publish(study)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper, "ITEMS", (table1.TABLE, table1.PLOT, table3.TABLE, claims.TABLE))
-        return report.write_report(study)
+    return whole_page(tmp_path_factory.mktemp("figures"))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_processes import alive
 
 from rosutils import InputError
 from rosutils.params import ROOT
@@ -162,14 +163,6 @@ def test_stages_share_their_processes_which_end_with_the_block(tmp_path):
     used = {int(path.name.split()[1]) for path in tmp_path.iterdir()}
     assert len(list(tmp_path.iterdir())) == 12 and len(used) <= 2 and os.getpid() not in used
     assert not [process for process in used if alive(process)]
-
-
-def alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 # Ray, on two nodes of a cluster and on this machine alone

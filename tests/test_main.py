@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from rosutils.__main__ import main
+from rosutils.__main__ import _plain_errors, main
 from rosutils.data.isic2019 import CLASS_NAMES, METADATA, TRUTH
 from rosutils.data.sources import open_source
 from rosutils.params import ROOT
@@ -269,3 +269,12 @@ def test_as_a_process_wrong_input_is_one_line_on_stderr_and_status_2(tmp_path):
 def test_help_names_the_commands():
     found = python("--help")
     assert found.returncode == 0 and all(command in found.stdout for command in ("reproduce", "prepare", "status"))
+
+
+def test_a_number_that_cannot_be_is_status_1_and_one_line(capsys):
+    def export():
+        raise FloatingPointError("the exported network gives other logits")
+
+    with pytest.raises(SystemExit) as error:
+        _plain_errors(export)()
+    assert error.value.code == 1 and capsys.readouterr().err == "error: the exported network gives other logits\n"

@@ -118,16 +118,19 @@ def written(folder, *args, **changes):
     return report.write_report(Made(folder, *args, **changes)).read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole_page(folder):
     """The page with every claim judged, and two figures."""
-    folder = tmp_path_factory.mktemp("figures")
     study = Made(folder)
     for item in (table1.PLOT, claims.FOREST, table1.TABLE):
         item.publish(study)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper, "ITEMS", (table1.TABLE, table1.PLOT, table3.TABLE, claims.TABLE))
-        return report.write_report(study).read_text(encoding="utf-8")
+        return report.write_report(study)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return whole_page(tmp_path_factory.mktemp("figures")).read_text(encoding="utf-8")
 
 
 def section(text, name):

@@ -364,7 +364,11 @@ def test_what_is_no_run_is_set_aside_and_the_run_is_made_again(store, caplog, le
 def test_waste_is_what_killed_processes_left_and_what_was_set_aside(store):
     put(store)
     old = [store.root / f".{KEY}-abc", store.root / ".aside" / f"{KEY}-1"]
-    old += [store.checkpoint(KEY), store.checkpoint("other").with_suffix(".partial")]
+    old += [
+        store.checkpoint(KEY),
+        store.checkpoint("other").with_suffix(".partial"),
+        store.checkpoint(KEY).parent / ".tmpA1b2",
+    ]
     for path in old:
         path.mkdir(parents=True)
         os.utime(path, (1, 1))
