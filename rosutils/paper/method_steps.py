@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from rosutils import InputError, distill, losses
+from rosutils import InputError, losses
 from rosutils.paper import look
 from rosutils.paper.items import Item
+from rosutils.paper.planted import planted_selection
 from rosutils.weights import exponential_weights
 
 
@@ -141,7 +142,7 @@ def _confidence(logits, labels, temperature: float) -> tuple[np.ndarray, np.ndar
 def selection(frame: pd.DataFrame) -> Figure:
     """Baseline IV on planted teachers, a panel for each reward: means over seeds, and thin each seed.
 
-    Columns reward, seed, epoch, teacher (good, random, misleading), probability: of `distill.planted_selection`.
+    Columns reward, seed, epoch, teacher (good, random, misleading), probability: of `planted_selection`.
     """
     rewards, seeds = list(dict.fromkeys(frame["reward"])), frame["seed"].nunique()
     colour, marker, dashes = ({teacher: how[part] for teacher, how in PLANTED.items()} for part in range(3))
@@ -233,7 +234,7 @@ def _averaging(study) -> Figure:
 
 
 def _selection(study) -> Figure:
-    planted = [distill.planted_selection(reward=reward, seed=seed) for reward in REWARDS for seed in range(SEEDS)]
+    planted = [planted_selection(reward=reward, seed=seed) for reward in REWARDS for seed in range(SEEDS)]
     return selection(pd.concat(planted))
 
 
