@@ -133,11 +133,12 @@ def f1_panels(study, rows: pd.DataFrame, what: str, draw: Callable, *, handles: 
     `size` is the figure's size and what `legend` takes.
     """
     tasks, chance, shown = measured(rows, study.about_tasks(), what), False, []
+    results = study.results()
     fig, [axes] = subplots(1, len(tasks), size=size.pop("size"), sharey=across)
     for ax, (task, about) in zip(axes, tasks.items(), strict=True):
         here, label = printed_f1(rows, task, about)
         draw(ax, here, task)
-        chance |= chance_line(ax, study.results(), task, about, across=across, variant=variant)
+        chance |= chance_line(ax, results, task, about, across=across, variant=variant)
         ax.set(title=task, **{"xlabel" if across else "ylabel": label})
         shown.append(here)
     said = replicates(pd.concat(shown))

@@ -91,7 +91,7 @@ def checks(study) -> pd.DataFrame:
 @look.style()
 def plot(study) -> Figure:
     """Table II as F1 before and after PGD and FGSM for each reading of the radius, the printed F1 hollow beside ours."""
-    rows = select(moments(study), setting=SAME_TEACHERS, metric="f1")
+    rows, results = select(moments(study), setting=SAME_TEACHERS, metric="f1"), study.results()
     reached = rows[rows["norm"] != BEFORE[0]]
     tasks = look.measured(reached, study.about_tasks(), "Table II")
     norms = [norm for norm in SIGNS if norm in set(reached["norm"])]
@@ -106,7 +106,7 @@ def plot(study) -> Figure:
             for (_, attack, name), value in _printed(task, "f1", [norm]).dropna().items():
                 y = order.index(attack) + (0.3 if name == "RoS-KD" else -0.3)
                 ax.plot(value, y, look.MARKER[name], mec=look.COLOUR[name], **HOLLOW, zorder=1)
-            chance |= look.chance_line(ax, study.results(), task, about, attack=SAMPLE, across=True)
+            chance |= look.chance_line(ax, results, task, about, attack=SAMPLE, across=True)
             ax.set(title=f"{task}, {SIGNS[norm]}", xlabel=label)
             ax.locator_params(axis="x", nbins=5)
     names = dict(zip(("Baseline III, same teachers", "RoS-KD"), SAME_TEACHERS, strict=True))
@@ -125,7 +125,8 @@ def curve(study) -> Figure:
     norm, eps = study.parameters.attacks.curve_norm, study.parameters.attacks.eps
     if norm not in NORMS:
         raise InputError(f"norm is {norm!r}; allowed are {', '.join(map(repr, NORMS))}")
-    rows = _along(study.results(), norm)
+    results = study.results()
+    rows = _along(results, norm)
     tasks = look.measured(rows, study.about_tasks(), f"PGD in the norm {norm}")
     names, chance, shown = [name for name in ROWS if name in set(rows["setting"])], False, []
     size = (look.WIDTH, 0.75 + 1.35 * len(tasks))
@@ -138,7 +139,7 @@ def curve(study) -> Figure:
                 ax.plot(means, color=look.PALE, lw=0.7, zorder=0)
             look.curves(ax, select(here, setting=name), "radius", ms=3.5)
             ax.axvline(255 * eps, zorder=0, **RADIUS_LOOK)
-            chance |= look.chance_line(ax, study.results(), task, about, attack=SAMPLE)
+            chance |= look.chance_line(ax, results, task, about, attack=SAMPLE)
             ax.set_title(name.replace(", ", ",\n") if ax in axes[0] else "", fontsize=7)
             ax.set(xlabel="", ylabel=f"{task}\n{label}" if ax is line[0] else "")
         shown.append(here)
