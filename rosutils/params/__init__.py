@@ -103,7 +103,7 @@ def source(content: Mapping[str, Any]) -> Source:
     try:
         return TypeAdapter(AnySource).validate_python(content)
     except ValidationError as error:
-        raise InputError("; ".join(sentences(error.errors(), Source))) from None
+        raise InputError("; ".join(sentences(error.errors(), depth=0))) from None
 
 
 def _validated(content: Mapping) -> Parameters:

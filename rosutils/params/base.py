@@ -1,15 +1,12 @@
 """What every section of a parameter file is built from."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Few = Annotated[int, Field(ge=1, le=1000)]  # of what is trained or repeated
-Repeats = Annotated[int, Field(ge=1, le=100)]
-Epochs = Annotated[int, Field(ge=1, le=100_000)]  # an epoch's order is seeded by 100,003 times a seed plus its number
 # Of files and folders: a profile, a task.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]
 Seed = Annotated[int, Field(ge=0, le=1_000_000_000)]  # seeds are multiplied, and torch's are 64 bits
@@ -22,17 +19,6 @@ def _place(text: str) -> str:
 
 
 Place = Annotated[str, AfterValidator(_place)]
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    """Tables and files name points as they are printed: two that look alike would be one, or stop a study at its end."""
-    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-    if twice := sorted({text for text in shown if shown.count(text) > 1}):
-        raise ValueError(f"it holds {twice[0]} twice, as it is printed; keep one")
-    return values
-
-
-Distinct = AfterValidator(_distinct)
 
 
 class Section(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from rosutils.params.sections import Parameters
-from rosutils.params.sources import SOURCES, Data, Source
+from rosutils.params.sources import SOURCES
 
 
 def unknown(name: str, allowed) -> str:
@@ -16,36 +16,32 @@ def unknown(name: str, allowed) -> str:
     return f"{name[:100]}: unknown key{hint}; allowed here: {', '.join(allowed)}"
 
 
-def sentences(errors: list, model: type[BaseModel] = Parameters) -> list[str]:
-    """One for each key of a model: a key that may be one of two kinds has an error of each kind."""
-    sentences: dict[tuple, list[str]] = {}
+def sentences(errors: list, depth: int = 3) -> list[str]:
+    """One for each key: a key that may be one of two kinds has an error of each kind.
+
+    `depth` is where the kind of a source stands in an error's place: 3 in Parameters (data.sources.lesion), 0 in a source.
+    """
+    found: dict[tuple, list[str]] = {}
     for error in errors:
         place = tuple(part for part in error["loc"] if part not in ("constrained-int", "literal['auto']"))
-        source, place = _source_of(place, model)
-        sentences.setdefault(place, []).append(_sentence(error, ".".join(map(str, place)), source, model))
+        inside = len(place) > depth and place[depth] in SOURCES and (depth == 0 or place[1] == "sources")
+        own = place[depth] if inside else None
+        place = place[:depth] + place[depth + 1 :] if inside else place
+        found.setdefault(place, []).append(_sentence(error, ".".join(map(str, place)), own))
     return [
         first + "".join(" or " + other.split("is not allowed: ")[-1] for other in rest)
-        for first, *rest in sentences.values()
+        for first, *rest in found.values()
     ]
 
 
-def _source_of(place: tuple, model: type[BaseModel]) -> tuple[type[Source] | None, tuple]:
-    """The kind of source that an error is about, and its place without that kind's name, which pydantic puts there."""
-    at = {Parameters: 3, Data: 2}.get(model, 0)
-    inside = at == 0 or "sources" in place[: at - 1]
-    if inside and len(place) > at and place[at] in SOURCES:
-        return SOURCES[place[at]], place[:at] + place[at + 1 :]
-    return None, place
-
-
-def _sentence(error: Mapping, where: str, source: type[Source] | None, model: type[BaseModel]) -> str:
+def _sentence(error: Mapping, where: str, own: str | None) -> str:
+    """What is wrong at a place, and in which kind of source."""
     kind, key = error["type"], str(error["loc"][-1]) if error["loc"] else ""
-    own = next((name for name, other in SOURCES.items() if other is source), None)
     if kind == "extra_forbidden":
-        owners = [name for name, other in SOURCES.items() if source and key in other.model_fields]
+        owners = [name for name, other in SOURCES.items() if own and key in other.model_fields]
         if owners:
             return f"{where}: {key} is a key of the source {' and '.join(owners)}, not of {own}"
-        return unknown(where, source.model_fields if source else _fields_at(error["loc"][:-1], model))
+        return unknown(where, SOURCES[own].model_fields if own else _fields_at(error["loc"][:-1]))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         found = repr(error["input"].get("source")) if isinstance(error["input"], Mapping) else repr(error["input"])
         return f"{where + '.' if where else ''}source: {found} is not allowed: choose one of {', '.join(SOURCES)}"
@@ -63,12 +59,11 @@ def _sentence(error: Mapping, where: str, source: type[Source] | None, model: ty
     return f"{where}{of}: {found[:200]}{'...' * (len(found) > 200)} is not allowed: {message}"
 
 
-def _fields_at(location: tuple, model: type[BaseModel]) -> list[str]:
-    """The keys allowed in the section of a model that a pydantic error location points to."""
+def _fields_at(location: tuple) -> list[str]:
+    """The keys allowed in the section that a pydantic error location points to."""
+    model = Parameters
     for part in location:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        annotation = model.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        if part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
     return list(model.model_fields)

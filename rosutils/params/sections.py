@@ -3,17 +3,36 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from rosutils.params.base import Count, Distinct, Epochs, Few, Name, Place, Repeats, Section, Seed, Share
+from rosutils.params.base import Count, Name, Place, Section, Seed, Share
 from rosutils.params.sources import Data
 
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Norm = Literal["l2", "linf", "l2-scaled"]
 RESERVED = ("store", "cache")
 COLDEST = 0.001
 SMALLEST_SIDE = 33  # in pixels; see `models.dead_share`
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+UpTo1000 = Annotated[float, Field(gt=0, le=1000)]
+Few = Annotated[int, Field(ge=1, le=1000)]  # of what is trained or repeated
+Repeats = Annotated[int, Field(ge=1, le=100)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]  # an epoch's order is seeded by 100,003 times a seed plus its number
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    """Tables and files name points as they are printed: two that look alike would be one, or stop a study at its end."""
+    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    if twice := sorted({text for text in shown if shown.count(text) > 1}):
+        raise ValueError(f"it holds {twice[0]} twice, as it is printed; keep one")
+    return values
+
+
+Distinct = AfterValidator(_distinct)
+Shares = Annotated[list[Share], Distinct]
 
 
 class Noise(Section):
@@ -59,10 +78,10 @@ class Training(Section):
 
     epochs: Epochs
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    learning_rate: Positive = 0.1
     milestones: list[Count] = []
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 2e-4
+    weight_decay: NotNegative = 2e-4
     augmentation: Augmentation = Augmentation()
     pretraining: Literal["none", "imagenet"] = "none"
     reported: Literal["last", "best-validation"] = "last"
@@ -84,8 +103,8 @@ class Reinforced(Section):
     """
 
     reward: Literal["r1", "r2", "r3"] = "r2"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    entropy_bonus: Annotated[float, Field(ge=0)] = 1e-3
+    learning_rate: Positive = 0.1
+    entropy_bonus: NotNegative = 1e-3
     teacher_pool: Literal["full", "subset"] = "full"
 
 
@@ -94,7 +113,7 @@ class Distillation(Section):
 
     student: Architecture = "resnet18"
     single_teacher: Architecture = "densenet121"
-    temperature: Annotated[float, Field(gt=0, le=1000)] = 0.5
+    temperature: UpTo1000 = 0.5
     alpha: Share = 0.9  # Eq. 4: the share of the teachers' loss; 1 - alpha is that of the labels
     weights: Weights = Weights()
     multilabel: Literal["sigmoid", "softmax"] = "sigmoid"
@@ -116,23 +135,14 @@ class Evaluation(Section):
 class Attacks(Section):
     """Section IV-E: FGSM and PGD at a radius whose norm is read in three ways, and a curve of F1 against the radius."""
 
-    norms: Annotated[list[Literal["l2", "linf", "l2-scaled"]], Field(min_length=1), Distinct] = [
-        "l2",
-        "linf",
-        "l2-scaled",
-    ]
+    norms: Annotated[list[Norm], Field(min_length=1), Distinct] = ["l2", "linf", "l2-scaled"]
     eps: Annotated[float, Field(ge=1e-6, le=1)] = 1.28 / 255
     steps: Few = 10
-    step_factor: Annotated[float, Field(gt=0, le=1000)] = 2.5
+    step_factor: UpTo1000 = 2.5
     random_start: bool = True
     examples: Count | None = None
-    curve_norm: Literal["l2", "linf", "l2-scaled"] = "linf"
-    curve_multiples: Annotated[list[Annotated[float, Field(gt=0, le=1000)]], Field(min_length=1), Distinct] = [
-        0.5,
-        1,
-        2,
-        4,
-    ]
+    curve_norm: Norm = "linf"
+    curve_multiples: Annotated[list[UpTo1000], Field(min_length=1), Distinct] = [0.5, 1, 2, 4]
 
 
 class Landscape(Section):
@@ -145,24 +155,21 @@ class Landscape(Section):
     points: Annotated[int, Field(ge=3, le=501)] = 21
     examples: Count = 256
     directions: Annotated[list[Seed], Field(min_length=1), Distinct] = [0]  # replicates give the spread
-    clamp: Annotated[float, Field(gt=0)] = 8.0
-    levels: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1), Distinct] = [0.5, 1.0, 2.0]
-    sharpness_radius: Annotated[float, Field(gt=0)] = 0.001
-    sharpness_radii: list[Annotated[float, Field(gt=0)]] = [0.0001, 0.0003, 0.001, 0.003, 0.01]
+    clamp: Positive = 8.0
+    levels: Annotated[list[Positive], Field(min_length=1), Distinct] = [0.5, 1.0, 2.0]
+    sharpness_radius: Positive = 0.001
+    sharpness_radii: list[Positive] = [0.0001, 0.0003, 0.001, 0.003, 0.01]
     hessian_iterations: Few = 20
     hessian_samples: Annotated[int, Field(ge=2, le=1000)] = 10
 
     @model_validator(mode="after")
     def _has_a_centre_and_the_radius_of_the_table(self) -> "Landscape":
         if self.points % 2 == 0:
-            raise ValueError(
-                f"landscape.points is {self.points}; it must be odd, for the trained weights are the centre"
-            )
-        radii = self.sharpness_radii
-        if self.sharpness_radius not in radii or len({f"{radius:g}" for radius in radii}) < len(radii):
-            needs = (
-                f"it must hold sharpness_radius ({self.sharpness_radius:g}), the one of the table, and no radius twice"
-            )
+            what = f"landscape.points is {self.points}"
+            raise ValueError(f"{what}; it must be odd, for the trained weights are the centre")
+        radii, own = self.sharpness_radii, self.sharpness_radius
+        if own not in radii or len({f"{radius:g}" for radius in radii}) < len(radii):
+            needs = f"it must hold sharpness_radius ({own:g}), the one of the table, and no radius twice"
             raise ValueError(f"landscape.sharpness_radii is {radii}; {needs}")
         return self
 
@@ -171,13 +178,12 @@ class Sweeps(Section):
     """Figs. 2 and 3, Table III's runs and the studies beyond the paper: their points, and their scale."""
 
     scale: dict[str, dict[str, Any]] = {}  # sections laid over the profile for Figs. 2 and 3, noise and readings
-    overlaps: Annotated[list[Share], Distinct] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    noise: dict[Literal["symmetric", "pairflip"], Annotated[list[Share], Distinct]] = dict.fromkeys(
-        ("symmetric", "pairflip"), [0.0, 0.2, 0.4, 0.6]
-    )
-    readings: Annotated[list[str], Distinct] | None = (
-        None  # of `study.variants.READINGS`, by their labels; all without it
-    )
+    overlaps: Shares = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    noise: dict[Literal["symmetric", "pairflip"], Shares] = {
+        kind: [0.0, 0.2, 0.4, 0.6] for kind in ("symmetric", "pairflip")
+    }
+    # of `study.variants.READINGS`, by their labels; all without it
+    readings: Annotated[list[str], Distinct] | None = None
     runs: Repeats = 3
 
 
@@ -202,10 +208,10 @@ class Engine(Section):
     workers: Few | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     address: str | None = None  # of a Ray cluster: null or local for this machine alone, auto for the one it belongs to
-    gpus_per_run: Annotated[float, Field(ge=0)] = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
+    gpus_per_run: NotNegative = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
     retries: Annotated[int, Field(ge=0, le=1000)] = 3  # of a run whose worker or machine Ray has lost
     # An interruption costs so much at most, and the epoch in which it comes.
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
+    checkpoint_seconds: NotNegative = 0.0
     # Of weights: all, or needed: those of the first replicate's full-set teachers and of its students of Table I stay, the others
     # go when all that is made from them is there.
     keep_weights: Literal["needed", "all"] = "needed"
@@ -247,21 +253,17 @@ class Parameters(Section):
             yield f"profile is '{self.profile}', the name of a folder beside the profiles' own; choose another"
         pool, count, only = self.teachers.architectures, self.subsets.count, self.distillation.single_teacher
         if len(pool) != count:
-            text = "teachers.architectures has {} entries, but subsets.count is {}: each subset has one teacher"
-            yield text.format(len(pool), count)
+            what = f"teachers.architectures has {len(pool)} entries, but subsets.count is {count}"
+            yield f"{what}: each subset has one teacher"
         if only not in pool:
-            yield (
-                f"distillation.single_teacher is '{only}' (Baseline II's teacher), which must be one of "
-                f"teachers.architectures {pool}"
-            )
+            what = f"distillation.single_teacher is '{only}' (Baseline II's teacher)"
+            yield f"{what}, which must be one of teachers.architectures {pool}"
         if self.distillation.temperature < COLDEST:
             yield f"distillation.temperature is {self.distillation.temperature:g}; below {COLDEST} logits overflow"
         pad, pixels = self.training.augmentation.pad, self.data.pixels
         if pad >= pixels:
-            yield (
-                f"training.augmentation.pad is {pad}, but data.pixels is {pixels}: padding reflects the image and must be "
-                "smaller than it"
-            )
+            what = f"training.augmentation.pad is {pad}, but data.pixels is {pixels}"
+            yield f"{what}: padding reflects the image and must be smaller than it"
         if pixels < SMALLEST_SIDE and {self.data.sources[task].source for task in self.tasks} != {"medmnist"}:
             yield (
                 f"data.pixels is {pixels}, but allowed are {SMALLEST_SIDE} to 1024: up to 32 px most weights of a ResNet-18's "
@@ -270,7 +272,5 @@ class Parameters(Section):
             )
         start, epochs = self.distillation.averaging_start, self.training.epochs
         if start >= epochs:
-            yield (
-                f"distillation.averaging_start is {start}, but training.epochs is {epochs}: nothing would be averaged; it "
-                "must be smaller"
-            )
+            what = f"distillation.averaging_start is {start}, but training.epochs is {epochs}"
+            yield f"{what}: nothing would be averaged; it must be smaller"

@@ -1,6 +1,6 @@
 """The section `data` of a parameter file: where images come from and how they are split."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Union
 
 from pydantic import Field, model_validator
 
@@ -17,12 +17,12 @@ class Source(Section):
     source: str
     keep_unlabelled: bool = True
     split: str | None = None  # medmnist: official without it, others: seeded
-    lists: dict[Literal["train", "validation", "test"], Place] | None = None
+    lists: dict[Literal[PARTS], Place] | None = None
 
     @property
     def multilabel(self) -> bool:
         """Whether its images have several labels each, known before they are opened."""
-        return self.source == "nih"
+        return False
 
     @model_validator(mode="after")
     def _split_exists(self) -> "Source":
@@ -30,10 +30,8 @@ class Source(Section):
             raise ValueError(f"lists needs all three of {', '.join(PARTS)} (paths of text files of image names)")
         allowed = ("seeded", *SPLITS.get(self.source, ()))
         if self.split not in (None, *allowed):
-            raise ValueError(
-                f"split {self.split} does not exist for the source {self.source}: allowed are {', '.join(allowed)}, "
-                "or your own lists"
-            )
+            what = f"split {self.split} does not exist for the source {self.source}"
+            raise ValueError(f"{what}: allowed are {', '.join(allowed)}, or your own lists")
         if self.lists is not None and self.split is not None:
             raise ValueError("split and lists exclude each other: lists name the parts themselves")
         return self
@@ -60,6 +58,7 @@ class Nih(Source):
 
     source: Literal["nih"]
     revision: Literal[2017, 2020] | None = None  # of the labels; the newest there is without it
+    multilabel = property(lambda self: True)
 
 
 class Medmnist(Source):
@@ -90,16 +89,15 @@ class Folder(Source):
         if self.one_hot and self.labels is None:
             raise ValueError("one_hot is about the columns labels, which are not given")
         if self.labels is not None and self.label != "label":
-            raise ValueError(
-                f"label ({self.label}) and labels exclude each other: one class an image, or several labels"
-            )
+            what = f"label ({self.label}) and labels exclude each other"
+            raise ValueError(f"{what}: one class an image, or several labels")
         if self.window and self.window[0] >= self.window[1]:
             raise ValueError(f"window is {self.window}; the first grey (black) must be below the second (white)")
         return self
 
 
 SOURCES = {"synthetic": Synthetic, "isic2019": Isic2019, "nih": Nih, "medmnist": Medmnist, "folder": Folder}
-AnySource = Annotated[Synthetic | Isic2019 | Nih | Medmnist | Folder, Field(discriminator="source")]
+AnySource = Annotated[Union[*SOURCES.values()], Field(discriminator="source")]
 
 
 class Data(Section):
