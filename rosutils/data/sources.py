@@ -19,7 +19,7 @@ from rosutils.params import ROOT, source
 
 
 RAW = {"isic2019": isic2019, "nih": nih, "folder": folder}
-PREPARED = ("isic2019", "nih", "medmnist", "folder")
+PREPARED = (*RAW, "medmnist")
 ALONE = "every image is a group of its own: no column says which of them belong together"
 BRIGHT = 8192  # 16-bit greys that stay below are of 13 bits at most: most of their levels would go
 logger = logging.getLogger(__name__)
