@@ -1,6 +1,6 @@
 """What no skill scores (beside Tables I to III): the best constant answer, random scores, and the loss of base rates."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -47,19 +47,13 @@ def chance(
 
 def _best_constant(test: Tensor, multilabel: bool) -> Numbers:
     """The numbers of the constant with the best F1 in each averaging, on test labels bool [N, C]."""
-    every = [_numbers(answer.expand(test.shape), test, multilabel) for answer in _constants(test, multilabel)]
+    commonest = test.sum(dim=0).argsort(descending=True, stable=True)
+    classes = torch.eye(test.shape[1], dtype=torch.bool)
+    answers = classes[commonest].cumsum(dim=0).bool() if multilabel else classes  # the m commonest, or each
+    every = [_numbers(answer.expand(test.shape), test, multilabel) for answer in answers]
     best = {average: max(every, key=lambda numbers: numbers[average, "f1"]) for average in averagings(multilabel)}
     best[""] = best["micro"]  # the accuracy is the micro-F1
     return {key: best[key[0]][key] for key in every[0]} | {("macro", "auroc"): 0.5}
-
-
-def _constants(test: Tensor, multilabel: bool) -> Iterator[Tensor]:
-    """Answers bool [C]: each class, or the m commonest labels for m = 1 to C."""
-    commonest = test.sum(dim=0).argsort(descending=True, stable=True)
-    for number in range(test.shape[1]):
-        answer = torch.zeros(test.shape[1], dtype=torch.bool)
-        answer[commonest[: number + 1] if multilabel else number] = True
-        yield answer
 
 
 def _several_labels(validation: Tensor, test: Tensor, *, rule: str, generator: Generator) -> Numbers:
@@ -71,7 +65,7 @@ def _several_labels(validation: Tensor, test: Tensor, *, rule: str, generator: G
 def _single_label(validation: Tensor, test: Tensor, *, generator: Generator) -> Numbers:
     # the largest of log p plus Gumbel noise is a draw from p
     noise = -torch.empty(test.shape, dtype=torch.float64).exponential_(generator=generator).log()
-    scores = _rates(validation, multilabel=False).log() + noise
+    scores = _base_logits(validation, False) + noise
     guess = torch.nn.functional.one_hot(scores.argmax(dim=1), test.shape[1]).bool()
     return _numbers(guess, test, False) | {("macro", "auroc"): _mean_auroc(scores.softmax(dim=1), test)}
 
@@ -105,8 +99,7 @@ def base_rate_loss(labels_train: Tensor, labels_validation: Tensor, *, multilabe
     highest = 0 if multilabel else max(int(each.max()) for each in (labels_train, labels_validation) if len(each))
     n_classes = labels_train.shape[-1] if multilabel else max(2, 1 + highest)
     train, validation = (_entries(each, n_classes, multilabel) for each in (labels_train, labels_validation))
-    rates = _rates(train, multilabel=multilabel)
-    logits = (rates.logit() if multilabel else rates.log()).expand(validation.shape)
+    logits = _base_logits(train, multilabel).expand(validation.shape)
     labels = validation.double() if multilabel else validation.int().argmax(dim=1)
     return task_loss(logits, labels, multilabel=multilabel).mean().item()
 
@@ -130,8 +123,7 @@ def skill_margin(task, logits: Tensor) -> float:
     chi-square of one degree, 3.84, over 2N). Above 0 is skill.
     """
     train, labels = (task.labels[task.split[part]] for part in ("train", "validation"))
-    rates = _rates(_entries(train, task.n_classes, task.multilabel), multilabel=task.multilabel)
-    base = rates.logit() if task.multilabel else rates.log()
+    base = _base_logits(_entries(train, task.n_classes, task.multilabel), task.multilabel)
     labels = labels.double() if task.multilabel else labels
     mixed = (base + share * (logits.double() - base) for share in torch.linspace(0, 1, 101, dtype=torch.float64) ** 2)
     found = torch.stack([task_loss(each, labels, multilabel=task.multilabel).mean() for each in mixed])
@@ -139,9 +131,10 @@ def skill_margin(task, logits: Tensor) -> float:
     return (gain - 3.84 / (2 * entries)).item()
 
 
-def _rates(labels: Tensor, *, multilabel: bool) -> Tensor:
-    """How common each of bool labels [N, C] is, float64 [C], with one more of each kind."""
-    return (labels.sum(dim=0).double() + 1) / (len(labels) + (2 if multilabel else labels.shape[1]))
+def _base_logits(labels: Tensor, multilabel: bool) -> Tensor:
+    """Logits float64 [C] of how common each of bool labels [N, C] is, with one more of each kind."""
+    rates = (labels.sum(dim=0).double() + 1) / (len(labels) + (2 if multilabel else labels.shape[1]))
+    return rates.logit() if multilabel else rates.log()
 
 
 def _entries(labels: Tensor, n_classes: int, multilabel: bool) -> Tensor:

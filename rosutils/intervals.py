@@ -5,7 +5,7 @@ images (the cluster bootstrap of Davison and Hinkley 1997, section 3.8). F1 foll
 resample is a weighted sum of them, and no image is looked at twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +14,10 @@ from scipy import special
 from torch import Generator, Tensor
 
 from rosutils import InputError
-from rosutils.metrics import averagings, of_counts, precision_recall_f1
+from rosutils.metrics import averagings, decided, of_counts
 
 
 FEWEST = 40  # resamples that have one beyond each end of a 95 % interval
-AT_ONCE = 100  # resamples: their draws of 22,000 groups take 18 MB
 
 
 class PairedDifference(NamedTuple):
@@ -84,10 +83,8 @@ def difference_interval(
     do not fit, an unknown averaging, one group only, and fewer than 40 resamples.
     """
     _check(a, b, average, multilabel, resamples)
-    for scores, labels, _, thresholds in (*a, *b):  # says what is wrong with scores, labels and thresholds
-        precision_recall_f1(scores, labels, average=average, multilabel=multilabel, thresholds=thresholds)
     every = torch.cat([scored.groups for scored in (*a, *b)]).unique()
-    counts = [_of_groups(scored, every) for scored in (*a, *b)]
+    counts = [_of_groups(scored, every, multilabel) for scored in (*a, *b)]
     values = _resampled(torch.stack(counts, dim=1), average, resamples, generator)
     return percentile_interval(values[:, : len(a)].mean(dim=1) - values[:, len(a) :].mean(dim=1))
 
@@ -112,33 +109,20 @@ def _check(a: Sequence[Scored], b: Sequence[Scored], average: str, multilabel: b
         raise InputError(f"resamples is {resamples!r}; a 95 % interval needs a whole number, at least {FEWEST}")
 
 
-def _of_groups(scored: Scored, every: Tensor) -> Tensor:
+def _of_groups(scored: Scored, every: Tensor, multilabel: bool) -> Tensor:
     """What each of the groups [G] adds, [G, 3, C]: true positives, predicted and true labels."""
-    true, predicted = (torch.from_numpy(each) for each in _true_and_predicted(scored))
+    both = decided(scored.logits, scored.labels, multilabel, scored.thresholds)
+    if not multilabel:
+        both = [each[:, None] == np.arange(scored.logits.shape[1]) for each in both]
+    true, predicted = (torch.from_numpy(each > 0) for each in both)
     counts = torch.stack([true & predicted, predicted, true], dim=1).double()
     place = torch.searchsorted(every, scored.groups)
     return counts.new_zeros(len(every), *counts.shape[1:]).index_add_(0, place, counts)
 
 
-def _true_and_predicted(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
-    """Which labels [N, C] each image has and is given, to the last bit as `rosutils.metrics` decides it."""
-    scores, labels = scored.logits.detach().cpu().double().numpy(), scored.labels.detach().cpu().numpy()
-    if labels.ndim == 2:
-        limits = 0.5 if scored.thresholds is None else scored.thresholds.detach().cpu().double().numpy()
-        return labels > 0, special.expit(scores) >= limits
-    classes = np.arange(scores.shape[1])
-    return labels[:, None] == classes, scores.argmax(axis=1)[:, None] == classes
-
-
 def _resampled(counts: Tensor, average: str, resamples: int, generator: Generator) -> Tensor:
     """The F1 [R, M] of M models on each resample, from what every group adds to each model's counts [G, M, 3, C]."""
-    sums = (several @ counts.flatten(1) for several in _drawn(len(counts), resamples, generator))
-    return torch.cat([of_counts(each.unflatten(1, counts.shape[1:]), "f1", average) for each in sums])
-
-
-def _drawn(n_groups: int, resamples: int, generator: Generator) -> Iterator[Tensor]:
-    """How often each resample holds each group [r, G], a few resamples at a time."""
-    for start in range(0, resamples, AT_ONCE):
-        drawn = torch.randint(n_groups, (min(AT_ONCE, resamples - start), n_groups), generator=generator)
-        empty = torch.zeros(drawn.shape, dtype=torch.float64)
-        yield empty.scatter_add_(1, drawn, torch.ones_like(empty))
+    n, flat = len(counts), counts.flatten(1)
+    drawn = (torch.randint(n, (n,), generator=generator) for _ in range(resamples))
+    sums = torch.stack([index.bincount(minlength=n).double() @ flat for index in drawn])
+    return of_counts(sums.unflatten(1, counts.shape[1:]), "f1", average)

@@ -44,11 +44,10 @@ def precision_recall_f1(
     allowed = averagings(multilabel)
     if average is not None and average not in allowed:
         raise InputError(f"average is {average!r}; allowed are None, {', '.join(allowed)}")
-    scores, labels = _checked(scores, labels, multilabel)
-    predicted = _predict(scores, multilabel, thresholds)
+    labels, predicted = decided(scores, labels, multilabel, thresholds)
     from sklearn.metrics import precision_recall_fscore_support  # here and below: its import takes a second
 
-    one_by_one, classes = "macro" if average == "means" else average, np.arange(scores.shape[1])
+    one_by_one, classes = "macro" if average == "means" else average, np.arange(np.shape(scores)[1])
     occur = classes[labels.any(axis=0)] if multilabel else np.unique(labels)
     over = occur if one_by_one == "macro" and len(occur) else classes
     precision, recall, f1, _ = precision_recall_fscore_support(
@@ -185,10 +184,8 @@ def agreement(
 
     Labels are classes [N] or 0/1 entries [N, C]; raises InputError for scores and labels that do not fit.
     """
-    _, clean = _checked(scores, clean, multilabel)
-    scores, given = _checked(scores, given, multilabel)
-    predicted, changed = _predict(scores, multilabel, thresholds), clean != given
-    rows = []
+    (clean, predicted), (given, _) = (decided(scores, each, multilabel, thresholds) for each in (clean, given))
+    changed, rows = clean != given, []
     for average, where in (("all", np.ones_like(changed)), ("changed", changed)):
         for name, labels in (("clean", clean), ("given", given)):
             value = (predicted == labels)[where].mean() if where.any() else float("nan")
@@ -196,15 +193,19 @@ def agreement(
     return pd.DataFrame(rows, columns=["average", "metric", "value"]).astype({"value": float})
 
 
-def _predict(scores: np.ndarray, multilabel: bool, thresholds: Array | float | None) -> np.ndarray:
+def decided(
+    scores: Array, labels: Array, multilabel: bool, thresholds: Array | float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels and what the scores predict, as `precision_recall_f1` does: int64 [N], or 0/1 [N, C]; else an InputError."""
+    scores, labels = _checked(scores, labels, multilabel)
     if not multilabel:
         if thresholds is not None:
             raise InputError("thresholds are for several labels per image; one label is that of the largest score")
-        return scores.argmax(axis=1)
+        return labels, scores.argmax(axis=1)
     thresholds = _array(0.5 if thresholds is None else thresholds)
     if thresholds.shape not in ((), scores.shape[1:]) or not ((thresholds >= 0) & (thresholds <= 1)).all():
         raise InputError(f"thresholds are {thresholds.tolist()}; give one or {scores.shape[1]}, from 0 to 1")
-    return (special.expit(scores) >= thresholds).astype(np.int64)
+    return labels, (special.expit(scores) >= thresholds).astype(np.int64)
 
 
 def _checked(scores: Array, labels: Array, multilabel: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,14 @@
 """How sharp the loss is around the trained weights: its largest rise nearby, and its Hessian's eigenvalue and trace."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from rosutils import InputError
-from rosutils.landscape.weights import Loss, check_count, drawn, moved_weights, norm, scalar, scaled, untouched
+from rosutils.landscape.weights import Loss, check_count, copied, drawn, moved_weights, norm, scalar, scaled
 
 
 # As many steps as Table II's PGD and as long (2.5 / steps of the radius), but from a start near the centre: in millions of
@@ -22,30 +21,28 @@ def sharpness(model: nn.Module, batch, loss_fn: Loss, *, radius: float, generato
 
     Projected gradient ascent from a random point at a tenth of the radius: 10 steps along the gradient over its norm, each
     a quarter of the radius. The highest loss on the way counts, so the result is never negative and a lower bound of the
-    true maximum; it is nan where the loss of the model itself is not finite. The weights are those that directions move;
-    eval mode; the model is unchanged, bit for bit. Raises InputError for a radius that is not positive, a model without
-    such weights, no CPU generator, and a loss without gradient.
+    true maximum; it is nan where the loss of the model itself is not finite. The weights are those that directions move, in
+    a copy in eval mode. Raises InputError for a radius that is not positive, a model without such weights, no CPU generator,
+    and a loss without gradient.
     """
     if not 0 < radius < math.inf:
         raise InputError(f"radius is {radius}; it must be a positive share of the weights' norm")
-    with untouched(model):
-        weights = list(moved_weights(model).values())
-        if not weights:
-            raise InputError("the model has no weights to move, only biases and normalisation layers")
-        model.requires_grad_(True)
-        centre, reach = [weight.detach().clone() for weight in weights], radius * norm(weights)
-        shift = scaled([drawn(weight, generator) for weight in weights], ASCENT_START * reach)
-        before = highest = _gradient(weights, model, batch, loss_fn)[0]
-        for _ in range(ASCENT_STEPS):
-            _place(weights, centre, shift)
-            loss, gradient = _gradient(weights, model, batch, loss_fn)
-            highest, length = max(highest, loss), norm(gradient)  # max keeps the first beside a nan
-            if length == 0 or not math.isfinite(length):
-                break
-            shift = [s + g * (ASCENT_STEP * reach / length) for s, g in zip(shift, gradient, strict=True)]
-            shift = scaled(shift, min(reach, norm(shift)))
+    centre, climber = list(moved_weights(model).values()), copied(model).requires_grad_(True)
+    if not centre:
+        raise InputError("the model has no weights to move, only biases and normalisation layers")
+    weights, reach = list(moved_weights(climber).values()), radius * norm(centre)
+    shift = scaled([drawn(weight, generator) for weight in weights], ASCENT_START * reach)
+    before = highest = _gradient(weights, climber, batch, loss_fn)[0]
+    for _ in range(ASCENT_STEPS):
         _place(weights, centre, shift)
-        return max(highest, _gradient(weights, model, batch, loss_fn)[0]) - before
+        loss, gradient = _gradient(weights, climber, batch, loss_fn)
+        highest, length = max(highest, loss), norm(gradient)  # max keeps the first beside a nan
+        if length == 0 or not math.isfinite(length):
+            break
+        shift = [s + g * (ASCENT_STEP * reach / length) for s, g in zip(shift, gradient, strict=True)]
+        shift = scaled(shift, min(reach, norm(shift)))
+    _place(weights, centre, shift)
+    return max(highest, _gradient(weights, climber, batch, loss_fn)[0]) - before
 
 
 def hessian_eigenvalue(model: nn.Module, batch, loss_fn: Loss, *, iterations: int, generator: Generator) -> float:
@@ -56,14 +53,14 @@ def hessian_eigenvalue(model: nn.Module, batch, loss_fn: Loss, *, iterations: in
     iterations < 1, no CPU generator, and a loss without gradient.
     """
     check_count("iterations", iterations, 1)
-    with _hessian(model, batch, loss_fn) as (parameters, product):
-        vector = scaled([drawn(parameter, generator) for parameter in parameters], 1.0)
-        for _ in range(iterations):
-            image = product(vector)
-            value, length = _dot(vector, image), norm(image)
-            if length == 0 or not math.isfinite(length):
-                return value
-            vector = scaled(image, 1.0)
+    parameters, product = _hessian(model, batch, loss_fn)
+    vector = scaled([drawn(parameter, generator) for parameter in parameters], 1.0)
+    for _ in range(iterations):
+        image = product(vector)
+        value, length = _dot(vector, image), norm(image)
+        if length == 0 or not math.isfinite(length):
+            break
+        vector = scaled(image, 1.0)
     return value
 
 
@@ -73,11 +70,10 @@ def hessian_trace(model: nn.Module, batch, loss_fn: Loss, *, samples: int, gener
     Eval mode. Raises InputError for samples < 2 (one has no error), no CPU generator, and a loss without gradient.
     """
     check_count("samples", samples, 2)
-    with _hessian(model, batch, loss_fn) as (parameters, product):
-        found = []
-        for _ in range(samples):
-            probe = [torch.where(drawn(parameter, generator) < 0, -1.0, 1.0).to(parameter) for parameter in parameters]
-            found.append(_dot(probe, product(probe)))
+    (parameters, product), found = _hessian(model, batch, loss_fn), []
+    for _ in range(samples):
+        probe = [torch.where(drawn(parameter, generator) < 0, -1.0, 1.0).to(parameter) for parameter in parameters]
+        found.append(_dot(probe, product(probe)))
     return float(np.mean(found)), float(np.std(found, ddof=1) / math.sqrt(samples))
 
 
@@ -96,22 +92,21 @@ def _gradient(weights: Sequence[Tensor], model: nn.Module, batch, loss_fn: Loss,
     return loss.item(), torch.autograd.grad(loss, weights, materialize_grads=True, **options)
 
 
-@contextmanager
-def _hessian(model: nn.Module, batch, loss_fn: Loss) -> Iterator[tuple[list[Tensor], Callable]]:
-    """All parameters, and the product of the Hessian with a vector shaped like them; one graph for all products."""
-    with untouched(model):
-        parameters = list(model.requires_grad_(True).parameters())
-        _, gradient = _gradient(parameters, model, batch, loss_fn, create_graph=True)
-        # where the loss is linear in the weights there is nothing to differentiate again
-        curved = [index for index, value in enumerate(gradient) if value.requires_grad]
+def _hessian(model: nn.Module, batch, loss_fn: Loss) -> tuple[list[Tensor], Callable]:
+    """All parameters of a copy, and the Hessian's product with a vector shaped like them; one graph for all products."""
+    model = copied(model).requires_grad_(True)
+    parameters = list(model.parameters())
+    _, gradient = _gradient(parameters, model, batch, loss_fn, create_graph=True)
+    # where the loss is linear in the weights there is nothing to differentiate again
+    curved = [index for index, value in enumerate(gradient) if value.requires_grad]
 
-        def product(vector: Sequence[Tensor]) -> list[Tensor]:
-            if not curved:
-                return [torch.zeros_like(value) for value in parameters]
-            outputs, grads = [gradient[i] for i in curved], [vector[i] for i in curved]
-            return list(torch.autograd.grad(outputs, parameters, grads, retain_graph=True, materialize_grads=True))
+    def product(vector: Sequence[Tensor]) -> list[Tensor]:
+        if not curved:
+            return [torch.zeros_like(value) for value in parameters]
+        outputs, grads = [gradient[i] for i in curved], [vector[i] for i in curved]
+        return list(torch.autograd.grad(outputs, parameters, grads, retain_graph=True, materialize_grads=True))
 
-        yield parameters, product
+    return parameters, product
 
 
 def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:

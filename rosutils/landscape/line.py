@@ -1,6 +1,5 @@
 """The loss on the straight line between two networks, walked by the package loss-landscapes."""
 
-import copy
 from collections.abc import Iterator
 
 import loss_landscapes
@@ -10,7 +9,7 @@ from loss_landscapes.metrics import Metric
 from torch import Tensor, nn
 
 from rosutils import InputError
-from rosutils.landscape.weights import Loss, check_count, scalar
+from rosutils.landscape.weights import Loss, check_count, copied, scalar
 
 
 def path(start: nn.Module, end: nn.Module, batch, loss_fn: Loss, *, steps: int) -> np.ndarray:
@@ -26,7 +25,7 @@ def path(start: nn.Module, end: nn.Module, batch, loss_fn: Loss, *, steps: int) 
     if shapes[0] != shapes[1]:
         names = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
         raise InputError(f"start and end are networks of different shape ({', '.join(names[:3])}, ...)")
-    models = [copy.deepcopy(model).eval() for model in (start, end)]  # copies: the package freezes what it is given
+    models = [copied(model) for model in (start, end)]  # the package freezes what it is given
     ends = [loss_landscapes.point(model, _LossAt([], batch, loss_fn)) for model in models]
     inner = _LossAt(_buffers_between(*models, steps - 1), batch, loss_fn)
     way = loss_landscapes.linear_interpolation(*models, inner, steps=steps - 1, deepcopy_model=True)

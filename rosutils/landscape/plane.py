@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Generator, Tensor, nn
 
 from rosutils import InputError
-from rosutils.landscape.weights import IGNORABLE, Loss, drawn, moved_weights, scalar, untouched
+from rosutils.landscape.weights import IGNORABLE, Loss, copied, drawn, moved_weights, scalar
 
 
 Direction = dict[str, Tensor]
@@ -47,22 +47,20 @@ def loss_surface(
 ) -> np.ndarray:
     """The loss [G, G] of Fig. 4, float64: entry [i, j] at weights + grid[i] * directions[0] + grid[j] * directions[1].
 
-    Eval mode, buffers as they are; afterwards the model is what it was, bit for bit. A loss that overflows stays inf or
-    nan. Raises InputError for directions of another model, a bad grid, and a loss that is no scalar.
+    Eval mode, buffers as they are; a copy is moved. A loss that overflows stays inf or nan. Raises InputError for directions
+    of another model, a bad grid, and a loss that is no scalar.
     """
     grid, (first, second) = _checked_grid(grid), _checked_directions(model, directions)
+    walker, start = copied(model), dict(model.named_parameters())
+    moved = {name: p for name, p in walker.named_parameters() if first[name].any() or second[name].any()}
     losses = np.empty((len(grid), len(grid)))
-    with untouched(model):
-        moved = {name: p for name, p in model.named_parameters() if first[name].any() or second[name].any()}
-        start = {name: parameter.clone() for name, parameter in moved.items()}
-        steps = [second[name] for name in moved]
-        for i, a in enumerate(grid):
-            # from the saved weights each time: steps added up would end beside the point that is drawn
-            line = [torch.add(weight, first[name], alpha=a) for name, weight in start.items()]
-            for j, b in enumerate(grid):
-                for parameter, weight, step in zip(moved.values(), line, steps, strict=True):
-                    torch.add(weight, step, alpha=b, out=parameter)
-                losses[i, j] = scalar(loss_fn(model, batch)).item()
+    for i, a in enumerate(grid):
+        # from the saved weights each time: steps added up would end beside the point that is drawn
+        line = {name: torch.add(start[name], first[name], alpha=a) for name in moved}
+        for j, b in enumerate(grid):
+            for name, parameter in moved.items():
+                torch.add(line[name], second[name], alpha=b, out=parameter)
+            losses[i, j] = scalar(loss_fn(walker, batch)).item()
     return losses
 
 

@@ -1,8 +1,8 @@
-"""The weights that are moved around: which, how long, drawn noise of their shape, and everything put back afterwards."""
+"""The weights that are moved around, in a copy of the network: which, how long, and drawn noise of their shape."""
 
+import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -16,9 +16,9 @@ IGNORABLE = ("bias", "bn")
 NORMALISATION = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def weight_norm(model: nn.Module, *, ignore: Sequence[str] = IGNORABLE) -> float:
-    """The l2 norm of all weights that the directions move, summed in float64; raises InputError for a bad `ignore`."""
-    return norm(moved_weights(model, ignore).values())
+def weight_norm(model: nn.Module) -> float:
+    """The l2 norm of all weights that the directions move, summed in float64."""
+    return norm(moved_weights(model).values())
 
 
 def moved_weights(model: nn.Module, ignore: Sequence[str] = IGNORABLE) -> dict[str, nn.Parameter]:
@@ -35,23 +35,9 @@ def moved_weights(model: nn.Module, ignore: Sequence[str] = IGNORABLE) -> dict[s
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in still}
 
 
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Eval mode; whatever is done to parameters, buffers, modes and flags is undone afterwards, bit for bit."""
-    saved = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval()
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in saved:
-                tensor.copy_(value)
-        for module, training in modes:
-            module.training = training
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+def copied(model: nn.Module) -> nn.Module:
+    """The network to be moved about, in eval mode; the caller's stays as it is, bit for bit."""
+    return copy.deepcopy(model).eval()
 
 
 def drawn(like: Tensor, generator: Generator | None, dtype=None, device=None) -> Tensor:
