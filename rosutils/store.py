@@ -73,7 +73,7 @@ class Run:
             whole = about.keys() >= ABOUT and not about.keys() - ABOUT - MORE and isinstance(about["checksums"], dict)
             fits = self.key.endswith(f"-{digest(about['recipe'])}")
             # those of earlier versions have no checksum of their own: their key is all that holds
-            if not (whole and (about["checksum"] == _seal(self.key, about) if "checksum" in about else fits)):
+            if not (whole and (about["checksum"] == seal(about, self.key) if "checksum" in about else fits)):
                 return {}, "damaged" if fits else f"damaged ({self.key} is not the key of its recipe)"
             return about, ""
         except (FileNotFoundError, NotADirectoryError):
@@ -304,12 +304,13 @@ def _released(about: dict, names: Iterable[str] = WEIGHTS) -> dict:
 
 def _text(key: str, about: Mapping) -> str:
     """run.json, with a checksum of what it says of which run."""
-    return json.dumps({**about, "checksum": _seal(key, about)}, indent=1, sort_keys=True)
+    return json.dumps({**about, "checksum": seal(about, key)}, indent=1, sort_keys=True)
 
 
-def _seal(key: str, about: Mapping) -> str:
+def seal(about: Mapping, *of: str) -> str:
+    """A checksum of what a JSON file says, and of what, but for the checksum in it."""
     said = json.loads(json.dumps({name: value for name, value in about.items() if name != "checksum"}))
-    return hashlib.sha256(json.dumps([key, said], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*of, said] if of else said, sort_keys=True).encode()).hexdigest()
 
 
 def write_whole(path: Path, content: str | bytes | memoryview) -> Path:

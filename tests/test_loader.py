@@ -98,24 +98,9 @@ def test_a_training_set_smaller_than_a_batch_is_refused():
         shuffled(made, batch_size=64)
 
 
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_batches_gathered_together_are_those_gathered_one_by_one(multilabel):
-    made = task(multilabel=multilabel)
-    view = View(seed=3, pad=2, flips=("horizontal", "vertical"))
-    for options in ({"shuffle_seed": 0}, {}):
-        one, several = (Loader(made, made.split["train"], batch_size=32, view=view, **options) for _ in range(2))
-        several.batches_ahead = 5
-        found = [batches(loader, 2) for loader in (one, several)]
-        assert len(found[0]) == len(found[1]) == len(one)
-        for a, b in zip(*found, strict=True):
-            assert a.images.equal(b.images) and a.images.stride() == b.images.stride()
-            assert a.labels.equal(b.labels) and a.index.equal(b.index) and a.epoch == b.epoch == 2
-
-
 def test_on_an_accelerator_images_are_gathered_there_and_example_numbers_stay_on_the_host():
     made = task()
     loader = Loader(made, made.split["train"], batch_size=32, shuffle_seed=0, device="meta")
-    assert loader.batches_ahead == 16
     for batch in batches(loader):
         assert batch.images.is_meta and batch.images.shape == (32, 3, 8, 8) and batch.images.dtype == torch.float32
         assert batch.labels.is_meta and batch.index.device.type == "cpu"

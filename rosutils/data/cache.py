@@ -23,7 +23,7 @@ from rosutils.data.decode import CHANNELS, Seen, decode_chunk
 from rosutils.data.raw import stamp
 from rosutils.disk import allocate, free, writing
 from rosutils.processes import mapped
-from rosutils.store import write_whole
+from rosutils.store import seal, write_whole
 
 
 FORMAT = 3
@@ -66,7 +66,7 @@ def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None
         content |= {"fingerprint": fingerprint_of(**content), "card": card}
         wrong = {"it is of another format": card["format"] != FORMAT}
         wrong["it is damaged"] = card["fingerprint"] != content["fingerprint"]
-        wrong["its card is damaged"] = card.get("checksum", _seal(card)) != _seal(card)  # earlier ones have none
+        wrong["its card is damaged"] = card.get("checksum", seal(card)) != seal(card)  # earlier ones have none
         wrong["the files it was made from have changed"] = card["made_from"] != made_from
         wrong["unreadable files were left out"] = card.get("raw", {}).get("unreadable") and not in_part
         why = next(filter(wrong.get, wrong), None)
@@ -114,18 +114,13 @@ def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Seque
     with open(folder / "left_out.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out])
     card = {"format": FORMAT, **card, **describe(**content), "fingerprint": fingerprint_of(**content)}
-    (folder / "card.json").write_text(json.dumps(card | {"checksum": _seal(card)}, indent=2), encoding="utf-8")
+    (folder / "card.json").write_text(json.dumps(card | {"checksum": seal(card)}, indent=2), encoding="utf-8")
     for file in folder.glob("*.*"):
         with open(file, "rb") as written:
             os.fsync(written.fileno())
     for old in (place, folder / DONE):
         shutil.rmtree(old, ignore_errors=True)
     os.replace(folder, place)
-
-
-def _seal(card: dict) -> str:
-    said = json.loads(json.dumps({name: value for name, value in card.items() if name != "checksum"}))
-    return fingerprint(json.dumps(said, sort_keys=True))
 
 
 def decode_all(

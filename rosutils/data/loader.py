@@ -15,8 +15,7 @@ from rosutils.data.task import Task
 
 # Of the device's free memory, what the images of one task may take: the rest is for networks and for other workers.
 SHARE = 0.5
-# Images that go through the host or through a view together: a few launches for several batches instead of for each.
-AHEAD = 512
+SENT = 4096  # images at a time
 # What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch.
 Batch = namedtuple("Batch", "images labels index epoch")
 
@@ -37,7 +36,7 @@ def resident(task: Task, device: torch.device, free: int | None = None) -> Tenso
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     if device not in task.resident and task.images.nbytes <= SHARE * free:
         whole = torch.empty(task.images.shape, dtype=torch.uint8, device=device)
-        for rows in (slice(start, start + 8 * AHEAD) for start in range(0, len(whole), 8 * AHEAD)):
+        for rows in (slice(start, start + SENT) for start in range(0, len(whole), SENT)):
             whole[rows] = torch.from_numpy(np.array(task.images[rows])).to(device)
         task.resident[device] = whole
     return task.resident.get(device)
@@ -63,8 +62,6 @@ class Loader:
         self.task, self.index, self.batch_size, self.batches = task, index, batch_size, batches
         self.shuffle_seed, self.view, self.device, self.epoch = shuffle_seed, view, torch.device(device), 0
         self.resident = resident(task, self.device)
-        # a processor gains nothing from several batches at once; an accelerator waits for fewer launches
-        self.batches_ahead = 1 if self.device.type == "cpu" else max(1, AHEAD // batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Fix the epoch (from 0) whose order and views come next."""
@@ -80,22 +77,16 @@ class Loader:
             generator = torch.Generator().manual_seed(self.shuffle_seed * 100_003 + self.epoch)
             rounds = math.ceil(len(self) * self.batch_size / len(order))
             order = torch.cat([order[torch.randperm(len(order), generator=generator)] for _ in range(rounds)])
-        order, together = order[: len(self) * self.batch_size], self.batches_ahead * self.batch_size
-        for start in range(0, len(order), together):
-            yield from self._batches(order[start : start + together])
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield self._batch(order[start : start + self.batch_size])
 
-    def _batches(self, index: Tensor) -> Iterator[Batch]:
-        """Gathered, cropped and flipped together on the device; then cut into batches."""
+    def _batch(self, index: Tensor) -> Batch:
+        """Gathered, cropped and flipped on the device: from its memory, or through pinned host memory."""
         on_device, labels = send(index, self.device), send(self.task.labels[index], self.device)
-        images = self._gathered(index, on_device)
+        if self.resident is not None:
+            images = self.resident.index_select(0, on_device)
+        else:
+            images = send(torch.from_numpy(np.asarray(self.task.images[index.numpy()])), self.device)
         if self.view is not None:
             images = self.view(images, on_device, self.epoch)
-        parts = (tensor.split(self.batch_size) for tensor in (images, labels, index))
-        for pixels, targets, numbers in zip(*parts, strict=True):
-            yield Batch(pixels.float() / 255, targets, numbers, self.epoch)
-
-    def _gathered(self, index: Tensor, on_device: Tensor) -> Tensor:
-        """The images whose numbers are `index` on the host: from device memory, or through pinned host memory."""
-        if self.resident is not None:
-            return self.resident.index_select(0, on_device)
-        return send(torch.from_numpy(np.asarray(self.task.images[index.numpy()])), self.device)
+        return Batch(images.float() / 255, labels, index, self.epoch)

@@ -16,6 +16,7 @@ from rosutils import InputError
 from rosutils.data import cache, decode, folder, isic2019, medmnist, nih, synthetic
 from rosutils.data.raw import MISSING, NO_ROW, TWICE, Raw, listed, look_through, stamp
 from rosutils.params import ROOT, source
+from rosutils.store import checksum
 
 
 RAW = {"isic2019": isic2019, "nih": nih, "folder": folder}
@@ -182,7 +183,7 @@ def _report(raw: Raw, seen: list[decode.Seen], pixels: int, unreadable: int) -> 
     left_out, several = Counter(reason for _, reason in raw.left_out), sum(each.pages > 1 for each in seen)
     report = {"images_named": raw.named, "unreadable": unreadable, "missing": left_out[MISSING]}
     report |= {"without_row": left_out[NO_ROW], "named_twice": left_out[TWICE], "first_page_used": several}
-    report["label_files"] = {path.name: cache.fingerprint(np.fromfile(path, np.uint8)) for path in raw.tables}
+    report["label_files"] = {path.name: checksum(path) for path in raw.tables}
     sides, sizes = [min(each[:2]) for each in seen], Counter(f"{each.width}x{each.height}" for each in seen)
     report["shorter_side"] = {"smallest": min(sides), "largest": max(sides)}
     report |= {"enlarged": sum(side < pixels for side in sides), "different_sizes": len(sizes)}
