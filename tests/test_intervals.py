@@ -15,7 +15,7 @@ from rosutils import InputError, intervals
 from rosutils.metrics import precision_recall_f1
 
 
-KINDS = [(average, several) for several in (False, True) for average in ("macro", "micro", "weighted", "means")]
+KINDS = [("macro", False), ("weighted", False), ("micro", True), ("means", True)]
 
 
 def drawn(seed):
@@ -60,11 +60,11 @@ def by_scikit_learn(average, labels, guess):
 def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch, average, multilabel):
     systems, labels, groups, thresholds = made_up(multilabel)
     monkeypatch.setattr(intervals, "percentile_interval", lambda values: values)
-    found = interval(systems, labels, groups, resamples=60, seed=5, average=average, **thresholds)
+    found = interval(systems, labels, groups, resamples=40, seed=5, average=average, **thresholds)
 
     distinct = groups.unique()
     members = [torch.nonzero(groups == group)[:, 0] for group in distinct]
-    draws = torch.randint(len(distinct), (60, len(distinct)), generator=drawn(5))
+    draws = torch.randint(len(distinct), (40, len(distinct)), generator=drawn(5))
     indices = [torch.cat([members[group] for group in draw]) for draw in draws]
     sides = []
     for scores, limits in zip(systems, thresholds.values(), strict=True):
@@ -105,13 +105,6 @@ def test_a_probability_on_its_threshold_counts_as_in_metrics():
     assert interval([[scores], certain], labels, torch.arange(4), thresholds_a=[limits], **options) == (0, 0)
 
 
-def test_one_threshold_for_all_labels_is_that_threshold_for_each():
-    systems, labels, groups, _ = made_up(True)
-    scalars, each = ([torch.full(size, 0.4, dtype=torch.float64)] * 2 for size in ((), (4,)))
-    found = [interval(systems, labels, groups, thresholds_a=limits, thresholds_b=limits) for limits in (scalars, each)]
-    assert found[0] == found[1]
-
-
 def test_it_is_the_middle_95_percent_of_the_resamples():
     values = torch.arange(1001, dtype=torch.float64)[torch.randperm(1001, generator=drawn(0))]
     assert intervals.percentile_interval(values) == pytest.approx((25, 975))
@@ -119,22 +112,10 @@ def test_it_is_the_middle_95_percent_of_the_resamples():
 
 def test_the_same_generator_gives_the_same_interval_and_another_a_near_one():
     systems, labels, groups, _ = made_up(False)
-    one, same, other = (interval(systems, labels, groups, resamples=400, seed=seed) for seed in (1, 1, 2))
-    assert one == same and one != other
-    assert one == pytest.approx(other, abs=0.1)
-
-
-def test_no_randomness_comes_from_elsewhere():
-    systems, labels, groups, _ = made_up(False)
-    torch.manual_seed(1)
-    before = interval(systems, labels, groups)
     state = torch.random.get_rng_state()
-    assert interval(systems, labels, groups) == before and torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_the_name_of_a_group_does_not_matter():
-    systems, labels, groups, _ = made_up(False)
-    assert interval(systems, labels, groups) == interval(systems, labels, groups * 100 + 5)
+    one, same, other = (interval(systems, labels, groups, resamples=400, seed=seed) for seed in (1, 1, 2))
+    assert one == same and one != other and torch.equal(torch.random.get_rng_state(), state)
+    assert one == pytest.approx(other, abs=0.1)
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
@@ -145,12 +126,6 @@ def test_a_difference_that_no_image_changes_has_no_width(multilabel):
     truth = labels if multilabel else torch.nn.functional.one_hot(labels, 4)
     right, wrong = 9.0 * (2 * truth - 1), -9.0 * (2 * truth - 1)
     assert interval([[right], [wrong]], labels, groups, average="micro") == pytest.approx((1, 1), abs=1e-12)
-
-
-def test_swapping_the_systems_mirrors_the_interval():
-    systems, labels, groups, _ = made_up(False)
-    there, back = interval(systems, labels, groups), interval(systems[::-1], labels, groups)
-    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
 
 
 def simulated(g, n_groups=80):
@@ -165,15 +140,15 @@ def simulated(g, n_groups=80):
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says_where_an_image_wise_one_does_not():
-    g, n = drawn(11), 300
+    g, n = drawn(11), 150
     held = {"groups": 0, "images": 0}
     for trial in range(n):
         systems, labels, groups = simulated(g)
         for way, units in (("groups", groups), ("images", torch.arange(len(labels)))):
             # one label per image, averaged over images: F1 is the share that is right, 0.7 against 0.6
-            found = interval(systems, labels, units, average="micro", resamples=200, seed=trial)
+            found = interval(systems, labels, units, average="micro", resamples=100, seed=trial)
             held[way] += found.low <= 0.1 <= found.high
-    assert 0.91 <= held["groups"] / n <= 0.98  # 0.95 give or take three standard errors of 300 trials
+    assert 0.89 <= held["groups"] / n  # 0.95 less three standard errors of 150 trials
     assert held["images"] / n < 0.75
 
 
@@ -196,14 +171,8 @@ def test_the_interval_holds_the_truth_as_often_as_it_says_where_an_image_wise_on
 )  # fmt: skip
 def test_what_does_not_fit_is_said(changes, says):
     systems, labels, groups, _ = made_up(True)
-    given = {
-        "a": systems[0],
-        "b": systems[1],
-        "labels": labels,
-        "groups": groups,
-        "average": "micro",
-        "resamples": 40,
-    } | changes
+    given = {"a": systems[0], "b": systems[1], "labels": labels, "groups": groups}
+    given |= {"average": "micro", "resamples": 40} | changes
     with pytest.raises(InputError, match=says):
         interval([given.pop("a"), given.pop("b")], given.pop("labels"), given.pop("groups"), **given)
 

@@ -3,11 +3,9 @@
 import copy
 import math
 
-import loss_landscapes
 import numpy as np
 import pytest
 import torch
-from loss_landscapes.metrics import Metric
 from torch import nn
 
 from rosutils import InputError, landscape
@@ -96,7 +94,6 @@ CONV, HEAD, BIASES, BN = "0.weight", "4.weight", {"0.bias", "4.bias"}, {"1.weigh
 @pytest.mark.parametrize(
     ("ignore", "moved"),
     [
-        (("bias", "bn"), {CONV, HEAD}),
         (("bn", "bias"), {CONV, HEAD}),
         (("bias",), {CONV, HEAD, "1.weight"}),
         (("bn",), {CONV, HEAD} | BIASES),
@@ -109,19 +106,7 @@ def test_directions_are_gaussian_draws_with_the_norms_of_the_models_filters(igno
     for ours, expected in zip(found, by_the_book(model, 7, moved), strict=True):
         assert ours.keys() == expected.keys()
         for name, value in ours.items():
-            assert torch.allclose(value, expected[name], rtol=1e-12, atol=0), name
-
-
-def test_every_filter_has_the_norm_of_its_filter_and_biases_and_batchnorm_stay_in_place():
-    model = network()
-    for direction in landscape.filter_normalized_directions(model, generator=seeded()):
-        for name, parameter in model.named_parameters():
-            if name in (CONV, HEAD):
-                norms = [value.detach().flatten(1).norm(dim=1) for value in (direction[name], parameter)]
-                assert torch.allclose(*norms, rtol=1e-6)
-                assert direction[name].dtype == parameter.dtype and not direction[name].requires_grad
-            else:
-                assert torch.equal(direction[name], torch.zeros_like(parameter)), name
+            assert torch.allclose(value, expected[name], rtol=1e-12, atol=0) and not value.requires_grad, name
 
 
 def test_two_models_get_the_same_draws_in_any_precision_and_another_seed_gets_others():
@@ -152,17 +137,6 @@ def test_single_numbers_are_filters_too():
     assert abs(first["scale"]).item() == pytest.approx(3)
 
 
-@pytest.mark.parametrize("ignore", ["bias", ("biasbn",), ("bn", "weight")])
-def test_directions_refuse_unknown_names_to_ignore(ignore):
-    with pytest.raises(InputError, match="ignore.*bias, bn"):
-        landscape.filter_normalized_directions(network(), generator=seeded(), ignore=ignore)
-
-
-def test_randomness_needs_a_generator():
-    with pytest.raises(InputError, match="torch.Generator"):
-        landscape.filter_normalized_directions(network(), generator=None)
-
-
 def test_the_weight_norm_is_that_of_the_weights_that_directions_move():
     model = network(dtype=torch.float64)
     parameters = {name: value.detach() for name, value in model.named_parameters()}
@@ -175,7 +149,7 @@ def test_the_weight_norm_is_that_of_the_weights_that_directions_move():
 # grid
 
 
-@pytest.mark.parametrize(("span", "points"), [(1.0, 21), (0.3, 13), (0.7, 3), (2.5, 101), (1.0, 1)])
+@pytest.mark.parametrize(("span", "points"), [(1.0, 21), (0.3, 13), (1.0, 1)])
 def test_the_grid_is_even_symmetric_and_has_an_exact_zero_in_the_centre(span, points):
     grid = landscape.square_grid(span, points)
     assert grid.shape == (points,) and grid.dtype == np.float64
@@ -183,18 +157,6 @@ def test_the_grid_is_even_symmetric_and_has_an_exact_zero_in_the_centre(span, po
     if points > 1:
         assert grid[0] == -span and grid[-1] == span
         assert np.diff(grid) == pytest.approx(2 * span / (points - 1))
-
-
-@pytest.mark.parametrize("points", [20, 0, -3, 5.0, True])
-def test_a_grid_needs_an_odd_number_of_points(points):
-    with pytest.raises(InputError, match=f"points is {points!r}.*odd"):
-        landscape.square_grid(1.0, points)
-
-
-@pytest.mark.parametrize("span", [0, -1.0, math.inf, math.nan])
-def test_a_grid_needs_a_positive_span(span):
-    with pytest.raises(InputError, match=f"span is {span}"):
-        landscape.square_grid(span, 3)
 
 
 # surface
@@ -219,7 +181,7 @@ def test_the_surface_of_a_quadratic_is_its_closed_form_on_the_whole_grid():
 def test_each_point_is_bit_for_bit_the_loss_of_a_network_put_there():
     """From the saved weights, that is; steps added up would be off in the last bits, the centre too."""
     model, batch = network(), batch_of()
-    (first, second), grid = planes(model)
+    (first, second), grid = planes(model)[0], [0.5, -1.0, 0.0]  # walked as given
     found = landscape.loss_surface(model, (first, second), grid, batch, cross_entropy)
     for i, a in enumerate(grid):
         for j, b in enumerate(grid):
@@ -230,14 +192,6 @@ def test_each_point_is_bit_for_bit_the_loss_of_a_network_put_there():
                 assert found[i, j] == cross_entropy(there, batch).item(), (i, j)
 
 
-def test_a_grid_that_is_not_symmetric_is_walked_as_given():
-    model, batch = a_quadratic()
-    directions, _ = planes(model)
-    whole = landscape.loss_surface(model, directions, [0.3, -1.0, 0.0], batch, quadratic)
-    swapped = landscape.loss_surface(model, directions[::-1], [0.0, -1.0, 0.3], batch, quadratic)
-    assert swapped[::-1, ::-1].T == pytest.approx(whole, rel=1e-12)
-
-
 def test_a_loss_that_overflows_stays_in_the_surface():
     model = Weights(torch.ones(1, 2))
     directions, grid = planes(model, points=3)
@@ -246,21 +200,7 @@ def test_a_loss_that_overflows_stays_in_the_surface():
     assert found[0, 0] == math.inf and math.isnan(found[0, 1]) and found[2, 2] == 6
 
 
-def test_directions_of_another_network_are_refused():
-    model, (directions, grid) = network(), planes(network())
-    other = {**directions[1], CONV: torch.zeros(3, 1, 2, 2)}
-    for wrong in ((directions[0], other), ({}, directions[1])):
-        with pytest.raises(InputError, match="direction has other names or shapes"):
-            landscape.loss_surface(model, wrong, grid, batch_of(), cross_entropy)
-
-
-@pytest.mark.parametrize("grid", [[], [[0.0]], [0.0, math.nan]])
-def test_a_grid_is_a_row_of_finite_numbers(grid):
-    with pytest.raises(InputError, match="grid has shape"):
-        landscape.loss_surface(network(), planes(network())[0], grid, batch_of(), cross_entropy)
-
-
-@pytest.mark.parametrize("loss", [torch.zeros(2), 1.5, None])
+@pytest.mark.parametrize("loss", [torch.zeros(2), 1.5])
 def test_the_loss_is_one_number(loss):
     directions, grid = planes(network())
     with pytest.raises(InputError, match="one number"):
@@ -310,24 +250,6 @@ def test_the_loss_is_asked_in_eval_mode_and_the_model_stays_bit_for_bit(walk):
 
 
 @every_walk
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_interruption_leaves_the_model_as_it_was(walk, error):
-    model = mixed()
-    before, calls = state(model), []
-
-    def loss_fn(model, batch):
-        calls.append(cross_entropy(model, batch))
-        if len(calls) == 2 or walk in (WALKS["eigenvalue"], WALKS["trace"]):  # these ask once
-            model.train().requires_grad_(True)[1].running_mean.add_(1)
-            raise error("stop")
-        return calls[-1]
-
-    with pytest.raises(error, match="stop"):
-        walk(model, loss_fn)
-    assert state(model) == before
-
-
-@every_walk
 def test_no_global_randomness_is_used_and_the_same_seed_gives_the_same_number(walk):
     before = torch.get_rng_state()
     first, second = walk(network(), cross_entropy), walk(network(), cross_entropy)
@@ -350,7 +272,7 @@ def paraboloid(points=11):
     return (x[:, None] ** 2 + x[None, :] ** 2).astype(float)
 
 
-@pytest.mark.parametrize(("level", "inside"), [(0.5, 1), (1, 5), (2, 9), (4, 13), (8, 25), (1000, 121)])
+@pytest.mark.parametrize(("level", "inside"), [(0.5, 1), (1, 5), (8, 25), (1000, 121)])
 def test_the_basin_of_a_paraboloid_is_a_disc_around_the_centre(level, inside):
     assert landscape.basin_area(paraboloid() + 7, level) == pytest.approx(inside / 121)
 
@@ -384,27 +306,12 @@ def test_points_that_overflow_are_outside_and_a_centre_that_does_has_no_basin():
         assert math.isnan(landscape.basin_area(surface, 1))
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (3,), (0, 0)])
-def test_a_basin_needs_a_surface_with_a_centre(shape):
-    with pytest.raises(InputError, match="odd side"):
-        landscape.basin_area(np.zeros(shape), 1)
-
-
-@pytest.mark.parametrize("level", [0, -1, math.nan, math.inf])
-def test_a_basin_needs_a_positive_level(level):
-    with pytest.raises(InputError, match=f"level is {level}"):
-        landscape.basin_area(np.zeros((3, 3)), level)
-
-
 # sharpness
 
 
-@pytest.mark.parametrize("radius", [0.01, 0.3])
-def test_sharpness_beside_a_round_bowls_minimum_is_the_rise_straight_away_from_it(radius):
+def test_sharpness_beside_a_round_bowls_minimum_is_the_rise_straight_away_from_it(radius=0.3):
     model, (centre, _) = a_quadratic()
-    found = landscape.sharpness(
-        model, (centre, torch.tensor(3.0)), quadratic, radius=radius, generator=seeded()
-    )  # fmt: skip
+    found = landscape.sharpness(model, (centre, torch.tensor(3.0)), quadratic, radius=radius, generator=seeded())
     distance, reach = (model.weight - centre).norm().item(), radius * model.weight.norm().item()
     highest = 1.5 * ((distance + reach) ** 2 - distance**2)
     assert 0.98 * highest < found <= highest * (1 + 1e-9)
@@ -441,26 +348,14 @@ def test_sharpness_stays_in_the_ball_and_leaves_biases_and_batchnorm_in_place():
      ((math.nan, 2, 3), math.nan), ((math.inf, math.inf, 3), math.nan)],
 )  # fmt: skip
 def test_the_highest_loss_on_the_way_counts_and_what_is_no_number_does_not(losses, rise):
-    answers = iter(
-        losses
-    )  # of the model, of the start, and of the end: a gradient of zero ends the ascent at the start
+    # of the model, of the start, and of the end: a gradient of zero ends the ascent at the start
+    answers = iter(losses)
 
     def loss_fn(model, batch):
         return (0 * model.weight).sum() + next(answers)
 
     found = landscape.sharpness(Weights(torch.ones(1, 4)), None, loss_fn, radius=0.1, generator=seeded())
     assert found == pytest.approx(rise, nan_ok=True) and not list(answers)
-
-
-@pytest.mark.parametrize("radius", [0, -0.1, math.inf, math.nan])
-def test_sharpness_needs_a_positive_radius(radius):
-    with pytest.raises(InputError, match=f"radius is {radius}"):
-        landscape.sharpness(network(), batch_of(), cross_entropy, radius=radius, generator=seeded())
-
-
-def test_sharpness_needs_weights_to_move():
-    with pytest.raises(InputError, match="no weights to move"):
-        landscape.sharpness(nn.BatchNorm2d(3), batch_of(), cross_entropy, radius=0.1, generator=seeded())
 
 
 def test_a_model_of_zeros_has_no_ball_to_rise_in():
@@ -496,16 +391,6 @@ def test_the_eigenvalue_is_the_largest_in_magnitude_of_the_dense_hessian_with_it
     assert found == pytest.approx(expected, rel=1e-6) and sign * found > 0
 
 
-def test_more_iterations_come_closer():
-    model, batch = a_quadratic((20, 5), seed=3)
-    expected = batch[1].max().item()
-    errors = [
-        abs(landscape.hessian_eigenvalue(model, batch, quadratic, iterations=n, generator=seeded()) - expected)
-        for n in (1, 10, 300)
-    ]
-    assert errors[0] > errors[1] > errors[2] and errors[2] < 0.01 and errors[0] > 0.3
-
-
 def test_one_iteration_is_the_rayleigh_quotient_of_the_first_draw():
     model, batch = a_quadratic()
     draw = torch.randn(3, 4, generator=seeded(5)).double()
@@ -531,32 +416,14 @@ def test_rademacher_probes_give_the_trace_of_a_diagonal_hessian_exactly():
     assert trace == pytest.approx(batch[1].sum().item(), rel=1e-12) and error == pytest.approx(0, abs=1e-12)
 
 
-def test_a_loss_linear_in_the_weights_has_no_curvature():
+def test_parameters_that_the_loss_ignores_and_a_loss_linear_in_them_have_no_curvature():
     def linear(model, batch):
         return (model.weight * batch).sum()
 
     model, batch = Weights(torch.ones(2, 2)), torch.arange(4.0).view(2, 2)
+    model.unused = nn.Linear(3, 3)
     assert landscape.hessian_eigenvalue(model, batch, linear, iterations=3, generator=seeded()) == 0
     assert landscape.hessian_trace(model, batch, linear, samples=3, generator=seeded()) == (0, 0)
-
-
-def test_parameters_that_the_loss_ignores_have_no_curvature():
-    model, batch = a_quadratic()
-    model.unused = nn.Linear(3, 3)
-    trace, _ = landscape.hessian_trace(model, batch, quadratic, samples=2, generator=seeded())
-    assert trace == pytest.approx(batch[1].sum().item())
-
-
-@pytest.mark.parametrize("iterations", [0, 2.0, True])
-def test_power_iteration_needs_iterations(iterations):
-    with pytest.raises(InputError, match="iterations is"):
-        landscape.hessian_eigenvalue(network(), batch_of(), cross_entropy, iterations=iterations, generator=seeded())
-
-
-@pytest.mark.parametrize("samples", [0, 1, 2.5])
-def test_a_trace_with_an_error_needs_two_samples(samples):
-    with pytest.raises(InputError, match="samples is .*at least 2"):
-        landscape.hessian_trace(network(), batch_of(), cross_entropy, samples=samples, generator=seeded())
 
 
 @pytest.mark.parametrize("name", ["sharpness", "eigenvalue", "trace"])
@@ -568,8 +435,7 @@ def test_a_loss_without_gradient_is_an_error(name):
 # paths
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("steps", [2, 3, 8, 60])
+@pytest.mark.parametrize(("dtype", "steps"), [(torch.float32, 60), (torch.float64, 2)])
 def test_the_ends_of_a_path_are_exactly_the_losses_of_both_models(steps, dtype):
     start, end, batch = network(0, dtype), network(1, dtype).train(), batch_of(dtype=dtype)
     found = landscape.path(start, end, batch, cross_entropy, steps=steps)
@@ -601,25 +467,44 @@ def test_statistics_of_batchnorm_go_along_with_the_weights():
         assert found[step] == pytest.approx(cross_entropy(there, batch).item(), rel=1e-10), step
 
 
-def test_inside_a_path_is_what_the_package_finds_for_a_model_without_buffers():
-    class Theirs(Metric):
-        def __call__(self, wrapped):
-            return quadratic(wrapped.get_modules()[0], batch).item()
-
-    (start, batch), (end, _) = a_quadratic(), a_quadratic(seed=5)
-    theirs = loss_landscapes.linear_interpolation(start, end, Theirs(), steps=6, deepcopy_model=True)
-    ours = landscape.path(start, end, batch, quadratic, steps=7)
-    assert np.array_equal(ours[1:-1], theirs[:-1])
-    assert ours[-1] == pytest.approx(theirs[-1], rel=1e-12) and ours[0] != theirs[0]
+# What is refused
 
 
-@pytest.mark.parametrize("steps", [1, 0, 3.0])
-def test_a_path_needs_two_ends(steps):
-    with pytest.raises(InputError, match="steps is .*at least 2"):
-        landscape.path(network(), network(), batch_of(), cross_entropy, steps=steps)
+def refused():
+    """Calls with one thing wrong each, and what is said of it."""
+    model, batch, draws = network(), batch_of(), {"generator": seeded()}
+    (directions, grid), flat = planes(model), np.zeros((3, 3))
+    asked = (model, batch, cross_entropy)
+    other = {**directions[1], CONV: torch.zeros(3, 1, 2, 2)}
+    for ignore in ("bias", ("biasbn",), ("bn", "weight")):
+        yield "ignore.*bias, bn", lambda i=ignore: landscape.filter_normalized_directions(model, ignore=i, **draws)
+    yield "torch.Generator", lambda: landscape.filter_normalized_directions(model, generator=None)
+    for points in (20, 0, -3, 5.0, True):
+        yield f"points is {points!r}.*odd", lambda n=points: landscape.square_grid(1.0, n)
+    for wrong in ((directions[0], other), ({}, directions[1])):
+        yield (
+            "direction has other names or",
+            lambda w=wrong: landscape.loss_surface(model, w, grid, batch, cross_entropy),
+        )
+    for line in ([], [[0.0]], [0.0, math.nan]):
+        yield "grid has shape", lambda g=line: landscape.loss_surface(model, directions, g, batch, cross_entropy)
+    for shape in ((4, 4), (3, 5), (3,), (0, 0)):
+        yield "odd side", lambda s=shape: landscape.basin_area(np.zeros(s), 1)
+    for number in (0, -1.0, math.inf, math.nan):
+        yield f"span is {number}", lambda n=number: landscape.square_grid(n, 3)
+        yield f"level is {number}", lambda n=number: landscape.basin_area(flat, n)
+        yield f"radius is {number}", lambda n=number: landscape.sharpness(*asked, radius=n, **draws)
+    yield "no weights to move", lambda: landscape.sharpness(nn.BatchNorm2d(3), *asked[1:], radius=0.1, **draws)
+    for count in (0, 2.0, True):
+        yield "iterations is", lambda n=count: landscape.hessian_eigenvalue(*asked, iterations=n, **draws)
+    for count in (0, 1, 2.5):
+        yield "samples is .*at least 2", lambda n=count: landscape.hessian_trace(*asked, samples=n, **draws)
+        yield "steps is .*at least 2", lambda n=count: landscape.path(model, *asked, steps=n)
+    larger = nn.Sequential(*network()[:4], nn.Linear(12, 5))
+    yield "different shape.*4.bias, 4.weight", lambda: landscape.path(model, larger, *asked[1:], steps=3)
 
 
-def test_no_path_joins_networks_of_different_shape():
-    other = nn.Sequential(*network()[:4], nn.Linear(12, 5))
-    with pytest.raises(InputError, match="different shape.*4.bias, 4.weight"):
-        landscape.path(network(), other, batch_of(), cross_entropy, steps=3)
+@pytest.mark.parametrize(("says", "call"), list(refused()))
+def test_what_does_not_fit_is_refused_with_its_value(says, call):
+    with pytest.raises(InputError, match=says):
+        call()

@@ -14,7 +14,7 @@ from rosutils import InputError
 from rosutils.metrics import auroc_per_class, best_thresholds, evaluate, of_counts, precision_recall_f1
 
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32)
 NAN = math.nan
 
@@ -61,29 +61,23 @@ def test_multilabel_averages_by_hand():
 
 
 @quick
-@given(seed=seeds, average=st.sampled_from(["macro", "micro", "weighted", None]), n=st.integers(1, 60))
-def test_single_label_scores_are_scikit_learns(seed, average, n):
-    scores, labels = random_classes(seed, n)
-    classes = np.unique(labels) if average == "macro" else range(5)
-    predicted, options = scores.argmax(1), {"average": average, "labels": classes, "zero_division": 0}
-    expected = [score(labels, predicted, **options) for score in (precision_score, recall_score, f1_score)]
-    for ours, theirs in zip(precision_recall_f1(scores, labels, average=average), expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-@quick
-@given(seed=seeds, average=st.sampled_from(["macro", "micro", "weighted", "samples", None]), n=st.integers(1, 60))
-def test_multilabel_scores_are_scikit_learns(seed, average, n):
-    scores, labels = random_entries(seed, n)
-    predicted = (scores.double().sigmoid() >= 0.5).int()
-    classes = np.flatnonzero(labels.any(0)) if average == "macro" and labels.any() else range(4)
-    expected = [
-        score(labels, predicted, average=average, labels=classes, zero_division=0)
-        for score in (precision_score, recall_score, f1_score)
-    ]
-    found = precision_recall_f1(scores, labels, average=average, multilabel=True)
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+@given(seed=seeds, n=st.integers(1, 60), multilabel=st.booleans())
+def test_scores_are_scikit_learns_and_the_f1_of_averages_is_made_of_them(seed, n, multilabel):
+    scores, labels = random_entries(seed, n) if multilabel else random_classes(seed, n, n_classes=4)
+    predicted = (scores.double().sigmoid() >= 0.5).int() if multilabel else scores.argmax(1)
+    occur = np.flatnonzero(labels.any(0)) if multilabel else np.unique(labels)
+    three = (precision_score, recall_score, f1_score)
+    for average in ("macro", "micro", "weighted", None, *(["samples"] if multilabel else [])):
+        classes = occur if average == "macro" and len(occur) else range(4)
+        options = {"average": average, "labels": classes, "zero_division": 0}
+        expected = [score(labels, predicted, **options) for score in three]
+        found = precision_recall_f1(scores, labels, average=average, multilabel=multilabel)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        if average == "macro":
+            p, r, _ = expected
+            means = precision_recall_f1(scores, labels, average="means", multilabel=multilabel)
+            assert means == pytest.approx((p, r, stats.hmean([p, r]) if p * r > 0 else 0), abs=1e-12)
 
 
 def test_thresholds_are_probabilities_and_inclusive():
@@ -106,18 +100,6 @@ def test_the_f1_of_averaged_precision_and_recall_by_hand():
     assert found == pytest.approx((1, 3 / 4, 6 / 7))
     nothing_right = precision_recall_f1(-scores, np.ones((2, 3)), average="means", multilabel=True, thresholds=1.0)
     assert nothing_right == (0, 0, 0)
-
-
-@quick
-@given(seed=seeds, n=st.integers(1, 60), multilabel=st.booleans())
-def test_the_f1_of_averages_is_made_of_scikit_learns(seed, n, multilabel):
-    scores, labels = random_entries(seed, n) if multilabel else random_classes(seed, n, n_classes=4)
-    predicted = (scores.double().sigmoid() >= 0.5).int() if multilabel else scores.argmax(1)
-    classes = np.flatnonzero(labels.any(0)) if multilabel else np.unique(labels)
-    options = {"average": "macro", "labels": classes if len(classes) else range(4), "zero_division": 0}
-    p, r = (score(labels, predicted, **options) for score in (precision_score, recall_score))
-    found = precision_recall_f1(scores, labels, average="means", multilabel=multilabel)
-    assert found == pytest.approx((p, r, stats.hmean([p, r]) if p * r > 0 else 0), abs=1e-12)
 
 
 @quick
@@ -168,17 +150,6 @@ def test_auroc_is_scikit_learns_for_every_class(seed):
     np.testing.assert_allclose(auroc_per_class(scores, labels), expected, rtol=1e-12)
 
 
-@quick
-@given(seed=seeds)
-def test_auroc_is_the_share_of_pairs_in_the_right_order(seed):
-    scores, labels = random_entries(seed, n=25)
-    for c, found in enumerate(auroc_per_class(scores, labels).tolist()):
-        positive, negative = scores[labels[:, c] == 1, c], scores[labels[:, c] == 0, c]
-        gaps = positive[:, None] - negative
-        expected = ((gaps > 0).double() + (gaps == 0).double() / 2).mean().item()
-        assert found == pytest.approx(expected, nan_ok=True)
-
-
 def test_auroc_is_nan_only_where_a_class_has_one_kind_of_label():
     labels = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0]])
     scores = np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 5.0], [3.0, 3.0, 4.0]])
@@ -204,38 +175,20 @@ def f1_at(threshold, probabilities, labels):
 @given(seed=seeds, n=st.integers(1, 40), decimals=st.integers(0, 3))
 def test_best_thresholds_are_the_highest_of_the_best_by_brute_force(seed, n, decimals):
     scores, labels = random_entries(seed, n, decimals=decimals)
-    found = best_thresholds(scores, labels, rule="per-label")
-    assert found.dtype == torch.float64 and found.shape == (4,)
-    for c in range(4):
-        y, p = labels[:, c].double().numpy(), scores[:, c].double().sigmoid().numpy()
+    each, one = best_thresholds(scores, labels, rule="per-label"), best_thresholds(scores, labels)
+    assert each.dtype == one.dtype == torch.float64 and each.shape == (4,) and one.shape == ()
+    true, shown = labels.double().numpy(), scores.double().sigmoid().numpy()
+    for found, y, p in ((one, true.ravel(), shown.ravel()), *zip(each, true.T, shown.T, strict=True)):
         if not y.any():
-            assert found[c] == 0.5
+            assert found == 0.5
             continue
         edges = np.concatenate([[0], np.unique(p)])
         candidates = (edges[1:] + edges[:-1]) / 2
         f1 = np.array([f1_at(t, p, y) for t in candidates])
-        assert found[c].item() == pytest.approx(candidates[f1 == f1.max()].max())
-        assert f1_at(found[c].item(), p, y) == f1.max()
+        assert found.item() == pytest.approx(candidates[f1 == f1.max()].max())
+        assert f1_at(found.item(), p, y) == f1.max()
         # and no threshold at all does better, candidate or not
         assert f1.max() >= max(f1_at(t, p, y) for t in np.linspace(0, 1, 101))
-
-
-@quick
-@given(seed=seeds, n=st.integers(1, 40), decimals=st.integers(0, 3))
-def test_the_one_threshold_is_the_highest_of_the_best_by_brute_force(seed, n, decimals):
-    scores, labels = random_entries(seed, n, decimals=decimals)
-    found = best_thresholds(scores, labels)
-    assert found.dtype == torch.float64 and found.shape == ()
-    y, p = labels.double().numpy(), scores.double().sigmoid().numpy()
-    if not y.any():
-        assert found == 0.5
-        return
-    edges = np.concatenate([[0], np.unique(p)])
-    candidates = (edges[1:] + edges[:-1]) / 2
-    f1 = np.array([f1_at(t, p, y) for t in candidates])
-    assert found.item() == pytest.approx(candidates[f1 == f1.max()].max())
-    assert f1_score(y, p >= found.item(), average="micro") == pytest.approx(f1.max())
-    assert f1.max() >= max(f1_at(t, p, y) for t in np.linspace(0, 1, 101))
 
 
 def test_the_one_threshold_keeps_a_label_without_skill_from_flooding_the_rest():
@@ -268,23 +221,6 @@ def test_best_thresholds_by_hand():
     torch.testing.assert_close(found, torch.tensor([0.5, 0.5, 0.1]).double())
 
 
-def test_of_equally_good_thresholds_the_highest_is_taken():
-    # F1 is 2/3 for the first alone and for the first four
-    scores, labels = (
-        np.array([[logit(p)] * 2 for p in (0.9, 0.7, 0.5, 0.3)]),
-        np.array([[1] * 2, [0] * 2, [0] * 2, [1] * 2]),
-    )
-    torch.testing.assert_close(best_thresholds(scores, labels), torch.tensor(0.8).double())
-    torch.testing.assert_close(best_thresholds(scores, labels, rule="per-label"), torch.tensor([0.8, 0.8]).double())
-
-
-def test_constant_scores_are_all_called_positive():
-    labels = np.array([[1, 0], [0, 0], [0, 1]])
-    torch.testing.assert_close(best_thresholds(np.zeros((3, 2)), labels), torch.tensor(0.25).double())
-    found = best_thresholds(np.zeros((3, 2)), labels, rule="per-label")
-    torch.testing.assert_close(found, torch.tensor([0.25, 0.25]).double())
-
-
 def test_neighbouring_floats_and_saturated_scores_still_get_the_promised_f1():
     # sigmoid(±800) is exactly 1 and 0; the two others are neighbours in float64
     half = np.nextafter(0.5, 1)
@@ -294,18 +230,6 @@ def test_neighbouring_floats_and_saturated_scores_still_get_the_promised_f1():
         thresholds = best_thresholds(scores[:, chosen], labels[:, chosen], rule=rule)
         options = {"average": "macro", "multilabel": True, "thresholds": thresholds}
         assert precision_recall_f1(scores[:, chosen], labels[:, chosen], **options).f1 == 1
-
-
-@quick
-@given(seed=seeds)
-def test_best_thresholds_are_no_worse_than_a_half(seed):
-    scores, labels = random_entries(seed)
-    for rule, average in (("per-label", None), ("micro", "micro")):
-        best, half = (
-            precision_recall_f1(scores, labels, average=average, multilabel=True, thresholds=thresholds).f1
-            for thresholds in (best_thresholds(scores, labels, rule=rule), 0.5)
-        )
-        assert np.all(best >= half)
 
 
 def as_numbers(table):
@@ -331,10 +255,9 @@ def test_evaluate_gives_every_single_label_row_once():
         assert found == [per_class.precision[c], per_class.recall[c], per_class.f1[c], auroc[c].item()]
 
 
-@pytest.mark.parametrize("rule", ["micro", "per-label"])
-def test_evaluate_gives_every_multilabel_row_once_and_uses_the_thresholds(rule):
+def test_evaluate_gives_every_multilabel_row_once_and_uses_the_thresholds():
     scores, labels = random_entries(1, n=200)
-    thresholds = best_thresholds(scores, labels, rule=rule)
+    thresholds = best_thresholds(scores, labels, rule="per-label")
     table = evaluate(scores, labels, multilabel=True, class_names=list("abcd"), thresholds=thresholds)
     numbers = as_numbers(table)
     assert len(numbers) == len(table) == 5 * 3 + 1 + 4 * 4

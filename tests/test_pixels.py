@@ -11,7 +11,6 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from rosutils import InputError, pixels
-from rosutils.metrics import auroc_per_class, precision_recall_f1
 
 
 SIZES = (120, 60, 80)
@@ -35,18 +34,6 @@ def made_up(multilabel, sizes=SIZES, pixels=6, n_classes=3, seed=0):
 def fitted(images, labels, *, seed=0, **options):
     options = {"multilabel": labels[0].ndim == 2, "seed": seed} | options
     return pixels.logistic_regression(images[0], labels[0], images[1], labels[1], images[2], **options)
-
-
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_it_finds_what_single_pixels_tell(multilabel):
-    images, labels = made_up(multilabel)
-    found = fitted(images, labels)
-    assert list(found) == ["validation", "test"]
-    for part, expected in zip(found, labels[1:], strict=True):
-        assert found[part].shape == (len(expected), 3) and found[part].dtype == torch.float32
-        assert auroc_per_class(found[part], expected).min() > 0.6
-    score = precision_recall_f1(found["test"], labels[2], average="macro", multilabel=multilabel)
-    assert score.f1 > 0.5
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
@@ -102,16 +89,6 @@ def test_a_label_of_one_kind_has_its_odds_for_every_image():
     assert found[:, 1].std() > 0
 
 
-def test_noise_is_shrunk_to_the_base_rates():
-    images, labels = made_up(True, sizes=(100, 400, 50))
-    g = torch.Generator().manual_seed(9)
-    labels = [(torch.rand(each.shape, generator=g) < 0.2).float() for each in labels]
-    found = fitted(
-        [np.random.default_rng(n).integers(0, 256, each.shape, dtype=np.uint8) for n, each in enumerate(images)], labels
-    )
-    assert found["test"].std(dim=0).max() < 0.5 and found["test"].mean() < -1
-
-
 @pytest.mark.parametrize("images", [np.zeros, np.ones])
 def test_images_without_anything_on_them_give_the_base_rates(images):
     _, labels = made_up(False)
@@ -120,7 +97,7 @@ def test_images_without_anything_on_them_give_the_base_rates(images):
 
 
 def test_larger_images_are_averaged_down():
-    small, labels = made_up(False, pixels=10, sizes=(60, 30, 30))
+    small, labels = made_up(False, pixels=10, sizes=(30, 20, 10))
     found = [fitted([np.kron(part, np.ones((1, 1, k, k), np.uint8)) for part in small], labels)["test"] for k in (4, 8)]
     torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
 
