@@ -13,6 +13,8 @@ from rosutils import InputError, RunError
 
 
 ARCHIVE = "runs.zip"  # beside a study's figures: the runs they are drawn from
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path)
 # Nothing heavy above: `--help`, and the processes that execute notebooks, come through here.
 
 
@@ -58,8 +60,8 @@ def _stop(status: int, message: str) -> None:
 PROFILE = click.argument("profile", default="demo")
 
 
-def _on_a_study(command: Callable, named: Callable = PROFILE) -> Callable:
-    """A command `command(study, ...)` about a profile, with the sections that its options lay over it."""
+def _on_a_profile(command: Callable, named: Callable = PROFILE) -> Callable:
+    """A command `command(profile, sections, ...)` about a profile, with the sections that its options lay over it."""
 
     @wraps(command)
     def loaded(profile: str, parameters: str, data: str | None, **options) -> None:
@@ -82,6 +84,18 @@ def _on_a_study(command: Callable, named: Callable = PROFILE) -> Callable:
     return _plain_errors(loaded)
 
 
+def _on_a_study(command: Callable) -> Callable:
+    """A command `command(study, ...)` about the study of a profile."""
+
+    @wraps(command)
+    def loaded(profile: str, sections: dict, **options) -> None:
+        from rosutils.study import Study
+
+        command(Study.load(profile, **sections), **options)
+
+    return _on_a_profile(loaded)
+
+
 def _on_a_network(command: Callable) -> Callable:
     """A command about RUN: the folder of a run, a row of Table I (RoS-KD), or the key of a run in a profile's store."""
     for option in (
@@ -90,7 +104,7 @@ def _on_a_network(command: Callable) -> Callable:
     ):
         command = option(command)
     profile = click.option("--profile", default="demo", show_default=True, help="Whose store and rows RUN is one of.")
-    return _on_a_study(command, profile)
+    return _on_a_profile(command, profile)
 
 
 def _mapping(text: str) -> dict:
@@ -108,7 +122,7 @@ def main() -> None:
 
 
 @main.command()
-@_on_a_study
+@_on_a_profile
 @click.option("--dry-run", is_flag=True, help="Only say what would be made, and from which data; no image is needed.")
 @click.option("--order", metavar="NAMES", help="Artefacts made first, in this order, replicate by replicate.")
 def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) -> None:
@@ -148,9 +162,8 @@ def _show(study, parameters: dict) -> None:
 
     with study.alone():
         if Study.of_notebook(parameters).shared() != study.shared():  # notebooks read the file again
-            raise InputError(
-                f"{parameters['profile']} was changed while its runs were made; the same command takes it as it is"
-            )
+            changed = f"{parameters['profile']} was changed while its runs were made"
+            raise InputError(f"{changed}; the same command takes it as it is")
         study.results()  # measured once, here, and not by every notebook
         try:
             run_all(study.output / "notebooks", parameters)
@@ -172,7 +185,7 @@ def _end(study) -> None:
 
 
 @main.command()
-@_on_a_study
+@_on_a_profile
 @click.option("--workers", type=click.IntRange(1), help="Runs made at once; by default as engine.workers says.")
 @click.option("--gpus", type=click.IntRange(1), help="The same by GPUs: engine.gpus_per_run of them for each run.")
 @click.option("--speed", type=click.FloatRange(0, min_open=True), help="Images a second of a worker, for a ResNet-18.")
@@ -198,16 +211,16 @@ def plan(profile: str, sections: dict, workers: int | None, gpus: int | None, sp
 @main.command()
 @_on_a_study
 @click.option("--all", "every", is_flag=True, help="A line for every run as well.")
-def status(profile: str, sections: dict, every: bool) -> None:
+def status(study, every: bool) -> None:
     """Say how far a profile is: runs done and missing, how long these take, and which networks learnt nothing."""
-    from rosutils.study import Study, plan
+    from rosutils.study import plan
 
-    for line in plan.status(Study.load(profile, **sections), every):
+    for line in plan.status(study, every):
         click.echo(line)
 
 
 @main.command()
-@_on_a_study
+@_on_a_profile
 def verify(profile: str, sections: dict) -> None:
     """Check runs, results.csv, tables and figures against what was computed; name everything that differs."""
     from rosutils.study import Study, verification
@@ -217,35 +230,28 @@ def verify(profile: str, sections: dict) -> None:
     for problem in found:
         click.echo(problem)
     if found:
-        _stop(
-            1, f"{len(found)} things differ from what was computed; make reproduce PROFILE={profile} makes them again"
-        )
+        again = f"make reproduce PROFILE={profile} makes them again"
+        _stop(1, f"{len(found)} things differ from what was computed; {again}")
     files = f"{len(verification.provenance_in(study.figures)['files'])} tables and figures, report included,"
     if why := verification.unopened(study):
         click.echo(f"profile {study.label}: {files} are as computed; {why}, so no number was measured again")
         return
     runs = study.unique(study.all_runs())
     missing = len(study.missing(runs))
-    text = f"profile {study.label}: {len(runs) - missing} runs, results.csv and {files} are as computed"
-    click.echo(
-        text + f"; {missing} runs are not in the store, so what they gave was not measured again" * bool(missing)
-    )
+    untold = f"; {missing} runs are not in the store, so what they gave was not measured again" if missing else ""
+    click.echo(f"profile {study.label}: {len(runs) - missing} runs, results.csv and {files} are as computed{untold}")
 
 
 @main.command()
 @_on_a_study
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; runs.zip beside the figures if not given."
-)
-def archive(profile: str, sections: dict, out: Path | None) -> None:
+@click.option("--out", type=FILE, help="The file; runs.zip beside the figures if not given.")
+def archive(study, out: Path | None) -> None:
     """Write the finished runs of a profile into one file, without their weights: what all its numbers are made from.
 
     Without --out it comes to lie beside the figures, with results.csv, where `redraw` finds it.
     """
     from rosutils import results
-    from rosutils.study import Study
 
-    study = Study.load(profile, **sections)
     count = study.archive(out or study.figures / ARCHIVE)
     if out is None:
         results.write(study.results(), study.figures / "results.csv")
@@ -255,15 +261,13 @@ def archive(profile: str, sections: dict, out: Path | None) -> None:
 
 @main.command()
 @_on_a_study
-def redraw(profile: str, sections: dict) -> None:
+def redraw(study) -> None:
     """Draw every table and figure and write the report again from finished runs: no training, no notebooks.
 
     Runs that lie beside the figures in an archive are adopted first; then no image is needed, but by what shows some.
     """
     from rosutils.paper.report import redraw
-    from rosutils.study import Study
 
-    study = Study.load(profile, **sections)
     if (file := study.figures / ARCHIVE).is_file():
         study.store.adopt(file)
     with study.alone():
@@ -273,7 +277,7 @@ def redraw(profile: str, sections: dict) -> None:
 
 
 @main.command()
-@_on_a_study
+@_on_a_profile
 @click.option(
     "--from", "file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="An archive."
 )
@@ -288,11 +292,9 @@ def adopt(profile: str, sections: dict, file: Path) -> None:
 
 @main.command()
 @click.argument("source", metavar="{isic2019|nih|medmnist|folder}")
-@click.option(
-    "--raw", required=True, type=click.Path(path_type=Path), help="The raw folder, in its official layout, or yours."
-)
+@click.option("--raw", required=True, type=FOLDER, help="The raw folder, in its official layout, or yours.")
 @click.option("--size", required=True, type=click.IntRange(16, 1024), help="Pixels of the shorter side.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the prepared folder goes.")
+@click.option("--out", required=True, type=FOLDER, help="Where the prepared folder goes.")
 @click.option("--allow-missing", is_flag=True, help="Accept a partial download.")
 @click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read; the data card lists them.")
 @click.option("-y", "--options", default="{}", metavar="YAML", help="Options of the source, as in a parameter file.")
@@ -342,15 +344,13 @@ def lab(options: tuple[str, ...], profile: str | None) -> None:
 
 @main.command()
 @_on_a_study
-def suspects(profile: str, sections: dict) -> None:
+def suspects(study) -> None:
     """List the labels that look wrong, by what teachers say of images they have not seen; trains what is missing.
 
     The whole list and pictures of the worst go to runs/<profile>/suspects_<task>.csv and .png.
     """
     from rosutils import suspects
-    from rosutils.study import Study
 
-    study = Study.load(profile, **sections)
     for task in study.parameters.tasks:
         study.ensure(suspects.needed(study, task))
         found = suspects.suspects(study, task)
@@ -364,8 +364,8 @@ def suspects(profile: str, sections: dict) -> None:
 
 @main.command()
 @_on_a_network
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The csv file to write.")
+@click.argument("folder", type=FOLDER)
+@click.option("--out", required=True, type=FILE, help="The csv file to write.")
 @click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read, and name them.")
 def predict(profile: str, sections: dict, run: str, task: str | None, folder: Path, out: Path, skip_bad: bool) -> None:
     """Predict the images of a folder with a trained network: probabilities, and labels by thresholds from validation.
@@ -385,7 +385,7 @@ def predict(profile: str, sections: dict, run: str, task: str | None, folder: Pa
 
 @main.command()
 @_on_a_network
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .onnx or .pt file.")
+@click.option("--out", required=True, type=FILE, help="The .onnx or .pt file.")
 def export(profile: str, sections: dict, run: str, task: str | None, out: Path) -> None:
     """Write a trained network as ONNX or TorchScript, checked for equal outputs; of a row of Table I also its model card.
 
@@ -403,7 +403,7 @@ def export(profile: str, sections: dict, run: str, task: str | None, out: Path) 
 
 
 @main.command()
-@_on_a_study
+@_on_a_profile
 @click.argument("other", required=False)
 def compare(profile: str, sections: dict, other: str | None) -> None:
     """Show Table I of two studies and their differences: compare demo demo+alpha0.5, or compare demo -y '{...}'."""

@@ -15,7 +15,7 @@ from rosutils.data.raw import SUFFIXES, listed, pictures
 from rosutils.paper.cells import number
 from rosutils.results import select
 from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS, setting
-from rosutils.store import Run, Store
+from rosutils.store import Run
 from rosutils.study import Study
 from rosutils.study.experiment import EVALUATION_BATCH, LOGITS, TRAINED, described, logits_of
 
@@ -49,7 +49,7 @@ def find(run: str, profile: str, sections: dict, task: str | None = None) -> Net
         if task is None and len(tasks) > 1:
             raise InputError(f"{study.label} has a {run} for each of {', '.join(tasks)}; name one with --task")
         return of_study(study, task or tasks[0], run)
-    if (found := Store(study.store.root).get(run)) is None:
+    if (found := study.store.get(run)) is None:
         rows = ", ".join(ROWS)
         raise InputError(f"'{run}' is no folder of a run, no key in {study.store.root}, and no row of Table I ({rows})")
     return of_run(found)

@@ -56,7 +56,8 @@ def opinions(study: Study, task: str) -> Opinions:
         every, weight = torch.zeros(len(first.images), first.n_classes), torch.zeros(len(first.images))
         every[where], weight[where] = p, 1.0
         weight[seen] = -1.0 if bank.replicate == 0 else 0.0
-        said, judges, names = [*said, every], [*judges, weight], [*names, _named(study, bank)]
+        name = f"{study.name_of(bank.teachers[0])} r{bank.replicate + 1}"
+        said, judges, names = [*said, every], [*judges, weight], [*names, name]
         top = torch.nn.functional.one_hot(every.argmax(1), first.n_classes)
         likely.append(every >= 0.5 if first.multilabel else top.bool())
     judges, said = torch.stack(judges), torch.stack(said)
@@ -77,11 +78,6 @@ def _said(there: Study, bank: RunSpec) -> tuple[Tensor, Tensor, Tensor]:
     parts |= there.run(bank).tensors("logits")
     p = [soft_targets(each, 1.0, multilabel=task.multilabel).mean(0) for each in parts.values()]
     return torch.cat([task.split[part] for part in parts]), torch.cat(p), there.training_index(teacher)
-
-
-def _named(study: Study, bank: RunSpec) -> str:
-    [teacher] = bank.teachers
-    return f"{study.name_of(teacher)} r{bank.replicate + 1}"
 
 
 def suspects(study: Study, task: str) -> pd.DataFrame:

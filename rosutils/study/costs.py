@@ -73,6 +73,13 @@ def _training(there, spec: RunSpec, size: Sizes) -> float:
     return TRAINING[there.precision(spec)][spec.architecture] * images + forward + EPOCH * section.epochs
 
 
+def speed(study) -> float | None:
+    """Work that one worker did in a second, by what the finished networks of a study took; None before there are any."""
+    trained = [spec for spec in study.unique(study.all_runs()) if spec.role in TRAINED]
+    seconds = {spec: run.about()["record"]["seconds"] for spec in trained if (run := study.run(spec))}
+    return sum(relative(study, spec) for spec in seconds) / max(sum(seconds.values()), 0.01) if seconds else None
+
+
 def disk(there, spec: RunSpec, size: Sizes, n_classes: int = 8) -> tuple[float, float]:
     """Bytes of a finished run: of what stays, and of the weights that may be released."""
     attacks, averaged = there.parameters.attacks, 2 if spec.weighting == "exponential" else 1

@@ -77,11 +77,8 @@ def settings_of(spec: RunSpec) -> list[tuple[str, str]]:
         return [(PLAIN, "weights")] if spec.role == "pixels" else []
     student = spec.of or spec
     pool = "subset" if any(teacher.subset is not None for teacher in student.teachers) else "full"
-    found = [
-        (row.name, row.state)
-        for row in SETTINGS
-        if row.weighting == student.weighting and (row.weighting != "uniform" or row.pool == pool)
-    ]
+    rows = [row for row in SETTINGS if row.weighting == student.weighting]
+    found = [(row.name, row.state) for row in rows if row.weighting != "uniform" or row.pool == pool]
     return found if spec.of is None else [pair for pair in found if spec.state.startswith(pair[1])]
 
 

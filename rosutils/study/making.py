@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
@@ -219,18 +220,15 @@ class AfterEpoch:
         averaged = self.best_average.model if self.best_average else self.average.model
         if self.refreshes:
             self._refresh(averaged)
-        return tensors | {
-            "averaged": averaged.state_dict(),
-            "averaged_logits": self._logits(averaged),
-            "running": running,
-        }
+        tensors |= {"averaged": averaged.state_dict(), "averaged_logits": self._logits(averaged)}
+        return tensors | {"running": running}
 
     def seconds(self) -> dict[str, float]:
         """Seconds of an epoch with its validation, and of its averaging alone (medians of those made by this process)."""
-        epochs = [later - before for before, later in zip(self.times, self.times[1:], strict=False)]
-        averaging = [taken for taken in self.averaging if taken > 0]
-        found = {"epoch_seconds": epochs, "averaging_seconds": averaging} if epochs else {}
-        return {name: round(median(taken), 4) for name, taken in found.items()}
+        if not self.averaging:
+            return {}
+        epochs = [later - before for before, later in pairwise(self.times)]
+        return {"epoch_seconds": round(median(epochs), 4), "averaging_seconds": round(median(self.averaging), 4)}
 
 
 def loss_fn(study, spec: RunSpec):

@@ -1,6 +1,6 @@
 """Which runs each table and figure of the paper needs, and which the studies beyond it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from rosutils.params.sections import Architecture
@@ -12,109 +12,92 @@ from rosutils.study.variants import AS_CHOSEN, LABEL_NOISE, Variant, about_basel
 TABLE3_STUDENT = "densenet121"
 
 
-def replicates(study) -> list[tuple]:
+def replicates(study) -> Iterator[tuple]:
     """(study of the replicate, task) for every task, task by task."""
-    return [(there, task) for task in study.parameters.tasks for there in study.for_task(task).replicates]
+    for task in study.parameters.tasks:
+        yield from ((there, task) for there in study.for_task(task).replicates)
 
 
-def points(study, *kinds: str) -> list[tuple]:
+def points(study, *kinds: str) -> Iterator[tuple]:
     """The same for every variant of some kinds: a task may have points of its own."""
-    found = []
     for task in study.parameters.tasks:
         several = study.parameters.data.sources[task].multilabel
         for variant, there in study.for_task(task).variants.items():
             if variant.kind in kinds and (several or not for_multilabel_only(variant)):
-                found += [(each, task) for each in there.replicates]
-    return found
+                yield from ((each, task) for each in there.replicates)
 
 
-def teachers(study) -> list[RunSpec]:
+def teachers(study) -> Iterator[RunSpec]:
     """Section IV-B: the teachers of the full set and of the subsets, and what no skill scores."""
-    found = []
     for there, task in replicates(study):
-        found += [there.chance(task), *there.teachers(task, "full"), *there.teachers(task, "subset")]
-    return found
+        yield from (there.chance(task), *there.teachers(task, "full"), *there.teachers(task, "subset"))
 
 
-def table1(study) -> list[RunSpec]:
+def table1(study) -> Iterator[RunSpec]:
     """Table I: every setting and replicate; logistic regression on the pixels beside it."""
-    found = teachers(study)
+    yield from teachers(study)
     for there, task in replicates(study):
-        found += [there.logistic_regression(task), *(there.student(task, row) for row in ROWS)]
-    return found
+        yield from (there.logistic_regression(task), *(there.student(task, row) for row in ROWS))
 
 
-def table2(study) -> list[RunSpec]:
+def table2(study) -> Iterator[RunSpec]:
     """Table II: the two settings it attacks, with their self-checks; and F1 against the radius, for every setting of Table I."""
-    found = []
     for there, task in replicates(study):
-        found += [there.chance(task), *(probe_of(there, "attack", task, row) for row in SAME_TEACHERS)]
-        checks = [probe_of(there, "checks", task, row) for row in SAME_TEACHERS] if there.replicate == 0 else []
-        found += [replace(spec, against=there.student(task, "Baseline I")) for spec in checks]
-        found += [probe_of(there, "curve", task, row) for row in ROWS]
-    return found
+        yield from (there.chance(task), *(probe_of(there, "attack", task, row) for row in SAME_TEACHERS))
+        for row in SAME_TEACHERS if there.replicate == 0 else ():
+            yield replace(probe_of(there, "checks", task, row), against=there.student(task, "Baseline I"))
+        yield from (probe_of(there, "curve", task, row) for row in ROWS)
 
 
-def table3(study) -> list[RunSpec]:
+def table3(study) -> Iterator[RunSpec]:
     """Table III: independent runs of RoS-KD with a DenseNet-121 student, on tasks with several labels per image."""
-    found = []
     for there, task in points(study, "table3"):
-        found += [there.chance(task), there.student(task, "RoS-KD", TABLE3_STUDENT)]
-    return found
+        yield from (there.chance(task), there.student(task, "RoS-KD", TABLE3_STUDENT))
 
 
-def fig2(study) -> list[RunSpec]:
+def fig2(study) -> Iterator[RunSpec]:
     """Fig. 2: five students under Baseline III and RoS-KD."""
-    found = []
     for there, task in points(study, "students"):
-        found += [there.chance(task), *(there.student(task, row, a) for row in COMPARED for a in Architecture.__args__)]
-    return found
+        yield there.chance(task)
+        yield from (there.student(task, row, network) for row in COMPARED for network in Architecture.__args__)
 
 
-def fig3(study) -> list[RunSpec]:
+def fig3(study) -> Iterator[RunSpec]:
     """Fig. 3: RoS-KD with teachers retrained at each overlap ratio, and Baseline III."""
-    own, found = study.variants[Variant("students")].parameters.subsets.overlap, []
+    own = study.variants[Variant("students")].parameters.subsets.overlap
     for there, task in points(study, "overlap"):
         rows = ["RoS-KD", "Baseline III"] if there.parameters.subsets.overlap == own else ["RoS-KD"]
-        found += [there.chance(task), *(there.student(task, row) for row in rows)]
-    return found
+        yield from (there.chance(task), *(there.student(task, row) for row in rows))
 
 
-def fig4(study) -> list[RunSpec]:
+def fig4(study) -> Iterator[RunSpec]:
     """Fig. 4: surfaces around Baseline III and RoS-KD of each replicate, their numbers, and the line between the two."""
-    found, directions = [], study.parameters.landscape.directions
     for there, task in replicates(study):
         for row in map(setting, COMPARED):
             for state in (row.state, "averaged, BatchNorm as copied") if row.averaged else (row.state,):
-                found += [probe_of(there, "surface", task, row.name, state=state, seed=seed) for seed in directions]
-                found.append(probe_of(there, "curvature", task, row.name, state=state, seed=0))
-        path = probe_of(there, "path", task, "RoS-KD", seed=0)
-        found.append(replace(path, against=there.student(task, "Baseline III")))
-    return found
+                for seed in study.parameters.landscape.directions:
+                    yield probe_of(there, "surface", task, row.name, state=state, seed=seed)
+                yield probe_of(there, "curvature", task, row.name, state=state, seed=0)
+        yield replace(probe_of(there, "path", task, "RoS-KD", seed=0), against=there.student(task, "Baseline III"))
 
 
-def noise(study) -> list[RunSpec]:
+def noise(study) -> Iterator[RunSpec]:
     """The premise tested: four settings at each kind and rate of label noise, and their agreement with the labels."""
-    found = []
     for there, task in points(study, *LABEL_NOISE):
-        found += [there.chance(task), *(there.student(task, row) for row in NOISE_SETTINGS)]
-        found += [probe_of(there, "agreement", task, row) for row in NOISE_SETTINGS]
-    return found
+        yield from (there.chance(task), *(there.student(task, row) for row in NOISE_SETTINGS))
+        yield from (probe_of(there, "agreement", task, row) for row in NOISE_SETTINGS)
 
 
-def readings(study) -> list[RunSpec]:
+def readings(study) -> Iterator[RunSpec]:
     """RoS-KD under each open reading of the paper, one at a time; where Baseline III is read another way, Baseline III."""
-    found = []
     for there, task in points(study, "reading"):
-        rows = ["Baseline III"] if about_baseline_iii(there.variant) else ["RoS-KD"]
-        rows += ["Baseline III"] if there.variant == AS_CHOSEN else []
-        found += [there.student(task, row) for row in rows]
-    return found
+        if not about_baseline_iii(there.variant):
+            yield there.student(task, "RoS-KD")
+        if about_baseline_iii(there.variant) or there.variant == AS_CHOSEN:
+            yield there.student(task, "Baseline III")
 
 
-ARTEFACTS = {
-    function.__name__: function for function in (teachers, table1, table2, table3, fig2, fig3, fig4, noise, readings)
-}
+ARTEFACTS = {made.__name__: made for made in (teachers, table1, table2, table3, fig2, fig3, fig4, noise, readings)}
 
 
 def probe_of(there, role: str, task: str, row: str, *, state: str | None = None, seed: int | None = None) -> RunSpec:

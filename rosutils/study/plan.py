@@ -100,46 +100,32 @@ def survey(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"took": float, "margin": float})
 
 
-def speed_of(runs: pd.DataFrame) -> float | None:
-    """Images a second that one worker trains a ResNet-18 on, by what finished networks took; None before there are any."""
-    made = runs[runs["took"].gt(0) & ~runs["role"].isin(["chance", "pixels"])]
-    return made["work"].sum() / made["took"].sum() if len(made) else None
-
-
 def measured_speed(study: Study, workers: int) -> float:
-    """The same now, in as many processes as keep this machine busy: they slow each other down, as runs do."""
+    """Images a second that one worker trains a ResNet-18 on now, as many at once as are to be: they slow each other down."""
     p, spec = study.parameters, study.student(study.parameters.tasks[0], "Baseline I", "resnet18")
     at_once = max(1, min(workers, joblib.cpu_count())) if study.device.type == "cpu" else 1
     about = p.data.pixels, p.training.batch_size, study.device.type, study.precision(spec)
     return sum(mapped(_trained, [about] * at_once, at_once)) / at_once
 
 
-class Again:
-    """A loader of one batch over and over, for SECONDS after a first step, which pays for allocation."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch, self.ends = batch, []
-
-    def set_epoch(self, epoch: int) -> None:
-        """There is one epoch."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        while len(self.ends) < 3 or self.ends[-1] - self.ends[1] < SECONDS:
-            if self.batch.images.is_cuda:
-                torch.cuda.synchronize()
-            self.ends.append(time.perf_counter())
-            yield self.batch
-
-
 def _trained(pixels: int, count: int, device: str, precision: str) -> float:
+    """The same of this process: steps for SECONDS after a first one, which pays for allocation."""
     count = min(count, max(2, PIXELS // pixels**2)) if device == "cpu" else count
     images, index = torch.rand(count, 3, pixels, pixels).to(device), torch.arange(count)
-    loader = Again(Batch(images, torch.zeros_like(index).to(device), index, 0))
-    model, threads = models.placed(models.create("resnet18", 8, seed=0), device, precision), torch.get_num_threads()
+    batch = Batch(images, torch.zeros_like(index).to(device), index, 0)
+    model, ends = models.placed(models.create("resnet18", 8, seed=0), device, precision), []
+    optimizer = training.sgd(model, learning_rate=1e-4, momentum=0.9, weight_decay=2e-4)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    training.fit(model, loader, distill.supervised_loss, epochs=1, learning_rate=1e-4, progress=False)
+    while len(ends) < 2 or ends[-1] - ends[0] < SECONDS:
+        optimizer.zero_grad()
+        distill.supervised_loss(model, batch).backward()
+        optimizer.step()
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        ends.append(time.perf_counter())
     torch.set_num_threads(threads)
-    return costs.TRAINING[precision]["resnet18"] * count * (len(loader.ends) - 2) / (loader.ends[-1] - loader.ends[1])
+    return costs.TRAINING[precision]["resnet18"] * count * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
 @lru_cache(maxsize=4)
@@ -174,7 +160,7 @@ def plan(study: Study, workers: int, *, gpus: bool = False, speed: float | None 
     if not speed and gpus and study.device.type != "cuda":
         whence = "but how many images a GPU trains on in a second is not known without one; give it by --speed"
     elif not speed:
-        found = speed_of(runs)
+        found = costs.speed(study)
         speed = found or measured_speed(study, workers)
         whence = "by what finished runs took" if found else "measured now"
     yield from table(runs, workers, speed)
@@ -203,7 +189,7 @@ def status(study: Study, every: bool = False) -> Iterator[str]:
     """How far a study is, and which networks learnt nothing; with `every` a line for each run first."""
     study.check_batches(study.unique(study.all_runs()))
     runs = survey(study)
-    speed, bad = speed_of(runs), runs.loc[runs["margin"] < 0, "run"].tolist()
+    speed, bad = costs.speed(study), runs.loc[runs["margin"] < 0, "run"].tolist()
     for run in runs.itertuples() if every else ():
         about = f", about {duration(run.work / speed)}" if speed else ""
         yield f"{f'done, took {duration(run.took)}' if run.done else f'missing{about}':<24} {run.run}  ({run.key})"

@@ -6,6 +6,7 @@ import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreemen
 STAGES = {"teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",), "probes": PROBES}
 
 
+@dataclass(eq=False, repr=False)
 class Study:
     """A profile's parameters with the data they name and the store of its runs.
 
@@ -49,21 +51,14 @@ class Study:
     is asked about a run is looked up under those that the run names.
     """
 
-    def __init__(
-        self,
-        parameters: Parameters,
-        variant: Variant = OWN,
-        replicate: int = 0,
-        label: str = "",
-        opened: dict | None = None,
-    ) -> None:
-        """`variant` and `replicate` (from 0) say which of a profile's studies it is; `opened` holds the sources open already.
+    parameters: Parameters
+    variant: Variant = OWN
+    replicate: int = 0  # from 0
+    label: str = ""  # the profile's name with what was laid over it: demo+alpha0.5; of its folders and watermark
+    opened: dict[tuple, Examples] = field(default_factory=dict)  # the sources, shared by all studies of a profile
 
-        `label` is the profile's name with what was laid over it, such as demo+alpha0.5: its folders and watermark have it.
-        """
-        self.parameters, self.variant, self.replicate = parameters, variant, replicate
-        self.label = label or parameters.profile
-        self._opened: dict[tuple, Examples] = {} if opened is None else opened
+    def __post_init__(self) -> None:
+        self.label = self.label or self.parameters.profile
         self._tasks: dict[str, Task] = {}
         self._keys: dict[RunSpec, str] = {}
 
@@ -89,7 +84,7 @@ class Study:
     # Which parameters
 
     def _like(self, parameters: Parameters, variant: Variant, replicate: int) -> "Study":
-        return type(self)(parameters, variant, replicate, self.label, self._opened)
+        return type(self)(parameters, variant, replicate, self.label, self.opened)
 
     @cached_property
     def variants(self) -> dict[Variant, "Study"]:
@@ -120,9 +115,8 @@ class Study:
         if spec.replicate != there.replicate and there.replicate == 0 and spec.replicate < len(there.replicates):
             there = there.replicates[spec.replicate]
         if (there.variant, there.replicate) != (spec.variant, spec.replicate):
-            raise ValueError(
-                f"the study '{self.label}' {self.variant}, replicate {self.replicate + 1}, has no run '{spec}'"
-            )
+            this = f"{self.label}' {self.variant}, replicate {self.replicate + 1}"
+            raise ValueError(f"the study '{this}, has no run '{spec}'")
         return there
 
     # Where things are
@@ -188,14 +182,12 @@ class Study:
     def _source(self, name: str) -> Examples:
         """A source's examples; without a data folder those that an archive brought, which have no images."""
         section, recipe = self.parameters.data.sources[name], self._recipe(name)
-        which = (digest(recipe), self.root)
-        if which not in self._opened:
-            found = (
-                kept.get(self.store, section.source, recipe) if self.root is None and section.source in RAW else None
-            )
+        if (which := (digest(recipe), self.root)) not in self.opened:
+            blind = self.root is None and section.source in RAW
             options = {"root": self.root, "cache_root": self.folder / "cache", **recipe["prepared"]}
-            self._opened[which] = found or open_source(section, **options)
-        return self._opened[which]
+            found = kept.get(self.store, section.source, recipe) if blind else None
+            self.opened[which] = found or open_source(section, **options)
+        return self.opened[which]
 
     def _recipe(self, name: str) -> dict:
         """What decides a source's examples, but for the raw files themselves."""
@@ -320,9 +312,8 @@ class Study:
             raise InputError(f"task '{task}' is unknown; {self.label} has {', '.join(self.parameters.tasks)}")
         spec = self.for_task(task).student(task, row)
         if self.run(spec) is None:
-            raise InputError(
-                f"the student of {row} on {task} is not trained yet; run: make reproduce, or study.ensure([study.student(...)])"
-            )
+            how = "make reproduce, or study.ensure([study.student(...)])"
+            raise InputError(f"the student of {row} on {task} is not trained yet; run: {how}")
         return spec
 
     def bank(self, spec: RunSpec) -> Bank:
@@ -429,7 +420,7 @@ class Study:
         engine, readers = self.parameters.engine, self.readers(missing)
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
         how = {"backend": engine.backend, "workers": self.workers(), "place": place}
-        how |= {"tell": self._told, "speed": self._speed() if missing else None}
+        how |= {"tell": self._told, "speed": costs.speed(self) if missing else None}
         work = {spec: costs.relative(self, spec) for spec in missing}
         later = sum(work.values())
         with workers_for(engine.backend, self.workers() if len(missing) > 1 else 1) as pool:
@@ -448,14 +439,6 @@ class Study:
         if not ended or spec.role not in TRAINED or run is None:
             return "" if ended else str(spec)
         return f"last loss {run.table('history')['loss'].iloc[-1]:.3g}"
-
-    def _speed(self) -> float | None:
-        """Work that one worker did in a second, by the finished networks of this study; None before there are any."""
-        made = [(spec, self.run(spec)) for spec in self.unique(self.all_runs()) if spec.role in TRAINED]
-        seconds = {spec: run.about()["record"]["seconds"] for spec, run in made if run is not None}
-        return (
-            sum(costs.relative(self, spec) for spec in seconds) / max(sum(seconds.values()), 0.01) if seconds else None
-        )
 
     def _jobs(self, wanted: list[RunSpec], missing: list[RunSpec], readers: Mapping[str, set[str]]) -> list[Job]:
         """One job for each run, a teacher's with its bank; what its weights are not needed for after it is released by it."""
@@ -564,13 +547,10 @@ class Study:
         """The key of a finished run, and the checksums of its files: made again elsewhere it may have other numbers."""
         return self.key(spec), self.run(spec).checksums()
 
-    def note(self, name: str, needs: Iterable[str], files: Iterable[Path]) -> None:
+    def note(self, name: str, needs: Sequence[str], files: Iterable[Path]) -> None:
         """Note which files an item of the paper was written as, under which parameters, and from which runs."""
-        about = {
-            "needs": list(needs),
-            "made_from": self._made_from(needs),
-            "files": {f.name: checksum(f) for f in files},
-        }
+        made = {file.name: checksum(file) for file in files}
+        about = {"needs": needs, "made_from": self._made_from(needs), "files": made}
         write_whole(self.output / "published" / f"{name}.json", json.dumps(about))
 
     def noted(self) -> dict[str, dict]:
@@ -618,28 +598,25 @@ class Study:
 
     def provenance(self) -> dict:
         """Where the numbers come from: parameters, data, versions and every finished run; no path and no time of writing."""
-        data = {
-            name: {
-                "images": len(task.images),
-                "groups": len(task.groups.unique()),
-                "noise_rate": round(task.noise_rate, 4),
-            }
-            | {"fingerprint": task.fingerprint, **{part: task.card.get(part) for part in ("source", "raw", "parts")}}
-            for name, task in self.tasks().items()
-        }
-        found = [run for spec in self.unique(self.all_runs()) if (run := self.run(spec))]
-        abouts = {run.key: run.about() for run in found}
+        runs = [run for spec in self.unique(self.all_runs()) if (run := self.run(spec))]
+        abouts, notes, table = {run.key: run.about() for run in runs}, self.noted(), self.output / "results.csv"
         return {
             "profile": self.label,
             "parameters": self.shared(),
-            "data": data,
             "versions": versions(),
+            "items": notes,
+            "data": {name: _provenance(task) for name, task in self.tasks().items()},
             "runs": {key: about["record"] for key, about in abouts.items()},
             "recipes": {key: about["recipe"] for key, about in abouts.items()},
-            "items": (notes := self.noted()),
             "files": {name: value for about in notes.values() for name, value in about["files"].items()},
-            "results.csv": checksum(table) if (table := self.output / "results.csv").is_file() else None,
+            "results.csv": checksum(table) if table.is_file() else None,
         }
+
+
+def _provenance(task: Task) -> dict:
+    found = {"images": len(task.images), "groups": len(task.groups.unique()), "noise_rate": round(task.noise_rate, 4)}
+    found["fingerprint"] = task.fingerprint
+    return found | {part: task.card.get(part) for part in ("source", "raw", "parts")}
 
 
 @lru_cache(maxsize=2)

@@ -118,11 +118,9 @@ def _archived(file: Path, runs: Collection[str]) -> Iterator[str]:
             store.adopt(file)
         except InputError as error:
             yield str(error)
-        yield from (
-            f"{file} holds {key}, which provenance.json does not name"
-            for key in store.keys()
-            if key not in runs and not key.startswith("examples-")
-        )
+        for key in store.keys():
+            if key not in runs and not key.startswith("examples-"):
+                yield f"{file} holds {key}, which provenance.json does not name"
 
 
 def _other_study(study) -> Iterator[str]:
