@@ -72,7 +72,7 @@ def tiny_sections():
 
 @pytest.fixture(scope="session")
 def load_tiny(tiny_sections):
-    """A tiny study: two teachers, 80 synthetic images, two epochs, one student per setting."""
+    """A tiny study: two teachers, 80 synthetic images, two epochs, one small student per setting."""
     return lambda folder, **changes: Study.load("smoke", **tiny_sections(folder, **changes))
 
 
@@ -83,10 +83,10 @@ def probed(load_tiny, tmp_path_factory) -> Study:
     All processes of a test run share its store: what one of them makes, the others find.
     """
     sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
-    landscape = {"directions": [0, 1]}
     base = tmp_path_factory.getbasetemp()  # under xdist each process has one of its own, in one that they share
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "probed"
-    study = load_tiny(folder, tasks=["lesion", "chest"], sweeps=sweeps, landscape=landscape)
+    few = {"attacks": {"examples": 8}, "landscape": {"examples": 4, "directions": [0, 1]}}
+    study = load_tiny(folder, tasks=["lesion", "chest"], sweeps=sweeps, **few)
     noise = [spec for spec in study.runs("noise") if spec.task == "lesion"]
     study.ensure([*study.runs("table1"), *study.runs("table2"), *study.runs("fig4"), *noise])
     return study

@@ -26,14 +26,6 @@ def test_a_part_replaces_its_own_rows_and_keeps_the_others(benchmarks, tmp_path)
     assert path.read_text() == text
 
 
-def test_a_table_in_another_form_is_written_anew(benchmarks, tmp_path):
-    import run
-
-    path = tmp_path / "results.md"
-    path.write_text("| this | against | s |\n|---|---|---|\n| a | b | 1 |\n")
-    assert run.rows_of(path) == []
-
-
 def test_the_bank_part_finds_the_losses_of_teachers_on_the_fly(benchmarks, monkeypatch, tmp_path):
     import loop
 

@@ -18,9 +18,9 @@ from rosutils.study.experiment import bank_of
 
 @pytest.fixture(scope="module")
 def study(load_tiny, tmp_path_factory):
-    """Two teachers on subsets with their banks, and Baseline I."""
+    """Two teachers on subsets with their banks, RoS-KD and Baseline I."""
     study = load_tiny(tmp_path_factory.mktemp("runs"))
-    study.ensure([study.student("lesion", "Baseline III, subset teachers"), study.student("lesion", "Baseline I")])
+    study.ensure([study.student("lesion", "RoS-KD"), study.student("lesion", "Baseline I")])
     return study
 
 
@@ -52,22 +52,19 @@ def test_with_fixed_weights_the_loss_is_eq_4_with_the_teachers_run_on_the_very_b
     torch.testing.assert_close(found, by_hand)
 
 
-def test_exponential_weights_follow_the_parameters(study):
-    spec = study.student("lesion", "RoS-KD")
-    per_example = study.parameters.model_copy(
-        update={"distillation": study.parameters.distillation.model_copy(
-            update={"weights": study.parameters.distillation.weights.model_copy(update={"per": "example"})})}
-    )  # fmt: skip
-    batch = batch_of(study, spec)
-    once = making.loss_fn(study, spec).weigh(batch)
-    each = making.loss_fn(type(study)(per_example), spec).weigh(batch)
+def test_exponential_weights_follow_the_parameters(study, load_tiny):
+    per_example = load_tiny(study.folder.parent, distillation={"weights": {"per": "example"}})
+    batch = batch_of(study, study.student("lesion", "RoS-KD"))
+    once, each = (making.loss_fn(s, s.student("lesion", "RoS-KD")).weigh(batch) for s in (study, per_example))
     assert once.shape == (2,) and each.shape == (2, len(batch.labels))
     assert float(once.sum()) == pytest.approx(1) and torch.allclose(each.sum(0), torch.ones(len(batch.labels)))
 
 
 def test_a_run_says_how_long_it_took_and_on_what(study):
-    record = study.run(study.student("lesion", "Baseline I")).about()["record"]
-    assert record["run"] == "lesion: student resnet18, replicate 1" and record["seconds"] > 0
+    spec = study.student("lesion", "Baseline I")
+    record = study.run(spec).about()["record"]
+    assert study.run(spec).about()["recipe"] == study.recipe(spec)
+    assert record["run"] == str(spec) == "lesion: student mobilenet_v2, replicate 1" and record["seconds"] > 0
     assert record["device"].endswith("CPU")
     assert record["epoch_seconds"] > 0 and {"validation_margin", "validation_skill"} <= record.keys()
     assert record.items() >= making.versions().items()
@@ -91,18 +88,10 @@ def test_after_an_epoch_of_warm_up_nothing_is_averaged_and_then_eq_1_is(study):
 
 
 def test_validation_never_sees_the_test_part(study, monkeypatch):
-    spec = study.student("lesion", "Baseline I")
-    seen = []
-    original = training.predict
-
-    def predict(model, loader):
-        seen.extend(loader.index.tolist())
-        return original(model, loader)
-
-    monkeypatch.setattr(training, "predict", predict)
+    spec, split, seen, predict = study.student("lesion", "Baseline I"), study.task("lesion").split, [], training.predict
+    monkeypatch.setattr(training, "predict", lambda model, loader: seen.append(loader.index) or predict(model, loader))
     making.validate(study, spec, study.model(spec))
-    split = study.task("lesion").split
-    assert seen == split["validation"].tolist() and not set(seen) & set(split["test"].tolist())
+    assert torch.cat(seen).equal(split["validation"]) and not torch.isin(split["validation"], split["test"]).any()
 
 
 def test_every_finished_network_has_its_batchnorm_estimated_on_its_shuffled_training_images(study):
@@ -117,10 +106,8 @@ def test_every_finished_network_has_its_batchnorm_estimated_on_its_shuffled_trai
                 torch.testing.assert_close(value, kept[name], rtol=1e-4, atol=1e-5)
 
 
-def test_what_eq_1_leaves_of_batchnorm_is_kept_for_the_reading(load_tiny, tmp_path):
-    study = load_tiny(tmp_path)
+def test_what_eq_1_leaves_of_batchnorm_is_kept_for_the_reading(study):
     spec = study.student("lesion", "RoS-KD")
-    study.ensure([spec])
     averaged, copied = (study.model(spec, state) for state in ("averaged", "averaged, BatchNorm as copied"))
     running = study.run(spec).tensors("running")
     assert any(not value.equal(averaged.state_dict()[name]) for name, value in running.items() if "mean" in name)
@@ -146,49 +133,34 @@ def test_a_subsets_teacher_takes_as_many_steps_as_one_of_the_full_set_where_aske
 
 
 def test_named_precision_is_that_of_training_passes_alone(load_tiny, tmp_path):
-    study = load_tiny(tmp_path, training={"precision": {"resnet18": "bfloat16"}})
+    study = load_tiny(tmp_path, training={"precision": {"mobilenet_v2": "bfloat16"}})
     assert study.precision(study.student("lesion", "Baseline I")) == "bfloat16"
-    assert study.precision(study.teachers("lesion", "full")[1]) == "float32"
+    assert study.precision(study.teachers("lesion", "full")[0]) == "float32"
     spec = study.student("lesion", "Baseline I")
     study.ensure([spec])
     assert study.run(spec).about()["recipe"]["training"]["precision"] == "bfloat16"
     assert study.run(spec).tensors("logits")["test"].dtype == torch.float32
 
 
-def test_the_average_of_the_best_epoch_is_reported_where_the_best_epoch_is(load_tiny, tmp_path):
-    study = load_tiny(
-        tmp_path, training={"epochs": 4, "reported": "best-validation"}, distillation={"averaging_start": 1}
-    )
-    spec = study.student("lesion", "RoS-KD")
-    study.ensure([spec])
-    history = study.run(spec).table("history")["averaged_validation_f1"]
-    assert history.notna().sum() == 3
-    last = load_tiny(tmp_path, training={"epochs": 4}, distillation={"averaging_start": 1})
-    if history.idxmax() < 3:  # else the best is the last
-        last.ensure([last.student("lesion", "RoS-KD")])
-        first, second = (s.run(s.student("lesion", "RoS-KD")).tensors("averaged_logits")["test"] for s in (study, last))
-        assert not first.equal(second)
-
-
 # Weights go when their last reader is done
 
 
-def test_weights_are_released_and_made_again_with_the_same_bits_when_they_are_needed(load_tiny, tmp_path):
-    engine = {"keep_weights": "needed"}
-    study = load_tiny(tmp_path / "needed", tasks=["lesion"], engine=engine)
-    study.ensure(study.runs("table1"))
-    subset, full = study.teachers("lesion", "subset")[0], study.teachers("lesion", "full")[0]
+def test_weights_are_released_and_made_again_with_the_same_bits_when_they_are_needed(study, load_tiny, tmp_path):
+    kept, study = study, load_tiny(tmp_path, engine={"keep_weights": "needed"})
+    subset, full, ros_kd = (
+        *(study.teachers("lesion", pool)[1] for pool in ("subset", "full")),
+        study.student("lesion", "RoS-KD"),
+    )
+    study.ensure([ros_kd, full])
     assert study.run(subset).released and not study.run(full).released
-    assert not study.run(study.student("lesion", "RoS-KD")).released, "Table I's students of the first replicate stay"
+    assert not study.run(ros_kd).released, "Table I's students of the first replicate stay"
     with pytest.raises(InputError, match="was released .*keep_weights: all"):
         study.model(subset)
-    assert study.store.verify() == [] and study.missing(study.runs("table1")) == []
+    assert study.store.verify() == [] and study.missing([ros_kd, full]) == []
     gone = study.run(subset).about()["released"]
     shutil.rmtree(study.run(bank_of(subset)).path)  # somebody needs the teacher again
     study.ensure([bank_of(subset)])
     assert study.run(subset).about().get("released", gone) == gone
-    kept = load_tiny(tmp_path / "all", tasks=["lesion"])
-    kept.ensure([subset])
     assert kept.run(subset).about()["checksums"]["weights.safetensors"] == gone["weights.safetensors"]
 
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from rosutils import InputError, params
 from rosutils.__main__ import main
-from rosutils.store import Run, Store
+from rosutils.store import Store
 from rosutils.study import costs, plan
-from rosutils.study.needs import ARTEFACTS
-from rosutils.study.plan import Unopened, duration, known, sizes, speed_of, survey, takes, walk
+from rosutils.study.needs import ARTEFACTS, probe_of, with_prerequisites
+from rosutils.study.plan import Unopened, duration, known, sizes, survey, takes, walk
+from rosutils.study.variants import Variant
 from rosutils.subsets import overlapping_subsets
 
 
@@ -61,13 +62,11 @@ def test_stages_come_one_after_another_and_none_is_faster_than_possible(jobs, wo
     assert takes(runs[:0], workers, 2.0) == 0
 
 
-def test_the_speed_is_what_the_finished_networks_had(begun):
-    runs = survey(begun)
+def test_the_speed_is_what_the_finished_networks_had(begun, load_tiny, shared_folder):
     trained = [spec for spec in begun.unique(begun.runs("teachers")) if spec.role == "teacher"]
     seconds = sum(begun.run(spec).about()["record"]["seconds"] for spec in trained)
-    assert speed_of(runs) == pytest.approx(sum(costs.relative(begun, spec) for spec in trained) / seconds)
-    assert speed_of(runs[~runs["done"]]) is None
-    assert speed_of(runs[runs["role"] == "chance"]) is None, "it trains nothing"
+    assert costs.speed(begun) == pytest.approx(sum(costs.relative(begun, spec) for spec in trained) / seconds)
+    assert costs.speed(load_tiny(shared_folder)) is None
 
 
 def test_a_speed_is_measured_by_training_a_network(load_tiny, shared_folder, monkeypatch):
@@ -172,7 +171,9 @@ def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tin
 
     monkeypatch.setattr(Store, "put", looked_at(Store.put))
     monkeypatch.setattr(Store, "release", looked_at(Store.release))
-    wanted = [*study.runs("noise"), study.student("lesion", "Baseline I")]  # of these the last alone keeps its weights
+    noisy = study.variants[Variant("symmetric", "0.4")]
+    asked = [probe_of(noisy, "agreement", "lesion", row) for row in ("Baseline V", "RoS-KD")]
+    wanted = with_prerequisites([*asked, study.student("lesion", "Baseline I")])  # the last alone keeps its weights
     keys = {study.key(spec) for spec in wanted}
     runs = survey(study)
     end, most, images = plan.disk_of(study, runs[runs["key"].isin(keys)], 1)
@@ -180,12 +181,6 @@ def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tin
     study.ensure(wanted)
     assert max(seen) <= most < 4 * max(seen)
     assert used() == pytest.approx(end, rel=0.05)
-
-
-def test_kept_weights_are_counted_as_kept(load_tiny, shared_folder):
-    studies = [load_tiny(shared_folder, engine={"keep_weights": which}) for which in ("needed", "all")]
-    ends = [plan.disk_of(study, survey(study), 1)[0] for study in studies]
-    assert ends[0] < 1e9 < ends[1]
 
 
 def test_too_little_free_disk_is_told_before_anything_is_trained(load_tiny, shared_folder, monkeypatch):
@@ -205,15 +200,8 @@ def test_status_says_what_is_done_and_how_long_the_rest_takes(begun):
     assert set(done["role"]) == {"teacher", "chance"} and set(runs.loc[~runs["done"], "role"]) > {"student", "bank"}
     own = runs[runs["stage"] == "students"]
     assert row(lines, "all students")[2:5] == ["0", "0 s", str(len(own))]
-    assert row(lines, "all students")[-1] == duration(takes(own, 1, speed_of(runs)))
+    assert row(lines, "all students")[-1] == duration(takes(own, 1, costs.speed(begun)))
     assert row(lines, "in all")[2:4] == [str(len(done)), duration(done["took"].sum())]
-
-
-def test_on_request_every_run_has_a_line(begun):
-    runs, lines = survey(begun), list(plan.status(begun, every=True))
-    for run in runs.itertuples():
-        [line] = [line for line in lines if line.endswith(f"  ({run.key})")]
-        assert run.run in line and line.startswith("done, took " if run.done else "missing, about ")
 
 
 def test_status_tells_what_killed_runs_left(begun):
@@ -231,24 +219,18 @@ def test_before_anything_is_done_status_says_how_to_plan(load_tiny, shared_folde
 
 
 def test_networks_that_say_less_than_the_base_rates_are_named_up_to_five(begun, monkeypatch):
-    about, bad = Run.about, {begun.key(spec) for spec in begun.runs("teachers") if spec.role == "teacher"}
-    margins = dict.fromkeys(bad, -0.1)
-
-    def changed(run):
-        found = about(run)
-        return found | {
-            "record": found["record"] | ({"validation_margin": margins[run.key]} if run.key in margins else {})
-        }
-
-    monkeypatch.setattr(Run, "about", changed)
-    lines = list(plan.status(begun))
-    start = next(number for number, line in enumerate(lines) if "higher validation loss" in line)
-    assert lines[start].startswith(
-        f"{len(bad)} of {len(bad)} networks have a higher validation loss than the base rates"
-    )
-    assert len(lines[start + 1 :]) == min(5, len(bad)) and all("teacher" in line for line in lines[start + 1 :])
-    margins.update(dict.fromkeys(bad, 0.1))
-    assert not any("base rates" in line for line in plan.status(begun))
+    runs = survey(begun)
+    of = int(runs["margin"].notna().sum())
+    for margin, named in ((-0.1, min(5, of)), (0.1, 0)):
+        found = runs.assign(margin=runs["margin"].where(runs["margin"].isna(), margin))
+        monkeypatch.setattr(plan, "survey", lambda study, found=found: found)
+        lines = list(plan.status(begun))
+        said = f"{of} of {of} networks have a higher validation loss than the base rates alone, such as:"
+        assert (said in lines) is (named > 0)
+        assert (
+            not named
+            or [f"  {run}" for run in runs["run"][runs["margin"].notna()]][:5] == lines[lines.index(said) + 1 :]
+        )
 
 
 # Dry runs

@@ -103,12 +103,9 @@ def test_with_a_second_replicate_there_are_judges_for_images_that_all_teachers_o
     assert 0 < (among["judges"] > 0).sum() and among["says"].map(lambda who: "r1" not in who)[among["judges"] > 0].all()
 
 
-def test_teachers_that_replicates_share_are_asked_once(load_tiny, shared_folder):
+def test_teachers_that_replicates_share_are_asked_once_and_a_missing_run_is_named(load_tiny, shared_folder):
     study = load_tiny(shared_folder, seeds={"replicates": 3, "vary": "student"})
     assert len(suspects.needed(study, "lesion")) == 2
-
-
-def test_a_missing_run_is_named(load_tiny, shared_folder):
     with pytest.raises(InputError, match="lesion: teacher resnet18 on subset 1.*is missing; first: study.ensure"):
         suspects.suspects(load_tiny(shared_folder, training={"batch_size": 9}), "lesion")
 

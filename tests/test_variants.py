@@ -86,24 +86,15 @@ def test_noise_variants_replace_the_noise_of_the_profile():
 
 
 def test_some_variants_are_for_several_labels_only_and_one_is_about_baseline_iii():
-    several = [
-        Variant("table3"),
-        Variant("reading", "threshold 0.5"),
-        Variant("reading", "images without findings dropped"),
-    ]
-    assert all(map(variants.for_multilabel_only, several))
+    several = [Variant("reading", label) for label in ("threshold 0.5", "images without findings dropped")]
+    assert all(map(variants.for_multilabel_only, [Variant("table3"), *several]))
     assert not any(map(variants.for_multilabel_only, [Variant("reading", "own-shard"), Variant("students"), Variant()]))
     about = [label for label, _, _ in variants.READINGS if variants.about_baseline_iii(Variant("reading", label))]
     assert about == ["Baseline III's mean of logits"]
 
 
 @pytest.mark.parametrize(
-    "scale, word",
-    [
-        ({"training": {"epochs": 0}}, "epochs"),
-        ({"trainning": {"epochs": 2}}, "trainning"),
-        ({"data": {"examples": -1}}, "examples"),
-    ],
+    "scale, word", [({"training": {"epochs": 0}}, "epochs"), ({"trainning": {"epochs": 2}}, "trainning")]
 )
 def test_a_scale_that_does_not_fit_is_named(scale, word):
     with pytest.raises(InputError, match=word):
