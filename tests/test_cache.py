@@ -1,6 +1,5 @@
 """The prepared cache: images decoded once into a folder that is whole or absent, with the same bytes after any kill."""
 
-import itertools
 import json
 import logging
 import os
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -60,13 +60,6 @@ def test_the_cache_returns_what_was_put_in(tmp_path, multilabel):
     assert (tmp_path / "new" / "toy" / "left_out.csv").read_text() == "name,reason\nx,no file\n"
 
 
-def test_the_card_counts_images_without_any_class(tmp_path):
-    content = arrays(multilabel=True)
-    content["labels"][1], content["labels"][2] = 0, 1
-    card = made(tmp_path / "toy", content)["card"]
-    assert card["examples_with_no_class"] == 1 and card["counts"] == {"a": 3, "b": 2, "c": 1}
-
-
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -77,30 +70,20 @@ def flip_a_byte(path):
     path.write_bytes(content)
 
 
-DAMAGES = (os.remove, truncate, lambda path: path.write_bytes(b""), flip_a_byte)
+def edit(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"split": {"train": [0, 3]}}))
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"), [*itertools.product(FILES, DAMAGES), *(("card.json", d) for d in DAMAGES[:3])]
-)
+DAMAGES = (os.remove, truncate, flip_a_byte)
+
+
+@pytest.mark.parametrize(("name", "damage"), [*product(FILES, DAMAGES), ("card.json", DAMAGES[0]), ("card.json", edit)])
 def test_a_damaged_cache_is_not_opened_but_made_again_with_a_message(tmp_path, caplog, name, damage):
     place = tmp_path / "toy"
     before = made(place)["fingerprint"]
     damage(place / name)
-    assert cache.opened(place, "files") is None and f"{place} is prepared again: it is damaged" in caplog.text
+    assert cache.opened(place, "files") is None and f"{place} is prepared again: it" in caplog.text
     assert made(place)["fingerprint"] == before
-
-
-OTHERS = [("format", -1), ("fingerprint", "0"), ("class_names", ["a", "b", "x"]), ("split", {"train": [0, 3]})]
-
-
-@pytest.mark.parametrize(("key", "value"), OTHERS)
-def test_a_card_that_does_not_fit_is_not_trusted(tmp_path, key, value):
-    place = tmp_path / "toy"
-    made(place)
-    card = json.loads((place / "card.json").read_text())
-    (place / "card.json").write_text(json.dumps(card | {key: value}))
-    assert cache.opened(place, "files") is None
 
 
 def test_a_card_of_an_earlier_version_has_no_checksum_and_is_taken(tmp_path):
@@ -139,7 +122,7 @@ def test_one_process_prepares_at_a_time_and_the_other_waits_with_a_message(tmp_p
     with caplog.at_level(logging.WARNING), cache.alone_in(tmp_path):
         thread = threading.Thread(target=second)
         thread.start()
-        time.sleep(1.3)
+        time.sleep(1.2)
         released = time.monotonic()
     thread.join()
     assert waited[0] >= released and "waiting for another process" in caplog.text
@@ -151,20 +134,12 @@ def test_a_cache_root_that_is_a_file_is_an_input_error(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda content: content["images"].__setitem__((4, 0, 3, 3), content["images"][4, 0, 3, 3] ^ 1),
-        lambda content: content["labels"].__setitem__(0, 2),
-        lambda content: content["groups"].__setitem__(0, 7),
-        lambda content: content["names"].__setitem__(0, "other"),
-        lambda content: content.update(class_names=("a", "b", "d")),
-    ],
-)
-def test_the_fingerprint_changes_with_each_part_of_the_content(change):
-    content = arrays()
-    change(content)
-    assert cache.fingerprint_of(**content) != cache.fingerprint_of(**arrays())
+def test_the_fingerprint_changes_with_each_part_of_the_content():
+    other = arrays()["images"].copy()
+    other[4, 0, 3, 3] ^= 1
+    changes = [{"images": other}, {"labels": np.zeros(5)}, {"groups": np.full(5, 7)}, {"names": list("12345")}]
+    found = {cache.fingerprint_of(**arrays() | change) for change in ({}, *changes, {"class_names": ("a", "b", "d")})}
+    assert len(found) == 6
 
 
 def test_the_fingerprint_reads_all_images_whatever_their_memory_layout():
@@ -228,7 +203,7 @@ def test_every_bad_file_is_told_and_the_others_can_be_kept(tmp_path, paths):
     np.testing.assert_array_equal(np.load(tmp_path / ".toy-8px-key.building" / "images.npy"), only)
 
 
-@pytest.mark.parametrize("done", [0, 2, 5])
+@pytest.mark.parametrize("done", [0, 2])
 def test_chunks_that_were_finished_are_not_decoded_again(tmp_path, paths, monkeypatch, done):
     whole = np.array(fill(tmp_path, paths)[0])
     flags = sorted((tmp_path / ".toy-8px-key.building" / cache.DONE).iterdir())
@@ -250,9 +225,7 @@ def test_chunks_with_files_that_changed_or_were_bad_are_decoded_again(tmp_path, 
     assert calls == [0, 2] and (images[12] == 255).all() and (images[1] == 254).all()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"5", b"[]", b'["", [1]]', b'["", [[1]]]', b"{}", b"\xff", b"[[20, 20]]", None]
-)
+@pytest.mark.parametrize("content", [b"", b"5", b'["", [[1]]]', b"{}", b"\xff", None])
 def test_a_finished_chunk_whose_note_or_pixels_are_damaged_is_decoded_again(tmp_path, paths, monkeypatch, content):
     whole = np.array(fill(tmp_path, paths)[0])
     folder = tmp_path / ".toy-8px-key.building"
@@ -264,11 +237,6 @@ def test_a_finished_chunk_whose_note_or_pixels_are_damaged_is_decoded_again(tmp_
     images, found = fill(tmp_path, paths)
     assert calls == [4 if content is None else 1] and len(found) == 24
     np.testing.assert_array_equal(images, whole)
-
-
-def test_an_array_of_another_shape_is_begun_anew(tmp_path, paths):
-    fill(tmp_path, paths[:9])
-    assert fill(tmp_path, paths)[0].shape == (24, 1, 8, 8)
 
 
 def test_an_earlier_state_of_the_same_source_is_cleared_away_and_that_of_another_is_not(tmp_path):
@@ -305,41 +273,30 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in prepared.iterdir()}
 
 
-def start(raw, out):
+def test_killed_at_a_random_moment_it_ends_with_the_bytes_of_an_unbroken_run(tmp_path):
+    raw, out = own_folder(tmp_path, 1200), tmp_path / "broken"
+    run = partial(prepare, "folder", raw=raw, pixels=24)
+    began = time.monotonic()
+    run(out=tmp_path / "unbroken")
+    took = time.monotonic() - began
+    script = tmp_path / "prepare.py"
     call = f"    prepare('folder', raw=Path({str(raw)!r}), pixels=24, out=Path({str(out)!r}))"
     imports = "from pathlib import Path\nfrom rosutils.data.sources import prepare\n"
-    script = raw.parent / "prepare.py"
     script.write_text(f"{imports}if __name__ == '__main__':\n{call}\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    return subprocess.Popen([sys.executable, str(script)], **options)
-
-
-def wait_until_it_decodes(process, out):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, **options)
     while process.poll() is None and not list(out.glob(".*.building")):
         time.sleep(0.01)
-    return time.monotonic()
+    time.sleep(random.Random(4).uniform(0, 0.6) * took)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run(out=out)
+    assert contents(out) == contents(tmp_path / "unbroken")
+    assert sorted(path.name[0] for path in out.iterdir()) == [".", "f"]  # the lock and the folder
 
 
-def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_unbroken_run(tmp_path):
-    raw, moments = own_folder(tmp_path, 1200), random.Random(4)
-    process = start(raw, tmp_path / "unbroken")
-    began = wait_until_it_decodes(process, tmp_path / "unbroken")
-    assert b"is prepared" in process.communicate()[0]
-    took = time.monotonic() - began
-    for _ in range(3):
-        process = start(raw, tmp_path / "broken")
-        wait_until_it_decodes(process, tmp_path / "broken")
-        time.sleep(moments.uniform(0, 0.6) * took)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    final = start(raw, tmp_path / "broken")
-    assert "1,200 images at 24 px" in final.communicate()[0].decode() and final.returncode == 0
-    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
-    assert sorted(path.name[0] for path in (tmp_path / "broken").iterdir()) == [".", "f"]  # the lock and the folder
-
-
-@pytest.mark.parametrize("moment", ["describe", "os.replace", "os.fsync", "shutil.rmtree"])
+@pytest.mark.parametrize("moment", ["describe", "os.replace", "shutil.rmtree", None])
 def test_interrupted_while_the_folder_is_closed_it_is_not_there_and_ends_with_the_same_bytes(
     tmp_path, monkeypatch, moment
 ):
@@ -350,20 +307,14 @@ def test_interrupted_while_the_folder_is_closed_it_is_not_there_and_ends_with_th
     def killed(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(f"rosutils.data.cache.{moment}", killed)
-        with pytest.raises(KeyboardInterrupt):
+    if moment:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(f"rosutils.data.cache.{moment}", killed)
             run(out=tmp_path / "out")
+    else:  # between clearing its flags and its name
+        run(out=tmp_path / "out")
+        [made] = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+        made.rename(made.with_name(f".{made.name}.building"))
     assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
     run(out=tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "unbroken")
-
-
-def test_killed_between_clearing_its_flags_and_its_name_it_is_decoded_again(tmp_path):
-    raw = own_folder(tmp_path, 20)
-    prepare("folder", raw=raw, pixels=16, out=tmp_path / "out")
-    before = contents(tmp_path / "out")
-    [made] = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
-    made.rename(made.with_name(f".{made.name}.building"))
-    prepare("folder", raw=raw, pixels=16, out=tmp_path / "out")
-    assert contents(tmp_path / "out") == before

@@ -88,14 +88,14 @@ def command(*arguments):
     assert result.exit_code == 0 or "Usage" in result.stderr or len(result.stderr.splitlines()) == 1
 
 
-@tries(30, 1000)
+@tries(15, 1000)
 @given(sections() | st.text(max_size=60) | st.text("{}[]:,&*!|>-'\"#%@ \n\t?ab1", max_size=60))
 def test_sections_of_the_command_line(found):
     text = found if isinstance(found, str) else yaml.safe_dump(found, default_flow_style=True)
     command("reproduce", "smoke", "--dry-run", "-y", text)
 
 
-@tries(40, 1000)
+@tries(25, 1000)
 @given(damaged(SMOKE) | st.binary(max_size=80) | sections().map(lambda found: SMOKE + yaml.safe_dump(found).encode()))
 def test_parameter_files(content):
     with tempfile.TemporaryDirectory() as folder:

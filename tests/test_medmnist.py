@@ -81,10 +81,8 @@ def test_any_two_dimensional_set_is_read_with_the_packages_class_names_and_may_b
     [
         ("train_images", lambda found: found[..., None].repeat(2, -1), "not images of a 2-D set at 28 px"),
         ("train_images", lambda found: found[:, :20, :20], "not images of a 2-D set at 28 px"),
-        ("train_images", lambda found: found.astype(np.float32), "not images of a 2-D set"),
         ("test_images", lambda found: found[..., 0], "not images of a 2-D set at 28 px in 3 channels"),
         ("val_labels", lambda found: found[:-1], "val_labels holds uint8 .3, 1. for 4 images"),
-        ("val_labels", lambda found: found.repeat(2, 1), "."),
         ("val_labels", lambda found: found[:, 0], "."),
         ("val_labels", lambda found: found + 0.5, "val_labels holds float"),
         ("test_labels", lambda found: found + 7, "up to 12 for the classes AK"),
@@ -137,21 +135,11 @@ def test_a_download_that_fails_is_an_error_and_leaves_no_file(tmp_path, monkeypa
         opened(tmp_path, "dermanist")
 
 
-def test_a_file_that_is_not_medmnist_is_named(tmp_path):
-    (tmp_path / "medmnist").mkdir()
-    (tmp_path / "medmnist" / "dermamnist.npz").write_bytes(b"PK nothing")
-    with pytest.raises(InputError, match="is not a MedMNIST file"):
-        opened(tmp_path, "dermamnist")
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (lambda arrays: np.zeros(3), "ValueError: it holds one array"),
-        (
-            lambda arrays: {**arrays, "train_labels": np.array([[object()]] * 14)},
-            "ValueError: Object arrays cannot be loaded",
-        ),
+        (lambda arrays: {**arrays, "train_labels": np.array([[object()]] * 14)}, "ValueError: Object arrays cannot"),
         (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "ValueError"),
     ],
 )

@@ -47,7 +47,7 @@ def load(root, allow_missing=False, **options):
     return open_source(section, pixels=8, root=root, allow_missing=allow_missing, cache_root=root / "cache")
 
 
-@pytest.mark.parametrize("folders", [("images_001/images", "images_012/images"), ("images",), ("images_003",)])
+@pytest.mark.parametrize("folders", [("images_001/images", "images_012/images"), ("images",)])
 def test_images_labels_and_patients_are_read_in_the_order_of_names(tmp_path, folders):
     write(tmp_path, folders=folders)
     found = load(tmp_path)
@@ -77,7 +77,7 @@ def test_images_without_any_of_the_eight_are_kept_and_counted(tmp_path):
     assert card["counts"]["Effusion"] == 0
 
 
-@pytest.mark.parametrize("finding", ["Pneumo", "mass", "Effusions", ""])
+@pytest.mark.parametrize("finding", ["Pneumo", "mass", ""])
 def test_an_unknown_finding_is_named_with_its_row(tmp_path, finding):
     write(tmp_path, [*ROWS, ("00000004_000.png", f"Mass|{finding}", 4)])
     with pytest.raises(InputError, match=f"a finding .{finding!r}. that is not one of Atelectasis.* in 1 line.s.: 7"):
@@ -98,23 +98,6 @@ def test_the_file_of_2017_with_its_trailing_commas_is_read(tmp_path, header_comm
     found = load(tmp_path)
     assert found.groups.tolist() == [1, 1, 2, 3, 3]
     assert list(found.card["raw"]["label_files"]) == ["Data_Entry_2017.csv"]
-
-
-def test_the_revised_labels_win_over_those_of_2017(tmp_path):
-    raw = write(tmp_path)
-    text = (raw / "Data_Entry_2017_v2020.csv").read_text()
-    (raw / "Data_Entry_2017.csv").write_text(text.replace("Cardiomegaly", "Nodule"))
-    found = load(tmp_path)
-    assert found.card["counts"]["Cardiomegaly"] == 1 and found.card["counts"]["Nodule"] == 0
-    assert list(found.card["raw"]["label_files"]) == ["Data_Entry_2017_v2020.csv"]
-
-
-def test_colour_and_16_bit_files_among_the_greys_become_8_bit_greys(tmp_path):
-    raw = write(tmp_path, folders=("images",))
-    Image.new("RGBA", (20, 20), (70, 70, 70, 255)).save(raw / "images" / "00000001_000.png")
-    Image.new("RGB", (20, 20), (255, 0, 0)).save(raw / "images" / "00000001_001.png")
-    Image.fromarray(np.full((20, 20), 257 * 99, np.uint16)).save(raw / "images" / "00000002_000.png")
-    assert load(tmp_path).images[:3, 0, 0, 0].tolist() == [70, 76, 99]
 
 
 def test_kaggles_sample_is_found_under_its_own_name(tmp_path):
@@ -145,18 +128,12 @@ def test_images_without_a_row_are_left_out_counted_and_told(tmp_path, caplog):
     assert "1 images have no row" in caplog.text
 
 
-def test_an_image_in_two_archives_is_refused(tmp_path):
-    raw = write(tmp_path)
-    Image.new("L", (20, 20)).save(raw / "images_002" / "images" / "00000002_000.png")
-    with pytest.raises(InputError, match="00000002_000.png is there twice"):
-        load(tmp_path)
-
-
 def test_either_revision_of_the_labels_can_be_asked_for(tmp_path):
     raw = write(tmp_path)
     text = (raw / "Data_Entry_2017_v2020.csv").read_text()
     (raw / "Data_Entry_2017.csv").write_text(text.replace("Cardiomegaly", "Nodule"))
-    for revision, name, count in ((2017, "Data_Entry_2017.csv", 1), (2020, "Data_Entry_2017_v2020.csv", 0)):
+    newest = "Data_Entry_2017_v2020.csv"
+    for revision, name, count in ((2017, "Data_Entry_2017.csv", 1), (2020, newest, 0), (None, newest, 0)):
         card = load(tmp_path, revision=revision).card
         assert list(card["raw"]["label_files"]) == [name] and card["counts"]["Nodule"] == count
     (raw / "Data_Entry_2017.csv").unlink()
@@ -172,6 +149,9 @@ def test_archives_one_to_twelve_are_read_with_greys_of_every_kind_and_the_card_c
     found = load(tmp_path)
     assert len(found.names) == 12 and found.images[[2, 11], 0, 0, 0].tolist() == [70, 99]
     assert found.card["raw"]["modes"] == {"L": 10, "RGBA": 1, "I;16": 1}
+    Image.new("L", (20, 20)).save(raw / "images_002" / "images" / "00000000_000.png")
+    with pytest.raises(InputError, match="00000000_000.png is there twice"):
+        load(tmp_path)
 
 
 # The publisher's split, and that of public CheXNet reproductions

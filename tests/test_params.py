@@ -100,30 +100,21 @@ def test_whole_sections_need_no_file(tmp_path):
     "sections, named",
     [
         ({"subsets": {"overlap": 1.4}}, ["subsets.overlap", "1.4", "less than or equal to 1"]),
-        ({"subsets": {"overlap": -0.1}}, ["subsets.overlap", "-0.1", "greater than or equal to 0"]),
         ({"subsets": {"overlap": "0.4"}}, ["subsets.overlap", "'0.4'", "number"]),
-        ({"subsets": {"overlap": True}}, ["subsets.overlap", "True", "number"]),
         ({"subsets": {"overlap": float("nan")}}, ["subsets.overlap", "nan"]),
         ({"subsets": {"scheme": "own-shards"}}, ["subsets.scheme", "own-shards", "shared-core", "sliding-window"]),
         ({"subsets": {"overlp": 0.4}}, ["subsets.overlp", "unknown key", "mean 'overlap'", "count, overlap, scheme"]),
         ({"disillation": {"alpha": 0.5}}, ["disillation", "unknown key", "did you mean 'distillation'"]),
         ({"architecture": "resnet19"}, ["architecture: unknown key", "teachers"]),
         ({"teachers": {"architectures": ["resnet19"] * 5}}, ["architectures.0", "resnet19", "resnet18", "densenet121"]),
-        ({"teachers": {"architecture": ["resnet18"]}}, ["teachers.architecture", "did you mean 'architectures'"]),
         ({"teachers": {"architectures": []}}, ["teachers.architectures", "at least 1"]),
-        ({"distillation": {"student": "resnet19"}}, ["distillation.student", "resnet19", "resnet18"]),
-        ({"distillation": {"weights": {"per": "batch"}}}, ["weights.per", "batch", "iteration", "example"]),
         ({"distillation": {"temperature": 0}}, ["distillation.temperature", "0", "greater than 0"]),
         ({"distillation": {"reinforced": {"rewards": 1}}}, ["reinforced.rewards", "did you mean 'reward'"]),
         ({"distillation": 0.5}, ["distillation", "0.5"]),
         ({"noise": [1]}, ["noise", "[1]"]),
-        ({"noise": {"kind": "symetric"}}, ["noise.kind", "symetric", "symmetric", "pairflip"]),
-        ({"noise": {"rate": 1.01}}, ["noise.rate", "1.01"]),
         ({"training": {"epochs": 2.5}}, ["training.epochs", "2.5", "integer"]),
         ({"training": {"batch_size": 1}}, ["training.batch_size", "1", "2"]),
-        ({"training": {"learning_rate": "1e-4"}}, ["training.learning_rate", "1e-4", "number"]),
         ({"training": {"milestones": [0]}}, ["training.milestones.0", "0"]),
-        ({"training": {"augmentation": {"flip": []}}}, ["training.augmentation.flip", "did you mean 'flips'"]),
         ({"training": {"augmentation": {"flips": ["diagonal"]}}}, ["augmentation.flips.0", "diagonal", "vertical"]),
         ({"data": {"pixels": 8}}, ["data.pixels", "8", "16"]),
         ({"data": {"fractions": [0.7, 0.2, 0.2]}}, ["fractions", "0.7, 0.2, 0.2", "sum to 1"]),
@@ -132,15 +123,10 @@ def test_whole_sections_need_no_file(tmp_path):
         ({"data": {"sources": {"lesion": {"sorce": "nih"}}}}, ["data.sources.lesion.sorce", "did you mean 'source'"]),
         ({"data": {"sources": {"lesion": {"source": "isic"}}}}, ["sources.lesion.source", "isic", "isic2019", "nih"]),
         ({"data": {"sources": {"lesion": {"examples": None}}}}, ["synthetic", "examples"]),
-        ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, ["lists", "train, validation, test"]),
-        ({"landscape": {"directions": []}}, ["landscape.directions", "at least 1"]),
         ({"seeds": {"data": 1_790_000_000_000_000_000}}, ["seeds.data", "1000000000"]),
         ({"seeds": {"replicates": 0}}, ["seeds.replicates", "greater than or equal to 1"]),
         ({"by_task": {"skin": {}}}, ["by_task", "skin", "lesion"]),
-        ({"seeds": {"data": -1}}, ["seeds.data", "-1"]),
         ({"engine": {"workers": 0}}, ["engine.workers", "0", "auto"]),
-        ({"engine": {"backend": "dask"}}, ["engine.backend", "dask", "inline", "loky"]),
-        ({"evaluation": {"threshold": "fixed"}}, ["evaluation.threshold", "did you mean 'thresholds'"]),
         ({"tasks": ["lesion", "skin"]}, ["skin", "chest", "lesion"]),
         ({"tasks": "lesion"}, ["tasks", "lesion", "list"]),
     ],
@@ -161,7 +147,6 @@ def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(sections, nam
         ({"distillation": {"temperature": 1e-9}}, ["temperature is 1e-09", "0.001"]),
         ({"distillation": {"averaging_start": 2}}, ["averaging_start is 2", "epochs is 2", "smaller"]),
         ({"data": {"pixels": 32}}, ["data.pixels is 32", "33 to 1024", "padding", "medmnist"]),
-        ({"data": {"pixels": 16}}, ["data.pixels is 16", "33 to 1024"]),
         ({"landscape": {"sharpness_radius": 0.002}}, ["sharpness_radii is [0.001,", "sharpness_radius (0.002)"]),
         ({"landscape": {"sharpness_radii": []}}, ["sharpness_radii is []", "(0.001)"]),
         ({"landscape": {"sharpness_radii": [0.001, 0.01, 0.001]}}, ["sharpness_radii", "no radius twice"]),
@@ -201,11 +186,6 @@ def test_a_file_that_holds_no_sections_is_named(tmp_path, text, named):
     assert "my.yaml" in message and named in message
 
 
-def test_parameters_cannot_be_changed_after_they_were_checked():
-    with pytest.raises(ValueError, match="frozen"):
-        params.load("smoke").distillation.alpha = 2.0
-
-
 def test_departures_are_what_differs_from_section_iv_b_and_nothing_else():
     paper = params.load("paper")
     assert departures(paper, paper) == []
@@ -235,10 +215,8 @@ def test_no_profile_departs_in_what_makes_the_method(profile):
         ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, "data.sources.lesion: lists needs all three"),
         ({"tasks": ["lesion", "lesion"]}, "tasks: it holds lesion twice"),
         ({"attacks": {"norms": ["linf", "linf"]}}, "attacks.norms: it holds linf twice"),
-        ({"attacks": {"curve_multiples": [1.0, 1.0]}}, "attacks.curve_multiples: it holds 1 twice"),
         ({"attacks": {"eps": 1e-30}}, "attacks.eps: 1e-30 is not allowed"),
         ({"landscape": {"directions": [0, 0]}}, "landscape.directions: it holds 0 twice"),
-        ({"landscape": {"levels": [1.0, 1.0]}}, "landscape.levels: it holds 1 twice"),
         (
             {"sweeps": {"overlaps": [0.1234561, 0.1234562]}},
             "sweeps.overlaps: it holds 0.123456 twice, as it is printed",
@@ -310,10 +288,8 @@ def test_sections_in_a_notebook_are_its_dicts_and_lists_and_a_misspelt_one_is_re
 
 
 def test_a_name_that_papermill_gave_and_nobody_reads_is_refused():
-    mine = {
-        "In": ["", "overlap = 1.0", "# Parameters\nprofile = 'smoke'\nsubsets = {'overlap': 1.0}\n"],
-        "overlap": 1.0,
-    }
+    cells = ["", "overlap = 1.0", "# Parameters\nprofile = 'smoke'\nsubsets = {'overlap': 1.0}\n"]
+    mine = {"In": cells, "overlap": 1.0}
     assert params.sections_in(mine) == {}  # what a person named so is no business of ours
     with pytest.raises(InputError, match="overlap: unknown key.*given as"):
         params.sections_in({"In": ["# Parameters\noverlap = 1.0\n"], "overlap": 1.0})

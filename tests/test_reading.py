@@ -16,14 +16,11 @@ from rosutils.study import Study
     [
         (b"# M\xfcller\nprofile: x\n", "p.yaml is not UTF-8 text"),
         ("profile: x\n".encode("utf-16"), "p.yaml is not UTF-8 text"),
-        (("profile: " + "[" * 3000 + "]" * 3000).encode(), "nested too deeply"),
         (("{a: " * 2000 + "1" + "}" * 2000).encode(), "nested too deeply"),
         (b"profile: 2001-99-99\n", "not valid YAML: month must be in 1..12"),
         (b"profile: 0b_\n", "not valid YAML"),
         (b"profile: " + b"9" * 5000, "not valid YAML"),
         (b'profile: !!int "abc"\n', "not valid YAML"),
-        (b'profile: !!bool "abc"\n', "not valid YAML"),
-        (b'profile: !!timestamp "x"\n', "not valid YAML"),
         (b"profile: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
         (b"a: 1\nb: {c: 1, c: 2}\n", "p.yaml: the key 'c' is there twice in the mapping that begins at line 2"),
         (b"a: 1\na: 1\n", "the key 'a' is there twice"),
@@ -31,7 +28,7 @@ from rosutils.study import Study
         (b"x" * 2**21, "at most 1,048,576 are read"),
         (b"a: [1, 2\n", "not valid YAML"),
     ],
-    ids=range(16),
+    ids=range(13),
 )
 def test_what_is_no_plain_yaml_is_said_in_one_line(content, says):
     with pytest.raises(InputError) as error:
@@ -52,7 +49,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key():
     assert parse(b"\xef\xbb\xbfprofile: x\n", "p.yaml") == {"profile": "x"}
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60), st.text("{}[]:,&*!|>-'\"#%@ \n\t?ab1", max_size=80)))
 def test_any_text_is_read_or_refused(content):
     try:
@@ -86,7 +83,7 @@ def test_counts_that_would_eat_all_memory_are_refused(sections):
 
 
 @pytest.mark.parametrize("place", ["", "a\0b", "x" * 300, "\u00e9" * 200, "d/" * 600])
-@pytest.mark.parametrize("section", [{"engine": "store"}, {"engine": "artefacts"}, {"data": "root"}])
+@pytest.mark.parametrize("section", [{"engine": "store"}, {"data": "root"}])
 def test_what_is_no_path_is_refused_before_anybody_opens_it(place, section):
     [(name, key)] = section.items()
     with pytest.raises(InputError, match=f"{name}.{key}: .* is no path"):

@@ -80,21 +80,6 @@ def test_a_list_file_that_does_not_exist_is_named(tmp_path):
         task(examples(12, group_size=1), lists=paths)
 
 
-def test_lists_that_tear_a_group_apart_are_refused(tmp_path):
-    found = examples(12, group_size=3)
-    one, two = np.flatnonzero(found.groups == 1)[:2]
-    others = [int(np.flatnonzero(found.groups == group)[0]) for group in (0, 2)]
-    paths = lists(tmp_path, train=named(one), validation=named(others[0]), test=named(two, others[1]))
-    with pytest.raises(InputError, match="group 1 .*in both train and test"):
-        task(found, lists=paths)
-
-
-def test_an_image_listed_twice_is_refused(tmp_path):
-    paths = lists(tmp_path, train=named(1, 3), validation=named(0), test=named(3))
-    with pytest.raises(InputError, match="in both train and test"):
-        task(examples(12, group_size=1), lists=paths)
-
-
 # Label noise
 
 
@@ -113,13 +98,7 @@ def test_noise_is_on_the_training_part_alone_and_the_clean_labels_are_kept(multi
         assert made.labels[made.split[part]].equal(made.clean_labels[made.split[part]])
     train = made.split["train"]
     assert made.noise_rate == pytest.approx((made.labels[train] != made.clean_labels[train]).double().mean().item())
-    assert made.noise_rate > 0
-
-
-def test_the_measured_rate_is_the_one_asked_for():
-    made = task(examples(6000), noise=Noise(kind="symmetric", rate=0.3))
-    # Four standard deviations of a binomial with 4,200 draws.
-    assert made.noise_rate == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 4200) ** 0.5)
+    assert made.noise_rate > 0 == task(found).noise_rate
 
 
 def test_findings_are_lost_and_gained_at_their_own_rates():
@@ -152,18 +131,8 @@ def test_a_sample_takes_whole_groups_of_about_that_many_images(count):
     for group in made.groups[taken].unique():
         assert (made.groups == group).sum() == (made.groups[taken] == group).sum()
     assert (made.fingerprint == whole.fingerprint) == (count == 10_000)
-
-
-def test_samples_of_two_seeds_differ_and_of_one_agree():
-    found = examples(200, group_size=5)
-    [first, again, other] = [task(found, sample=50, seed=seed).split["train"] for seed in (0, 0, 1)]
-    assert first.equal(again) and not first.equal(other)
-
-
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_without_noise_the_labels_are_the_sources(multilabel):
-    made = task(examples(multilabel=multilabel))
-    assert made.labels.equal(made.clean_labels) and made.noise_rate == 0
+    same = [task(found, sample=count, seed=seed).split["train"].equal(made.split["train"]) for seed in (0, 1)]
+    assert same == [True, False]
 
 
 def test_noise_is_decided_by_the_seed_and_not_by_global_state():
@@ -192,18 +161,15 @@ def test_the_fingerprint_is_that_of_the_content():
     assert len({made.fingerprint, *(other.fingerprint for other in changed)}) == 6
 
 
-@pytest.mark.parametrize(
-    ("train", "validation", "test"), [((0, 1, 3), (2,), (4, 5)), ((0, 1, 2), (3, 4), (5,)), ((0, 1, 2), (3,), (4, 5))]
-)
-def test_the_fingerprint_changes_with_the_split_and_with_a_border_that_moves_alone(tmp_path, train, validation, test):
+def test_the_fingerprint_changes_with_the_split_and_with_a_border_that_moves_alone(tmp_path):
     found = examples(12, group_size=1)
 
     def split(*parts):
         paths = dict(zip(PARTS, (named(*part) for part in parts), strict=True))
         return task(found, lists=lists(tmp_path, **paths)).fingerprint
 
-    first = split((0, 1, 2), (3,), (4, 5))
-    assert (split(train, validation, test) == first) == ((train, validation, test) == ((0, 1, 2), (3,), (4, 5)))
+    ways = ((0, 1, 2), (3,), (4, 5)), ((0, 1, 3), (2,), (4, 5)), ((0, 1, 2), (3, 4), (5,)), ((0, 1, 2), (3,), (4, 5))
+    assert len({split(*parts) for parts in ways}) == 3
 
 
 # For people
