@@ -50,9 +50,8 @@ def precision_recall_f1(
     one_by_one, classes = "macro" if average == "means" else average, np.arange(np.shape(scores)[1])
     occur = classes[labels.any(axis=0)] if multilabel else np.unique(labels)
     over = occur if one_by_one == "macro" and len(occur) else classes
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predicted, labels=over, average=one_by_one, zero_division=0
-    )
+    options = {"labels": over, "average": one_by_one, "zero_division": 0}
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, **options)
     if average == "means":
         f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
     return PrecisionRecallF1(precision, recall, f1)

@@ -11,10 +11,8 @@ from rosutils.store import checksum, write_whole
 
 
 NUMBERS = {"replicate": "int64", "eps": "float64", "value": "float64"}
-COLUMNS = dict.fromkeys(
-    "task setting student replicate variant variant_value attack eps norm class average metric value run".split(), "str"
-)
-COLUMNS |= NUMBERS
+COLUMNS = "task setting student replicate variant variant_value attack eps norm class average metric value run".split()
+COLUMNS = dict.fromkeys(COLUMNS, "str") | NUMBERS
 KEYS = [name for name in COLUMNS if name not in ("value", "run")]
 
 
@@ -114,9 +112,8 @@ def summary(frame: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
     if len(repeated):
         others = [name for name in KEYS if name not in [*by, "replicate"] and repeated[name].nunique(dropna=False) > 1]
         found = "; ".join(f"{name}: {', '.join(map(str, sorted(repeated[name].unique())))}" for name in others)
-        raise InputError(
-            f"a summary over replicates would mix measurements that differ in {found}; select one value first"
-        )
+        what = "a summary over replicates would mix measurements that differ in"
+        raise InputError(f"{what} {found}; select one value first")
     groups = frame.groupby(by, dropna=False, sort=False)
     made = {"mean": ("value", "mean"), "std": ("value", "std"), "n": ("value", "count")}
     return groups.agg(**made, runs=("run", lambda keys: tuple(sorted(set(keys))))).reset_index()

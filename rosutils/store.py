@@ -61,9 +61,8 @@ class Run:
         """
         about, state = self._about()
         if state:
-            raise InputError(
-                f"{self.path / 'run.json'} is {state}; make reproduce sets its folder aside and makes it again"
-            )
+            what = f"{self.path / 'run.json'} is {state}"
+            raise InputError(f"{what}; make reproduce sets its folder aside and makes it again")
         return about
 
     def _about(self) -> tuple[dict, str]:
@@ -223,9 +222,8 @@ class Store:
             with zipfile.ZipFile(file) as archive:
                 names = archive.namelist()
                 if strange := [name for name in names if not IN_ARCHIVE.fullmatch(name)]:
-                    raise InputError(
-                        f"{file} holds {strange[0]!r}, which is no file of a run; it is no archive of this kit"
-                    )
+                    what = f"{file} holds {strange[0]!r}, which is no file of a run"
+                    raise InputError(f"{what}; it is no archive of this kit")
                 keys = sorted({name.split("/")[0] for name in names})
                 return sum(self._adopted(archive, key, [n for n in names if n.startswith(f"{key}/")]) for key in keys)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -285,9 +283,7 @@ class Store:
 
         Should it live after all, both make the same run and the store keeps one.
         """
-        path = (
-            self.root / ".locks" / f"{key}.lease"
-        )  # .lock were those of earlier versions, empty: filelock waits for such
+        path = self.root / ".locks" / f"{key}.lease"  # .lock were earlier versions', empty: filelock waits for such
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):  # so does one have who died, or met a full disk, before its first word
             if path.stat().st_size == 0 and time.time() - path.stat().st_mtime > patience:

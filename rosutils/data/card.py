@@ -22,10 +22,8 @@ def describe(images, labels, groups, names, class_names, multilabel) -> dict:
         card["examples_with_no_class"] = int((labels.sum(axis=1) == 0).sum())
     hashes, means, spreads = pixels_of(images)
     flat = np.flatnonzero(spreads == 0)
-    levels = (means.mean(), means.min(), means.max(), spreads.mean())
-    told = dict(
-        zip(("mean", "darkest", "brightest", "spread"), (round(float(level), 2) for level in levels), strict=True)
-    )
+    levels = {"mean": means.mean(), "darkest": means.min(), "brightest": means.max(), "spread": spreads.mean()}
+    told = {name: round(float(level), 2) for name, level in levels.items()}
     card["intensity"] = told | {"flat": len(flat), "flat_images": [names[i] for i in flat[:LISTED]]}
     return card | {"duplicates": duplicates(hashes, labels, groups, names)}
 
@@ -55,18 +53,11 @@ def duplicates(hashes, labels, groups, names) -> dict:
 def table(card: Mapping) -> pd.DataFrame:
     """The data card as a table for people, one fact a line; what a source has nothing to say of is left out."""
     parts = {key: card.get(key, {}) for key in ("options", "raw", "intensity", "duplicates", "parts")}
-    facts = {
-        key: value
-        for key, value in card.items()
-        if key not in (*parts, "format", "made_from", "fingerprint", "checksum", "split")
-    }
+    others = (*parts, "format", "made_from", "fingerprint", "checksum", "split")
+    facts = {key: value for key, value in card.items() if key not in others}
     facts |= {f"{key}: {name}": value for key, part in parts.items() for name, value in part.items()}
-    shown = {
-        key.replace("_", " "): _text(value)
-        for key, value in facts.items()
-        if value != "" and not isinstance(value, list)
-    }
-    return pd.DataFrame({"": list(shown.values())}, index=list(shown))
+    shown = {key: value for key, value in facts.items() if value != "" and not isinstance(value, list)}
+    return pd.DataFrame({"": list(map(_text, shown.values()))}, index=[key.replace("_", " ") for key in shown])
 
 
 def equal_images(card: Mapping) -> pd.DataFrame:

@@ -37,9 +37,8 @@ def groups(entries: pd.DataFrame, section) -> tuple[np.ndarray, str]:
     """Patients int64 [N]; raises InputError naming the row with a patient that is no number."""
     patients = entries["Patient ID"]
     wrong = patients[~patients.str.fullmatch("[0-9]+")]
-    raw.refuse(
-        ENTRIES, wrong.index, f"a Patient ID that is no whole number ({raw.listed(list(wrong.unique()))})", REPAIR
-    )
+    what = f"a Patient ID that is no whole number ({raw.listed(list(wrong.unique()))})"
+    raw.refuse(ENTRIES, wrong.index, what, REPAIR)
     return patients.astype(np.int64).to_numpy(), "Patient ID"
 
 

@@ -155,10 +155,8 @@ def find(folder: Path, names: Sequence[str], other_names) -> tuple[dict, dict, l
             found = [path for path in found if plain_name(path) == key] or found
             files[name] = found[0]
             twice |= {name: found} if len(found) > 1 else {}
-            if names_of.setdefault(found[0], name) != name:
-                raise InputError(
-                    f"the table names the file {found[0]} twice, {names_of[found[0]]} and {name}; keep one"
-                )
+            if (other := names_of.setdefault(found[0], name)) != name:
+                raise InputError(f"the table names the file {found[0]} twice, {other} and {name}; keep one")
     used = {*files.values(), *(path for found in twice.values() for path in found)}
     return files, twice, sorted(path for path in everything if path not in used)
 

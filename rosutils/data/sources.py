@@ -126,9 +126,8 @@ def _opened(section, pixels: int, raw: Path, out: Path, allow_missing: bool, ski
                 cache.finish(building, place, content, card, left_out)
                 content = cache.opened(place, made_from, **how)
                 if twins := content["card"]["duplicates"]["across_groups"]:
-                    logger.warning(
-                        "%s: the very same pixels are in several groups %s times, see card.json", place, twins
-                    )
+                    what = "the very same pixels are in several groups"
+                    logger.warning("%s: %s %s times, see card.json", place, what, twins)
     if unreadable := content["card"].get("raw", {}).get("unreadable"):
         logger.warning("%s: %s unreadable file(s) are left out", place, f"{unreadable:,}")
     return Examples(**content)
@@ -198,9 +197,8 @@ def _tell(content: dict, card: dict) -> None:
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     same = not np.any((counts > 0) & (counts < len(labels)))
     if same and labels.ndim == 1:
-        raise InputError(
-            f"all {len(labels):,} images are {classes[labels[0]]}; images of two classes are needed at least"
-        )
+        what = f"all {len(labels):,} images are {classes[labels[0]]}"
+        raise InputError(f"{what}; images of two classes are needed at least")
     for doubt, holds in (
         (f"{raw.get('without_row', 0):,} images have no row in the table and are left out", raw.get("without_row")),
         (f"{raw.get('first_page_used', 0):,} files have several pages: the first is used", raw.get("first_page_used")),

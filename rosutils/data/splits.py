@@ -54,9 +54,7 @@ def split_by_lists(
         numbers |= {key: None if key in numbers else number for key in spellings(plain_name(name))}
     numbers |= {plain_name(name): number for number, name in enumerate(names)}
     found = {part: {line: _number(line, numbers) for line in _lines(part, Path(path))} for part, path in lists.items()}
-    unmatched = [
-        f"{line} ({part})" for part, lines in found.items() for line, number in lines.items() if number is None
-    ]
+    unmatched = [f"{line} ({part})" for part, lines in found.items() for line in lines if lines[line] is None]
     if len(unmatched) > absent:
         raise InputError(
             f"data lists: {len(unmatched):,} names fit none (or several) of the {len(names):,} images, and {absent:,} images "

@@ -82,9 +82,8 @@ def make_task(
     if examples.multilabel and not keep_unlabelled:  # the test part stays what it is, or readings could not be compared
         parts |= {part: parts[part][labels[parts[part]].sum(1) > 0] for part in ("train", "validation")}
     if empty := [part for part in PARTS if not len(parts[part])]:
-        raise InputError(
-            f"the split of task '{name}' leaves {' and '.join(empty)} empty; use more images, or another split"
-        )
+        what = f"the split of task '{name}' leaves {' and '.join(empty)} empty"
+        raise InputError(f"{what}; use more images, or another split")
     given, train = labels.clone(), parts["train"]
     given[train] = _noisy(labels[train], noise, examples, generator=for_noise)
     numbered = [part for name in PARTS for part in (name, parts[name])]

@@ -52,9 +52,8 @@ def sections_in(names: Mapping[str, Any]) -> dict[str, Any]:
     do not count.
     """
     for name in _given_by_papermill(names.get("In", [])) - {"profile", *SECTIONS}:
-        raise InputError(
-            unknown(name, ("profile", *SECTIONS)) + "; a key within a section is given as {section: {key: value}}"
-        )
+        what = unknown(name, ("profile", *SECTIONS))
+        raise InputError(f"{what}; a key within a section is given as {{section: {{key: value}}}}")
     given = {n: value for n, value in names.items() if isinstance(value, (dict, list)) and not n.startswith("_")}
     for name in given.keys() - set(SECTIONS):
         if difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.8):
@@ -123,9 +122,8 @@ def _read(profile: str | Path, complete: bool) -> dict:
     if not path.is_file():
         if complete and Path(profile).suffix == "":
             return {"profile": str(profile)}
-        raise InputError(
-            f"profile '{profile}': no file {path.name} found; allowed: {', '.join(profiles())}, or the path of a YAML file"
-        )
+        what = f"profile '{profile}': no file {path.name} found"
+        raise InputError(f"{what}; allowed: {', '.join(profiles())}, or the path of a YAML file")
     content = parse(path.read_bytes(), path.name)
     if not isinstance(content, dict):
         raise InputError(f"{path.name} must hold sections ({', '.join(SECTIONS)}), found {type(content).__name__}")

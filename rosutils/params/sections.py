@@ -12,6 +12,7 @@ from rosutils.params.sources import Data
 Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Norm = Literal["l2", "linf", "l2-scaled"]
+Flips = Literal["symmetric", "pairflip"]
 RESERVED = ("store", "cache")
 COLDEST = 0.001
 SMALLEST_SIDE = 33  # in pixels; see `models.dead_share`
@@ -179,9 +180,7 @@ class Sweeps(Section):
 
     scale: dict[str, dict[str, Any]] = {}  # sections laid over the profile for Figs. 2 and 3, noise and readings
     overlaps: Shares = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    noise: dict[Literal["symmetric", "pairflip"], Shares] = {
-        kind: [0.0, 0.2, 0.4, 0.6] for kind in ("symmetric", "pairflip")
-    }
+    noise: dict[Flips, Shares] = {"symmetric": [0.0, 0.2, 0.4, 0.6], "pairflip": [0.0, 0.2, 0.4, 0.6]}
     # of `study.variants.READINGS`, by their labels; all without it
     readings: Annotated[list[str], Distinct] | None = None
     runs: Repeats = 3
