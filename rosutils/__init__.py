@@ -6,7 +6,7 @@ Eq. 3, Eq. 4 soft targets and loss: losses   which loss a row trains with: disti
 IV-A data and split: data/, a source a file  label noise, views: noise, augment
 IV-B five architectures: models              IV-C the rows of Table I: settings
 IV-D F1, AUROC, thresholds: metrics          how sure, what no skill scores: intervals, chance, pixels
-IV-E attacks and their checks: attacks       IV-F the loss around the weights: landscape/
+IV-E attacks and their checks: attacks       IV-F the loss around the weights: landscape
 Tables I to III, Figs. 1 to 4: paper/table1 to table3, paper/fig1 to fig4; there too: claims, report, look (colours),
 cells (how a table is printed), compare (two studies); the paper's own numbers: params/published.yaml
 One's own images: suspects (labels that look wrong), predict (a student used)
