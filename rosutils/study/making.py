@@ -53,7 +53,7 @@ def make_job(study, job: Job) -> None:
         study.store.release(key)
 
 
-def make(study, spec: RunSpec, *, weights: bool = False, progress: bool = False) -> Run:
+def make(study, spec: RunSpec, *, weights: bool = False) -> Run:
     """The run from the store, or made now: resumable, and by one process at a time; with `weights` also where these are gone."""
     key, store = study.key(spec), study.store
     with _told_in_a_line(study.at(spec), spec), store.lock(key):
@@ -61,7 +61,7 @@ def make(study, spec: RunSpec, *, weights: bool = False, progress: bool = False)
         if run is not None and not (weights and run.released):
             return run
         start = time.perf_counter()
-        tensors, tables, record = _made(study.at(spec), spec, progress)
+        tensors, tables, record = _made(study.at(spec), spec)
         record |= {"run": str(spec), "seconds": round(time.perf_counter() - start, 2)}
         record |= {"device": device_name(study.device), **versions()}
         return store.put(key, recipe=study.recipe(spec), record=record, tensors=tensors, tables=tables)
@@ -93,13 +93,12 @@ def _why_it_diverged(there, spec: RunSpec) -> str:
     return f"lower training.learning_rate ({section.learning_rate:g})"
 
 
-def _made(there, spec: RunSpec, progress: bool) -> tuple[dict, dict, dict]:
+def _made(there, spec: RunSpec) -> tuple[dict, dict, dict]:
     """Tensors, tables and what there is to record; `there` is the study under the run's own parameters, here and below."""
-    if spec.of is not None:
-        return *probe(there, spec), {}
     if spec.role in TRAINED:
-        return _train(there, spec, progress)
-    return *{"bank": _bank, "chance": _chance, "pixels": _pixels}[spec.role](there, spec), {}
+        return _train(there, spec)
+    make = {"bank": _bank, "chance": _chance, "pixels": _pixels}.get(spec.role, probe)
+    return *make(there, spec), {}
 
 
 def _bank(there, spec: RunSpec) -> tuple[dict, dict]:
@@ -128,7 +127,7 @@ def _pixels(there, spec: RunSpec) -> tuple[dict, dict]:
     return {"logits": pixels.logistic_regression(*seen, **how)}, {}
 
 
-def _train(there, spec: RunSpec, progress: bool) -> tuple[dict, dict, dict]:
+def _train(there, spec: RunSpec) -> tuple[dict, dict, dict]:
     """Of a teacher or a student: weights, averaged weights, logits, history; and its margin over the base rates."""
     section, task = there.parameters.training, there.task(spec.task)
     model = models.create(spec.architecture, task.n_classes, seed=spec.seed, pretraining=section.pretraining)
@@ -139,7 +138,7 @@ def _train(there, spec: RunSpec, progress: bool) -> tuple[dict, dict, dict]:
     schedule = section.model_dump(include={"epochs", "learning_rate", "milestones", "momentum", "weight_decay"})
     resumed = {"checkpoint": there.store.checkpoint(there.key(spec)), "stateful": watch.stateful}
     resumed["checkpoint_seconds"] = there.parameters.engine.checkpoint_seconds
-    how = {"seed": spec.seed, "after_epoch": watch, "progress": progress, **schedule, **resumed}
+    how = {"seed": spec.seed, "after_epoch": watch, "progress": False, **schedule, **resumed}
     history = training.fit(model, loader, loss, **how)
     tensors = watch.finished(model)
     logits = tensors["logits"]["validation"]
