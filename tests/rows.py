@@ -3,8 +3,10 @@
 import math
 from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 
 from rosutils.paper import look
 from rosutils.paper.write import write_figure
@@ -14,12 +16,10 @@ from rosutils.settings import PRINTED_AVERAGE
 
 TASKS = {"lesion": {"multilabel": False}, "chest": {"multilabel": True}}
 WATERMARK = "profile demo · synthetic images · 50 % & not comparable with the paper"
-SEEDS, STEP = (
-    (0, 1, 2),
-    0.01,
-)  # what is measured is centre + STEP * (replicate - 1): mean centre, standard deviation STEP
+SEEDS, STEP = (0, 1, 2), 0.01  # what is measured is centre + STEP * (replicate - 1): its mean and standard deviation
 EPS = 1.28 / 255
 NORMS = ("l2", "linf", "l2-scaled")
+matplotlib.rcParams.update(look.STYLE)  # what an item lays on, for what draws its figures
 
 
 def rows(task, setting, centre, *, seeds=SEEDS, step=STEP, **columns):
@@ -53,32 +53,25 @@ def said(fig):
 
 def chance_in(ax, *, across):
     """Where the panel's lines of no skill are: their x (across) or y."""
-    return [
-        (line.get_xdata() if across else line.get_ydata())[0] for line in ax.lines if line.get_label() == look.NO_SKILL
-    ]
+    return [line.get_xydata()[0, int(not across)] for line in ax.lines if line.get_label() == look.NO_SKILL]
 
 
 def drawn(ax, setting):
     """The points [n, 2] of the lines of a panel in the setting's colour and marker."""
-    where = [line for line in ax.lines if line.get_marker() == look.MARKER[setting] and len(line.get_xdata())]
-    return [
-        line.get_xydata() for line in where if line.get_color() == look.COLOUR[setting] and line.get_alpha() is None
-    ]
+    alike = (look.MARKER[setting], look.COLOUR[setting], None)
+    found = [line for line in ax.lines if (line.get_marker(), line.get_color(), line.get_alpha()) == alike]
+    return [line.get_xydata() for line in found if len(line.get_xdata())]
 
 
 def ends(ax, setting):
     """The ends [n, 2, 2] of the error bars in the setting's colour, of seaborn's points (lines) and curves (containers)."""
     found = [np.array(part) for bars in ax.containers for lines in bars.lines[2] for part in lines.get_segments()
-             if lines.get_color()[0][:3].tolist() == list(look_rgb(setting))]  # fmt: skip
+             if lines.get_color()[0][:3].tolist() == list(to_rgb(look.COLOUR[setting]))]  # fmt: skip
     for line in ax.lines:
         xy = line.get_xydata()
         if line.get_color() == look.COLOUR[setting] and len(xy) == 8 and np.isfinite(xy[3:5]).all():  # cap, bar, cap
             found.append(xy[3:5])
     return found
-
-
-def look_rgb(setting):
-    return tuple(int(look.COLOUR[setting][place : place + 2], 16) / 255 for place in (1, 3, 5))
 
 
 def same_bytes(make, folder):

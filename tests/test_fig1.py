@@ -7,7 +7,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 from rows import WATERMARK, same_bytes
 
-from rosutils import InputError
 from rosutils.paper import fig1
 from rosutils.paper.write import write_figure
 from rosutils.subsets import overlapping_subsets
@@ -76,9 +75,7 @@ def test_it_tells_the_actual_sizes_epochs_and_constants():
     assert [len(dots.get_offsets()) for dots in ax.collections[-2:]] == [10, 40]
 
 
-def test_it_stacks_the_weights_that_were_drawn_and_refuses_a_teacher_without_one():
+def test_it_stacks_the_weights_that_were_drawn():
     bars = [p for p in schematic().axes[0].patches if isinstance(p, Rectangle) and 4.1 < p.get_x() < 5.3]
     heights = np.array([bar.get_height() for bar in bars]).reshape(2, 3)
     assert np.allclose(heights / heights.sum(1, keepdims=True), [[0.25, 0.25, 0.5], [0.75, 0.25, 0]])
-    with pytest.raises(InputError, match="3, 3 and 2"):
-        schematic(weights=np.ones((4, 2)))

@@ -1,7 +1,7 @@
 """Fig. 3: F1 against the overlap, with Baseline III as a band."""
 
 import pytest
-from rows import SEEDS, STEP, TASKS, chance_in, drawn, ends, frame, rows, said, same_bytes, study_of
+from rows import SEEDS, STEP, TASKS, chance_in, drawn, ends, frame, rows, said, study_of
 
 from rosutils.paper import fig3, look
 from rosutils.settings import CHANCE
@@ -40,11 +40,11 @@ def test_it_runs_over_the_overlap_in_percent_with_baseline_iii_as_a_band():
         assert chance_in(ax, across=False) == [pytest.approx(0.4)]
 
 
-def test_one_replicate_has_a_line_for_baseline_iii_and_may_lack_baseline_v(tmp_path):
+def test_one_replicate_has_a_line_for_baseline_iii_and_may_lack_baseline_v():
     results = frame(row for row in overlaps(seeds=(0,)) if row["setting"] != "Baseline V")
     fig = fig3.plot(study_of(results))
     assert said(fig) == ["one replicate", "Baseline III (no subsets)", "RoS-KD", look.NO_SKILL]
-    assert all(not ax.patches for ax in fig.axes) and same_bytes(lambda: fig3.plot(study_of(results)), tmp_path)
+    assert all(not ax.patches for ax in fig.axes)
 
 
 def test_settings_of_different_numbers_of_replicates_are_told():

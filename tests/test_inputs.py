@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+import rows  # noqa: F401 (the look of figures)
 import torch
 from PIL import Image
-from rows import same_bytes
 
 from rosutils.paper import inputs
 from rosutils.paper.write import write_figure
@@ -31,9 +31,8 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
-def test_every_panel_is_filled_and_the_bytes_repeat(make, tmp_path):
+def test_every_panel_is_filled(make):
     assert all(ax.has_data() for ax in make().axes)
-    assert same_bytes(make, tmp_path)
 
 
 def test_classes_are_counted_and_written_on_the_bars():

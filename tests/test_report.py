@@ -32,7 +32,7 @@ class Made:
         self.figures, self.mark = folder, mark
         self.made = everything() if results is None else results
         self.variants = defaultdict(lambda: self)
-        self.parameters = params.load("smoke", **changes)
+        self.parameters = params.load("demo", **changes)
 
     def results(self):
         return select(self.made, metric=sorted(set(self.made["metric"]) - {"seconds"}))
@@ -59,19 +59,15 @@ class Made:
         return [] if len(self.made) else runs
 
     def provenance(self):
-        runs = {
-            key: {"run": f"about <{key}>", "seconds": 1.5, "device": "CPU"} for key in {*self.made["run"], KEY} - {""}
-        }
-        data = {"lesion": {"images": 800, "parts": {"train": [1, 2]}}, "chest": {"images": 640}}
-        recipes = {KEY: {"training": {"epochs": 8}}}
-        return {
-            "files": {path.name: "its checksum" for path in self.figures.glob("*")},
-            "data": data,
+        record, runs = {"seconds": 1.5, "device": "CPU"}, {*self.made["run"], KEY} - {""}
+        found = {
             "parameters": {"seed": 1},
             "versions": {"torch": "2.15"},
-            "runs": runs,
-            "recipes": recipes,
+            "recipes": {KEY: {"training": {"epochs": 8}}},
         }
+        found["data"] = {"lesion": {"images": 800, "parts": {"train": [1, 2]}}, "chest": {"images": 640}}
+        found["files"] = {path.name: "its checksum" for path in self.figures.glob("*")}
+        return found | {"runs": {key: {"run": f"about <{key}>"} | record for key in runs}}
 
 
 class Page(HTMLParser):
@@ -99,38 +95,42 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-@pytest.fixture(autouse=True)
-def items(monkeypatch):
-    """A few items, so that no training is needed."""
-    checks = Item(
-        "self_checks",
-        "Self-checks",
-        "06_adversarial",
-        ("table2",),
-        lambda study: CHECKS,
-        lambda *_: "Of <attacks>.",
-        "table",
-    )
-    monkeypatch.setattr(paper, "ITEMS", (table1.TABLE, table1.PLOT, table3.TABLE, checks, claims.TABLE))
+# A few items, so that no training is needed.
+SELF_CHECKS = Item(
+    "self_checks", "Self-checks", "06_adversarial", ("table2",), lambda study: CHECKS, "Of <attacks>.", "table"
+)
+ITEMS = (table1.TABLE, table1.PLOT, table3.TABLE, SELF_CHECKS, claims.TABLE)
 
 
-def written(folder, *args, **changes):
-    return report.write_report(Made(folder, *args, **changes)).read_text(encoding="utf-8")
+def written(folder, *args, items=ITEMS, **changes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paper, "ITEMS", items)
+        return report.write_report(Made(folder, *args, **changes)).read_text(encoding="utf-8")
 
 
 def whole_page(folder):
     """The page with every claim judged, and two figures."""
-    study = Made(folder)
     for item in (table1.PLOT, claims.FOREST, table1.TABLE):
-        item.publish(study)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper, "ITEMS", (table1.TABLE, table1.PLOT, table3.TABLE, claims.TABLE))
-        return report.write_report(study)
+        item.publish(Made(folder))
+    written(folder, items=(table1.TABLE, table1.PLOT, table3.TABLE, claims.TABLE))
+    return folder / "report.html"
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     return whole_page(tmp_path_factory.mktemp("figures")).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The folder of a page without a figure."""
+    folder = tmp_path_factory.mktemp("plain")
+    written(folder)
+    return folder
+
+
+def read(folder, name="report.html"):
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def section(text, name):
@@ -192,18 +192,18 @@ def test_every_claim_is_on_the_page_with_its_verdict_in_words_and_its_pairs(whol
         assert re.search(r'class="pill \w+">(holds|cannot be told)</span>', place) and '<a href="#run-' in place
 
 
-def test_what_is_given_is_shown_as_text_not_as_markup(tmp_path):
-    text = written(tmp_path)
+def test_what_is_given_is_shown_as_text_not_as_markup(plain):
+    text = read(plain)
     assert "radius 0 is the &lt;identity&gt;" in text and "Of &lt;attacks&gt;." in text
     assert not re.search("<identity>|<attacks>|<run-", text)
 
 
-def test_the_same_input_gives_the_same_bytes_and_provenance_stays_whole(tmp_path):
-    assert written(tmp_path / "a") == written(tmp_path / "b")
-    text = (tmp_path / "a" / "provenance.json").read_text(encoding="utf-8")
+def test_the_same_input_gives_the_same_bytes_and_provenance_stays_whole(plain, tmp_path):
+    assert written(tmp_path) == read(plain)
+    text = read(plain, "provenance.json")
     found = json.loads(text)
     assert found["recipes"][KEY] == {"training": {"epochs": 8}} and list(found) == sorted(found)
-    assert text == (tmp_path / "b" / "provenance.json").read_text(encoding="utf-8")
+    assert text == read(tmp_path, "provenance.json")
 
 
 def test_the_commit_of_the_code_is_named_where_git_is_there(monkeypatch, tmp_path):
@@ -211,23 +211,21 @@ def test_the_commit_of_the_code_is_named_where_git_is_there(monkeypatch, tmp_pat
     assert report.commit() == ""
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, "make reproduce PROFILE=smoke"),
-        (
-            {"distillation": {"alpha": 0.5}},
-            """.venv/bin/python -m rosutils reproduce smoke -y '{"distillation": {"alpha": 0.5}}'""",
-        ),
-    ],
-)
-def test_do_it_again_is_the_whole_command(tmp_path, changes, expected):
-    text = "".join(Page(written(tmp_path, **changes)).words)
-    assert expected + "\n" in text
+def test_do_it_again_is_the_whole_command_and_so_is_a_notebooks():
+    alpha, flag = {"distillation": {"alpha": 0.5}}, """ -y '{"distillation": {"alpha": 0.5}}'"""
+    assert report._again(Made(None)) == "make reproduce PROFILE=demo"
+    assert report._again(Made(None, **alpha)) == f".venv/bin/python -m rosutils reproduce demo{flag}"
+    papermill = ".venv/bin/papermill notebooks/04_tables.ipynb out.ipynb --cwd notebooks -p profile demo"
+    assert report._again(Made(None), "04_tables") == papermill
+    assert report._again(Made(None, **alpha), "04_tables") == papermill + flag
+    real = Made(None)
+    real.parameters = params.load("real", data={"root": "images"})
+    assert report._again(real) == "make reproduce PROFILE=real DATA=FOLDER"
+    assert report._again(real, "04_tables").endswith("""-p profile real -y '{"data": {"root": "FOLDER"}}'""")
 
 
-def test_departures_name_the_sample_and_what_the_paper_does_not_state_has_no_number(tmp_path):
-    rows = written(tmp_path).split('id="departures"')[1].split("</table>")[0]
+def test_departures_name_the_sample_and_what_the_paper_does_not_state_has_no_number(plain):
+    rows = read(plain).split('id="departures"')[1].split("</table>")[0]
     assert "<td>lesion images</td><td>25,331</td><td>800</td>" in rows
     pixels = next(row for row in rows.split("<tr>") if "<td>data.pixels" in row)
     assert "<td>not stated</td>" in pixels and "224" not in pixels
@@ -239,17 +237,16 @@ def test_every_note_on_the_papers_contradictions_is_on_the_page(whole):
         assert f"note-{note['id']}" in page.ids and note["printed"] in page.words
 
 
-def test_pictures_come_in_the_order_of_the_items_and_only_those_that_exist(tmp_path, monkeypatch):
-    several = [Item(name, name, "", (), None, lambda *_: "") for name in ("b", "a", "c")]
-    monkeypatch.setattr(paper, "ITEMS", several)
+def test_pictures_come_in_the_order_of_the_items_and_only_those_that_exist(tmp_path):
+    several = [Item(name, name, "", (), None, "", each=name == "b") for name in ("b", "a", "c")]
     for name in ("a", "b_lesion", "b_chest", "unknown"):
         Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.png")
-    found = re.findall(r'alt=" \((\w+)\)"', written(tmp_path))
-    assert found == [*(f"b_{task}" for task in params.load("smoke").tasks), "a"]
+    found = re.findall(r'alt=" \((\w+)\)"', written(tmp_path, items=several))
+    assert found == [*(f"b_{task}" for task in params.load("demo").tasks), "a"]
 
 
-def test_only_the_papers_own_profile_is_called_comparable(tmp_path):
-    assert "not comparable" in written(tmp_path) and "at this scale" in written(tmp_path)
+def test_only_the_papers_own_profile_is_called_comparable(plain, tmp_path):
+    assert "not comparable" in read(plain) and "at this scale" in read(plain)
     same = written(tmp_path, None, "profile paper")
     assert "not comparable" not in same and "at this scale" not in same
 

@@ -39,9 +39,8 @@ def test_the_csv_has_every_number_in_full_and_no_runs(written):
     table, (text, _, _) = written
     lines, names = list(csv.DictReader(io.StringIO(text))), [*table.columns.names[:-1], *table.index.names]
     kinds = set(table.columns.get_level_values(-1)) - {"runs"}
-    found = {
-        (*(line[name] for name in names), kind): float(line[kind]) for line in lines for kind in kinds if line.get(kind)
-    }
+    cells = [(line, kind) for line in lines for kind in kinds if line.get(kind)]
+    found = {(*(line[name] for name in names), kind): float(line[kind]) for line, kind in cells}
     labels = [label if isinstance(label, tuple) else (label,) for label in table.index]
     numbers = table.drop(columns="runs", level=-1).astype(float)
     assert found == {

@@ -37,23 +37,18 @@ def examples(study, task: str) -> dict[str, Attacked]:
     section, several = there.parameters.attacks, there.task(task).multilabel
     for name in SAME_TEACHERS:
         spec = probe_of(there, "attack", task, name)
-        run = there.run(spec.of)
-        if run is None or run.released:
+        if (run := there.run(spec.of)) is None or run.released:
             continue
-        model, batches = (
-            there.model(spec.of, spec.state),
-            list(there.loader(spec, there.sample(task, section.examples)[:ASKED])),
-        )
+        model = there.model(spec.of, spec.state)
+        batches = list(there.loader(spec, there.sample(task, section.examples)[:ASKED]))
         moved = attacked(section, model, batches, "pgd", section.curve_norm, section.eps, seed=spec.seed)
-        images = (torch.cat([batch.images for batch in each]).cpu().numpy() for each in (batches, moved))
-        said = (
-            soft_targets(training.predict(model, each)[0], 1.0, multilabel=several).numpy() for each in (batches, moved)
-        )
-        found[name] = Attacked(*images, *said)
+        both = batches, moved
+        images = (torch.cat([batch.images for batch in each]).cpu().numpy() for each in both)
+        logits = (training.predict(model, each)[0] for each in both)
+        found[name] = Attacked(*images, *(soft_targets(z, 1.0, multilabel=several).numpy() for z in logits))
     return found
 
 
-@look.style()
 def plot(found: dict[str, Attacked], class_names, *, eps: float, title: str) -> Figure:
     """A row for each image: as it is, and for each model what was added (grey is nothing, black and white are minus and plus
     the radius) and what came of it, with the answer that changed most and its probability before and after.
@@ -85,19 +80,16 @@ def _show(ax, image: np.ndarray, words: str) -> None:
     ax.set_axis_off()
 
 
-def _figures(study) -> dict[str, Figure]:
-    figures = {}
-    for task, about in study.about_tasks().items():
-        section = study.for_task(task).parameters.attacks
-        if found := examples(study, task):
-            title = f"{task}: PGD in {SIGNS[section.curve_norm]}, radius {255 * section.eps:.4g}/255"
-            figures[f"adversarial_{task}"] = plot(found, about["class_names"], eps=section.eps, title=title)
-    return figures
+def _of(study, task: str) -> Figure | None:
+    section, names = study.for_task(task).parameters.attacks, study.about_tasks()[task]["class_names"]
+    title = f"{task}: PGD in {SIGNS[section.curve_norm]}, radius {255 * section.eps:.4g}/255"
+    found = examples(study, task)
+    return plot(found, names, eps=section.eps, title=title) if found else None
 
 
 FIGURE = Item(
-    "adversarial", "Adversarial examples", NOTEBOOK, NEEDS, _figures,
+    "adversarial", "Adversarial examples", NOTEBOOK, NEEDS, _of,
     "Test images on which PGD changes the answers most: what it adds (grey: nothing; black, white: minus, plus the radius), and "
     "the probability that changed most, before and after.",
-    pixels=True,
+    each=True, pixels=True,
 )  # fmt: skip

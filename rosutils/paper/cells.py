@@ -49,15 +49,19 @@ def paired(better: pd.DataFrame, than: pd.DataFrame) -> dict:
     return found | {"runs": tuple(sorted({*both["run"], *both["run_than"]}))}
 
 
-def number(value: float) -> str:
-    """Three decimals, from 10 on four digits; nothing for nan."""
+def number(value: float | str) -> str:
+    """Three decimals, from 10 on four digits; nothing for nan; words as they are."""
+    if isinstance(value, str):
+        return value
     return "" if pd.isna(value) else f"{value:.{_decimals(value)}f}".replace("-", MINUS)
 
 
-def signed(value: float) -> str:
+def signed(value: float | str) -> str:
     """Three decimals with a sign, four where three are zeros; nothing for nan, and no sign for what is zero in four too."""
-    if pd.isna(value) or abs(value) < 0.00005:
-        return "" if pd.isna(value) else "0.000"
+    if isinstance(value, str) or pd.isna(value):
+        return number(value)
+    if abs(value) < 0.00005:
+        return "0.000"
     return f"{value:+.{3 if abs(value) >= 0.0005 else 4}f}".replace("-", MINUS)
 
 
@@ -101,33 +105,27 @@ def printable(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if frame.columns.nlevels == 1:
         return frame.map(_word)
-    groups = {
-        task: {name: _cells(part[name]) for name in part.columns.unique(0)} for task, part in by_task(frame).items()
-    }
-    many = max(map(len, groups.values())) > STACKED
-    names = frame.columns.names[: frame.columns.nlevels - many]
-    lay = _stacked if many else lambda cells: pd.concat(map(pd.DataFrame, cells.values()), axis=1, keys=cells)
-    laid = {task: lay(cells) for task, cells in groups.items()}
+    laid, many = {}, max(part.columns.unique(0).size for part in by_task(frame).values()) > STACKED
+    for task, part in by_task(frame).items():
+        cells = {name: _cells(part[name]) for name in part.columns.unique(0)}
+        laid[task] = _stacked(cells) if many else pd.concat(map(pd.DataFrame, cells.values()), axis=1, keys=cells)
     found = pd.concat(laid, axis=1).fillna("") if frame.columns.nlevels > 2 else laid[""]
+    names = frame.columns.names[: frame.columns.nlevels - many]
     return found.rename_axis(columns=names if found.columns.nlevels > 1 else names[0])
 
 
 def _cells(part: pd.DataFrame) -> dict[str, pd.Series]:
     """What is said of one group: kind -> the texts of all rows."""
-    blank = pd.Series(math.nan, part.index)
-    found = {}
-    if "published" in part:
-        paper = (
-            part["published"].map(signed)
-            if "mean" in part
-            else _pairs(spread, part["published"], part.get("published std", blank))
-        )
-        found["paper"] = paper
+    blank, found = pd.Series(math.nan, part.index), {}
+    if "published" in part and "mean" in part:
+        found["paper"] = part["published"].map(signed)
+    elif "published" in part:
+        found["paper"] = _pairs(spread, part["published"], part.get("published std", blank))
     if "ours" in part:
         found["ours"] = _pairs(spread, part["ours"], part.get("std", blank))
-    found |= {
-        name: part[kind].map(signed) for kind, name in (("mean", "ours"), ("difference", "difference")) if kind in part
-    }
+    for kind, name in (("mean", "ours"), ("difference", "difference")):
+        if kind in part:
+            found[name] = part[kind].map(signed)
     if "low" in part:
         found["low to high"] = _pairs(interval, part["low"], part["high"])
     if "n" in part and "ours" not in part:
@@ -196,13 +194,10 @@ def side_by_side(frame: pd.DataFrame) -> str:
 
     A task whose block would be wider (Table I with a mean AUROC) is shown without precision and recall.
     """
-    short = {
-        "columns": {"difference": "diff"},
-        "index": lambda label: text(label).replace("subset teachers", "subsets"),
-    }
     found = []
     for task, part in by_task(frame).items():
-        cells = printable(part).map(lambda cell: cell.replace(" ± ", "±")).rename(**short)
+        cells = printable(part).map(lambda cell: cell.replace(" ± ", "±")).rename(columns={"difference": "diff"})
+        cells = cells.rename(lambda label: text(label).replace("subset teachers", "subsets"))
         cells = cells.rename_axis(index=None, columns=[task, None])
         fewer = cells.drop(columns=["Precision", "Recall"], level=0, errors="ignore")
         texts = [each.to_string() for each in (cells, fewer)]

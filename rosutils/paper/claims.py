@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from rosutils.paper.compared import Measured, of_table1, parts_of
 from rosutils.paper.decisions import ALPHA, BETTER, FAILS, HOLDS, UNKNOWN, VERDICTS, Holm, verdicts
 from rosutils.paper.items import Item
-from rosutils.paper.look import BLUE, GREEN, GREY, INK, PALE, PRINTED, RED, architecture_name, style, subplots
+from rosutils.paper.look import BLUE, GREEN, GREY, INK, PALE, PRINTED, RED, architecture_name, subplots
 from rosutils.paper.table1 import printed_gains
 
 
@@ -94,11 +94,8 @@ def tally(judged: list[dict]) -> str:
     """How many claims hold, do not, and cannot be told, in a sentence."""
     counts = Counter(claim["verdict"] for claim in judged)
     several = ("hold", "are better, but not by the printed gain", "do not hold", "cannot be told", "were not run")
-    said = [
-        f"{counts[one]} {many if counts[one] > 1 else one}"
-        for one, many in zip(VERDICTS, several, strict=True)
-        if counts[one]
-    ]
+    words = [(counts[one], many if counts[one] > 1 else one) for one, many in zip(VERDICTS, several, strict=True)]
+    said = [f"{count} {word}" for count, word in words if count]
     return f"Of the paper's {len(judged)} claims {', '.join(said)}."
 
 
@@ -114,7 +111,6 @@ def claims_table(judged: list[dict]) -> pd.DataFrame:
     return pd.DataFrame([{head: claim[key] for head, key in columns.items()} for claim in judged])
 
 
-@style()
 def forest(judged: list[dict]) -> Figure:
     """The claims on one axis: the paper's gain (diamond) beside ours with its 95 % interval, a point for each part of a claim."""
     times = [claim for claim in judged if claim["metric"] == "seconds"]

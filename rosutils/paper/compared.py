@@ -16,9 +16,8 @@ from rosutils.settings import BASELINES, CHANCE, PRIMARY, PRINTED_AVERAGE, SETTI
 
 
 POOLS = {row.name: TEACHERS[row.pool == "subset"] for row in SETTINGS if row.teachers != "none"}
-SAYS = dict(
-    zip(CHANCE, ("always saying the same scores", "random scores have", "2.5 % of random scores reach"), strict=True)
-)
+_SAYS = "always saying the same scores", "random scores have", "2.5 % of random scores reach"
+SAYS = dict(zip(CHANCE, _SAYS, strict=True))
 NAMES = {"f1": "F1", "auroc": "mean AUROC"}
 SKILL = "validation_skill"  # see chance.skill_margin: overconfidence is no lack of skill
 DECIDING_NORM, OTHER_NORMS = "l2", ("linf", "l2-scaled")  # the paper says l2; the others are readings of its radius
@@ -76,9 +75,7 @@ class Measured:
             if row.metric == SKILL:
                 self._teachers[side._replace(student="")].add(row.student)
 
-    def of(
-        self, side: Side, metric: str, average: str = "", attack: str = "", norm: str = "", eps=math.nan
-    ) -> Replicates:
+    def of(self, side: Side, metric: str, average="", attack="", norm="", eps=math.nan) -> Replicates:
         """The replicates of one measurement; none where it was not made."""
         return self._found.get((side, metric, average, attack, norm, _radius(eps)), {})
 
@@ -164,11 +161,8 @@ def parts_of(claim: dict, here: Measured) -> list[Part]:
     compare, find, found = claim["comparison"], _attacked if "attack" in claim else kinds[claim["metric"]], []
     for task in [claim["task"]] if isinstance(claim["task"], str) else claim["task"]:
         sides = [Side(task, compare[side], claim["student"]) for side in ("better", "than")]
-        found += (
-            find(claim, here, sides)
-            if task in here.tasks
-            else [_part(f"{task}, which the profile lacks", task, {}, {})]
-        )
+        lacking = [_part(f"{task}, which the profile lacks", task, {}, {})]
+        found += find(claim, here, sides) if task in here.tasks else lacking
     return sorted(found, key=lambda part: not part.decides)
 
 
@@ -233,9 +227,7 @@ def _run_time(claim: dict, here: Measured, sides: list[Side]) -> Iterator[Part]:
     yield _part(sides[0].task, (*sides, "seconds"), *(here.of(side, "seconds") for side in sides), scale=np.log)
 
 
-def _part(
-    label: str, key: Hashable, better: Replicates, than: Replicates, bars=(), *, decides=True, scale=np.asarray
-) -> Part:
+def _part(label: str, key: Hashable, better: Replicates, than: Replicates, bars=(), *, decides=True, scale=np.asarray):
     pair = pairs(better, than)
     found = paired_difference(scale(pair["better"]), scale(pair["than"])) if len(pair) else None
     return Part(label, key, pair, found, "; ".join(bars), decides)

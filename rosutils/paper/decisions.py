@@ -1,7 +1,6 @@
 """What paired differences say of a claim: equivalence tests, corrected for the number of comparisons (Holm), and the verdict."""
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -71,18 +70,15 @@ class Holm:
     """
 
     def __init__(self, levels: Iterable[float]) -> None:
-        from statsmodels.stats.multitest import multipletests  # its import takes a second
-
-        self._levels = sorted(levels)
-        self.count = len(self._levels)
-        corrected = multipletests(self._levels, method="holm", is_sorted=True)[1] if self.count else []
-        self._corrected = [0.0, *map(float, corrected)]
+        self.levels = sorted(levels)
 
     def __call__(self, p: float) -> float:
         """The corrected p-value of something said about one of the comparisons."""
-        before = bisect_left(self._levels, p)
-        left = max(1, self.count - before)  # also where p is larger than any level, since what it says is not so
-        return max(self._corrected[before], min(1.0, left * p))
+        before = [level for level in self.levels if level < p]
+        left = max(
+            1, len(self.levels) - len(before)
+        )  # also where p is larger than any level, since what it says is not so
+        return min(1.0, max(left * p, *((len(self.levels) - place) * level for place, level in enumerate(before)), 0.0))
 
 
 def decide(corrected: Mapping[str, float]) -> str:
@@ -113,10 +109,10 @@ def why(claim: dict, corrected: Mapping[str, float], count: int) -> str:
     """What is shown of a claim, or what is not, in words, with the p-values after correction for `count` comparisons."""
     said = {name: f"{words} ({p_in_words(corrected.get(name, 1))})" for name, words in _words(claim).items()}
     shown = list(dict.fromkeys(words for name, words in said.items() if corrected.get(name, 1) < ALPHA))
-    text = f"Ours is {' and '.join(shown)}" if decide(corrected) != UNKNOWN else (
-        f"Ours is not shown to be {said['inside']}, nor {said[min(('less', 'more'), key=corrected.__getitem__)]}"
-        + (f"; it is {shown[0]}" if shown else "")
-    )  # fmt: skip
+    text = f"Ours is {' and '.join(shown)}"
+    if decide(corrected) == UNKNOWN:
+        nearer = said[min(("less", "more"), key=corrected.__getitem__)]
+        text = f"Ours is not shown to be {said['inside']}, nor {nearer}" + (f"; it is {shown[0]}" if shown else "")
     return f"{text}, corrected for {count} comparison{'s' if count > 1 else ''}."
 
 
@@ -174,7 +170,7 @@ def _told(claim: dict, part: Part, said: dict[str, float], holm: Holm) -> dict:
     told = part._asdict() | {"ours": _ours(part, claim["metric"] == "seconds"), "verdict": "", "why": ""}
     told["shown"] = tuple(name for name, p in corrected.items() if p < ALPHA)
     if said:
-        told |= {"verdict": decide(corrected), "why": why(claim, corrected, holm.count)}
+        told |= {"verdict": decide(corrected), "why": why(claim, corrected, len(holm.levels))}
     elif part.decides:
         needs = f"Not run: it needs the runs of {claim['where']}."
         told |= {"verdict": UNKNOWN, "why": part.untold()} if part.found else {"verdict": NOT_RUN, "why": needs}

@@ -5,7 +5,6 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
-from rosutils import InputError
 from rosutils.paper import look
 from rosutils.paper.items import Item
 from rosutils.weights import exponential_weights
@@ -18,15 +17,11 @@ SHARED, DRAWS = "#5b5b5b", 8
 SMALL = {"size": 6.5, "color": look.GREY}
 
 
-@look.style()
 def schematic(subsets, architectures: list[str], weights, *, subset: str, student: str, epochs: int, averaging_start: int,
               temperature: float, alpha: float) -> Figure:  # fmt: skip
     """The paper's Fig. 1 from the actual index sets, teachers, weights [T, K] and averaged epochs; `subset` is what the
-    overlap is, in words. Raises InputError where these are not equally many."""
+    overlap is, in words."""
     weights = np.asarray(weights, dtype=float)
-    if not len(subsets) == len(architectures) == weights.shape[-1]:
-        found = f"{len(subsets)}, {len(architectures)} and {weights.shape[-1]}"
-        raise InputError(f"one subset, one architecture and one weight per teacher, found {found}")
     fig, [[ax]] = look.subplots(size=(look.WIDTH, HEIGHT), layout="none")
     ax.set_position((0, 0, 1, 1))
     ax.set(xlim=(0, look.WIDTH), ylim=(0, HEIGHT))

@@ -11,11 +11,10 @@ from rosutils.results import select
 from rosutils.settings import COMPARED
 
 
-@look.style()
 def plot(study) -> Figure:
     """F1 of each student, mean ± std, each replicate as a dot, and hollow where the gain stated in the text would put RoS-KD."""
     rows = select(study.results(), variant="students", setting=COMPARED, attack="", class_="", metric="f1")
-    order = look.known_first(rows["student"], published()["section_4b"]["teachers"])
+    order = look.students(rows)
     handles = {name: look.handle(name, line=False) for name in COMPARED}
     handles["Baseline III plus the gain that the paper states"] = Line2D([], [], **look.PRINTED)
 

@@ -11,15 +11,13 @@ from rosutils.results import select
 SWEPT = ("Baseline V", "RoS-KD")
 
 
-@look.style()
 def plot(study) -> Figure:
     """F1 against the overlap ratio of the teachers' subsets (%), and Baseline III, which has none, as a band (mean ± std).
 
     The paper prints no number here; its text says only that none is better than all, and some better than none.
     """
-    rows = select(
-        study.results(), variant="overlap", attack="", class_="", metric="f1", setting=("Baseline III", *SWEPT)
-    )
+    which = {"variant": "overlap", "attack": "", "class_": "", "metric": "f1", "setting": ("Baseline III", *SWEPT)}
+    rows = select(study.results(), **which)
     rows = rows.assign(percent=100 * rows["variant_value"].astype(float))
     handles = {name: look.handle(name) for name in ("Baseline III", *SWEPT) if name in set(rows["setting"])}
     handles = {name.replace("III", "III (no subsets)"): handle for name, handle in handles.items()}
@@ -31,7 +29,7 @@ def _draw(ax, rows: pd.DataFrame, task: str) -> None:
     band, swept = select(rows, setting="Baseline III")["value"], select(rows, setting=SWEPT)
     look.curves(ax, swept, "percent")
     if len(band):
-        ax.axhline(band.mean(), color=look.COLOUR["Baseline III"], ls=(0, look.DASHES["Baseline III"]), lw=1, zorder=1)
+        ax.axhline(band.mean(), color=look.COLOUR["Baseline III"], ls=look.LINES["Baseline III"], lw=1, zorder=1)
     if len(band) > 1:
         ends = band.mean() - band.std(), band.mean() + band.std()
         ax.axhspan(*ends, color=look.COLOUR["Baseline III"], alpha=0.15, lw=0, zorder=0)

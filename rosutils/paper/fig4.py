@@ -1,6 +1,6 @@
 """Fig. 4: the loss on a plane through both students' weights, the numbers beside it, and the line between the two."""
 
-import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -53,13 +53,12 @@ def paths(study, task: str) -> dict[str, np.ndarray]:
     return {f"replicate {s.replicate + 1}": study.run(s).tensors("path")["loss"].numpy() for s in specs}
 
 
-@look.style()
 def contours(found: list[dict], *, clamp: float, task: str) -> Figure:
     """Fig. 4 as contours: above clamped at `clamp` as in the paper, below as it is; both models share levels and colours.
 
     `found` holds {"setting", "seed" of the directions, "grid" [G], "loss" [G, G]}, rows along the first direction; the
-    first seed is drawn. A loss that is not finite is drawn as the highest. Raises InputError for a clamp that is not
-    positive, and where a setting's surface is missing, has another grid or no finite loss.
+    first seed is drawn. A loss that is not finite is drawn as the highest. Raises InputError where a setting's surface is
+    missing, or none of its losses is finite.
     """
     planes, about = _pair(found)
     fig, axes = look.subplots(2, len(COMPARED), size=(look.WIDTH, 6.4), sharex=True, sharey=True)
@@ -96,7 +95,6 @@ def _contours(ax, grid: np.ndarray, loss: np.ndarray, scale: Normalize, levels: 
     ax.locator_params(nbins=5)
 
 
-@look.style()
 def basins(found: dict[str, list[dict]], levels) -> Figure:
     """Both models' level lines over each other, a row for each task and a panel for each rise over the loss in the centre.
 
@@ -117,14 +115,11 @@ def basins(found: dict[str, list[dict]], levels) -> Figure:
             ax.plot(0, 0, "+", color=look.INK, ms=6)
             ax.set(title=f"{task}: {rise:g} above the centre", aspect="equal", xlabel=AXES["x"], ylabel=AXES["y"])
             ax.label_outer()
-    handles = {name: look.handle(name) for name in COMPARED}
-    for handle in handles.values():
-        handle.set_marker("")
+    handles = {name: look.handle(name, marker=False) for name in COMPARED}
     look.legend(fig, handles, "share of the plane within the line, in its colour")
     return fig
 
 
-@look.style()
 def solids(found: list[dict], *, clamp: float, task: str) -> Figure:
     """Fig. 4 as surfaces over the plane, clamped at `clamp` as in the paper, one scale for both; else as `contours`."""
     planes, about = _pair(found)
@@ -155,17 +150,13 @@ def _pair(found: list[dict]) -> tuple[list[dict], str]:
     if missing := [setting for setting in COMPARED if setting not in chosen]:
         lacking = " and ".join(missing)
         raise InputError(f"there is no surface of {lacking} in direction seed {seed}; run study.runs('fig4')")
-    planes = [chosen[setting] for setting in COMPARED]
-    if not np.array_equal(*(plane["grid"] for plane in planes)):
-        raise InputError(f"the surfaces of {' and '.join(COMPARED)} have different grids; make them with the same one")
     one = f", one of {pairs}" if pairs > 1 else ""
-    return planes, f"same images and directions for both models (seed {seed}{one})"
+    about = f"same images and directions for both models (seed {seed}{one})"
+    return [chosen[setting] for setting in COMPARED], about
 
 
 def _scales(planes: list[dict], clamp: float) -> dict[str, Normalize]:
     """The colour scales of both models by name: clamped, and as it is."""
-    if not 0 < clamp < math.inf:
-        raise InputError(f"clamp is {clamp}; it must be a positive loss, 8 in the paper")
     losses = np.concatenate([plane["loss"].ravel() for plane in planes])
     finite = losses[np.isfinite(losses)]
     if not finite.size:
@@ -221,7 +212,6 @@ def caption(study, frame: pd.DataFrame) -> str:
     )
 
 
-@look.style()
 def plot(study) -> Figure:
     """The numbers beside Fig. 4: the basin by rise of the loss, sharpness by radius, Hessian and weight norm over replicates.
 
@@ -281,14 +271,8 @@ def _bars(ax, rows: pd.DataFrame, states: list[str], metric: str) -> None:
     ax.spines[["left", "bottom"]].set_visible(False)
 
 
-@look.style()
 def path(losses: dict[str, np.ndarray], *, task: str) -> Figure:
-    """The loss on the straight line from Baseline III (0) to RoS-KD (1); `losses` holds [steps] for each replicate.
-
-    Raises InputError where there is none.
-    """
-    if not losses:
-        raise InputError("there is no path to draw; train Baseline III and RoS-KD for one replicate at least")
+    """The loss on the straight line from Baseline III (0) to RoS-KD (1); `losses` holds [steps] for each replicate."""
     fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 2.3))
     for place, ((label, values), colour) in enumerate(zip(losses.items(), look.colours(len(losses)), strict=True)):
         x = np.linspace(0, 1, len(values))
@@ -301,28 +285,26 @@ def path(losses: dict[str, np.ndarray], *, task: str) -> Figure:
     return fig
 
 
-def _drawn(name: str, draw) -> callable:
-    """What makes one figure for each task: contours or surfaces of its planes."""
-    return lambda study: {
-        f"{name}_{task}": draw(surfaces(study, task), clamp=study.parameters.landscape.clamp, task=task)
-        for task in study.parameters.tasks
-    }
+def _planes(draw) -> Callable:
+    """What makes a figure of a task's planes."""
+    return lambda study, task: draw(surfaces(study, task), clamp=study.parameters.landscape.clamp, task=task)
+
+
+def _basins(study) -> Figure:
+    return basins({task: surfaces(study, task) for task in study.parameters.tasks}, study.parameters.landscape.levels)
 
 
 CONTOURS = Item(
-    "fig4", "Fig. 4, contours", NOTEBOOK, NEEDS, _drawn("fig4", contours),
+    "fig4", "Fig. 4, contours", NOTEBOOK, NEEDS, _planes(contours),
     lambda study, made: "Loss around both students, same directions and images; above clamped at "
-    f"{study.parameters.landscape.clamp:g}, below as it is.",
+    f"{study.parameters.landscape.clamp:g}, below as it is.", each=True,
 )  # fmt: skip
 SURFACES = Item(
-    "fig4_surface", "Fig. 4, surfaces", NOTEBOOK, NEEDS, _drawn("fig4_surface", solids),
-    "The same loss as a surface over the plane of the two directions.",
+    "fig4_surface", "Fig. 4, surfaces", NOTEBOOK, NEEDS, _planes(solids),
+    "The same loss as a surface over the plane of the two directions.", each=True,
 )  # fmt: skip
 BASINS = Item(
-    "fig4_basins", "Fig. 4, level lines", NOTEBOOK, NEEDS,
-    lambda study: {
-        "fig4_basins": basins({t: surfaces(study, t) for t in study.parameters.tasks}, study.parameters.landscape.levels)
-    },
+    "fig4_basins", "Fig. 4, level lines", NOTEBOOK, NEEDS, _basins,
     "Where the loss has risen by so much over that of the trained student, both on the same plane: the wider line is the flatter "
     "basin; first replicate, first pair of directions.",
 )  # fmt: skip
@@ -333,6 +315,6 @@ PLOT = Item(
 )  # fmt: skip
 PATH = Item(
     "path", "From Baseline III to RoS-KD", NOTEBOOK, NEEDS,
-    lambda study: {f"path_{task}": path(paths(study, task), task=task) for task in study.parameters.tasks},
-    "Loss on the straight line between the two students' weights.",
+    lambda study, task: path(paths(study, task), task=task),
+    "Loss on the straight line between the two students' weights.", each=True,
 )  # fmt: skip

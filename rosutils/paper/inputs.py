@@ -1,7 +1,5 @@
 """What goes in: classes, images, label noise, subsets."""
 
-from functools import partial
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -17,13 +15,10 @@ from rosutils.subsets import overlap_matrix
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 
 
-@look.style()
 def class_counts(labels_by_part: dict[str, np.ndarray], class_names, multilabel: bool) -> Figure:
     """Examples per class in each part (labels int [N], or float [N, C] where one may count for several)."""
-    n = len(class_names)
-    several, parts = (lambda labels: labels.sum(0)), labels_by_part.items()
-    count = several if multilabel else partial(np.bincount, minlength=n)
-    counted = {part: count(labels) for part, labels in parts}
+    n, parts = len(class_names), labels_by_part.items()
+    counted = {part: labels.sum(0) if multilabel else np.bincount(labels, minlength=n) for part, labels in parts}
     counts = pd.DataFrame(counted, index=list(class_names))
     fig, [[ax]] = look.subplots(size=(look.WIDTH, 2.3))
     flat = max(map(len, class_names)) < 9
@@ -43,7 +38,6 @@ def class_counts(labels_by_part: dict[str, np.ndarray], class_names, multilabel:
     return fig
 
 
-@look.style()
 def noise_matrix(clean: np.ndarray, noisy: np.ndarray, class_names) -> Figure:
     """What the noise did: P(given | clean label) [C, C], or per label ([N, C]) the shares missed and invented."""
     clean, noisy = np.asarray(clean), np.asarray(noisy)
@@ -80,7 +74,6 @@ def heatmap(share: np.ndarray, ax, label: str, *, rows, columns, bar: bool = Tru
     ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
 
 
-@look.style()
 def overlap_heatmap(matrix: np.ndarray, architectures: list[str]) -> Figure:
     """Share of teacher i's subset that is also in teacher j's, |Di ∩ Dj| / |Di| [K, K] (Section III-A)."""
     names = [f"D{i}" for i in range(1, len(architectures) + 1)]
@@ -91,7 +84,6 @@ def overlap_heatmap(matrix: np.ndarray, architectures: list[str]) -> Figure:
     return fig
 
 
-@look.style()
 def sharing(subsets, architectures: list[str]) -> Figure:
     """Images of each teacher's subset by how many of the K teachers have it (Section III-A); above, what two of them share."""
     names = [f"D{n}  {look.architecture_name(of)}" for n, of in enumerate(architectures, 1)]
@@ -106,17 +98,14 @@ def sharing(subsets, architectures: list[str]) -> Figure:
         ax.bar_label(bars, inside, label_type="center", size=6, color="white" if place < k / 2 else look.INK)
     matrix = overlap_matrix(subsets).numpy()
     two = matrix[~np.eye(k, dtype=bool)] if k > 1 else np.ones(1)
-    ax.set(
-        xlabel="training images in the subset",
-        title=f"two subsets share {two.min():.0%} to {two.max():.0%} of themselves",
-    )
+    shared = f"two subsets share {two.min():.0%} to {two.max():.0%} of themselves"
+    ax.set(xlabel="training images in the subset", title=shared)
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
     fig.legend(loc="outside upper right", ncols=k, title="in the subsets of", alignment="right")
     return fig
 
 
-@look.style()
 def image_checks(sizes: dict[str, int] | None, intensities: dict[str, np.ndarray], pixels: int) -> Figure:
     """Sizes in the files ({"600x450": images}, None where they are drawn) and mean intensity per class (float [n] each)."""
     size = (look.WIDTH if sizes else look.WIDTH / 2, 0.9 + 0.2 * len(intensities))
@@ -165,39 +154,33 @@ def _side_by_side(images: np.ndarray, columns: int) -> np.ndarray:
     return strip.transpose(1, 0, 2, 3).reshape(height, -1, channels)[:, :-gap].squeeze()
 
 
-def _of_each(name: str, draw) -> callable:
-    """What makes one figure for each task: `draw(study, task)`; none for a task where that is None."""
-    return lambda study: {f"{name}_{task}": fig for task, data in study.tasks().items() if (fig := draw(study, data))}
-
-
-def _counts(study, task) -> Figure:
+def _counts(study, name: str) -> Figure:
+    task = study.task(name)
     labels = {part: task.clean_labels[index].numpy() for part, index in task.split.items()}
     return class_counts(labels, task.class_names, task.multilabel)
 
 
-def _checks(study, task) -> Figure:
+def _checks(study, name: str) -> Figure:
+    task = study.task(name)
     return image_checks(task.card.get("raw", {}).get("sizes"), intensities(task), study.parameters.data.pixels)
 
 
-def _noise(study, task) -> Figure | None:
-    train = task.split["train"]
+def _noise(study, name: str) -> Figure | None:
+    task, train = study.task(name), study.task(name).split["train"]
     labels = task.clean_labels[train].numpy(), task.labels[train].numpy()
     return noise_matrix(*labels, task.class_names) if task.noise_rate > 0 else None
 
 
-def _overlap(study, task) -> Figure:
-    return sharing(study.subsets(task.name), study.parameters.teachers.architectures)
+def _overlap(study, name: str) -> Figure:
+    return sharing(study.subsets(name), study.parameters.teachers.architectures)
 
 
-def _item(name: str, title: str, draw, caption: str) -> Item:
-    return Item(name, title, "01_data", (), _of_each(name, draw), caption)
-
-
-CLASS_COUNTS = _item("class_counts", "Classes", _counts, "Images per class in each part, before any label noise.")
-CHECKS = _item("checks", "Images", _checks, "Sizes in the files, and mean intensity of the training images by class.")
-NOISE = _item(
-    "noise", "Label noise", _noise, "What was done to the labels of the training part; the others keep theirs."
-)
-OVERLAP = _item(
-    "overlap", "Overlap", _overlap, "Images of each teacher's subset by how many teachers have them in theirs."
+CLASS_COUNTS, CHECKS, NOISE, OVERLAP = (
+    Item(name, title, "01_data", (), make, says, each=True)
+    for name, title, make, says in (
+        ("class_counts", "Classes", _counts, "Images per class in each part, before any label noise."),
+        ("checks", "Images", _checks, "Sizes in the files, and mean intensity of the training images by class."),
+        ("noise", "Label noise", _noise, "What was done to the labels of the training part; the others keep theirs."),
+        ("overlap", "Overlap", _overlap, "Images of each teacher's subset by how many teachers have them in theirs."),
+    )
 )

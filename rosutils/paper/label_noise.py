@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rosutils import InputError
 from rosutils.paper import look
 from rosutils.paper.items import Item
 from rosutils.results import select
@@ -15,7 +14,7 @@ from rosutils.settings import NOISE_SETTINGS, PRINTED_AVERAGE, TEACHERS
 
 
 KINDS = {"symmetric": "symmetric", "pairflip": "class-dependent (pair flip)"}
-AGREEMENTS = {"agreement_clean": "-", "agreement_given": (0, (3, 1.5))}
+AGREEMENTS = {"agreement_clean": {"ls": "-"}, "agreement_given": {"ls": (0, (3, 1.5)), "mfc": "white", "mew": 0.8}}
 SPREAD = 0.4  # of the way from one rate to the next: methods stand side by side, or their bars could not be told apart
 
 
@@ -25,9 +24,8 @@ def _noisy(results: pd.DataFrame, **conditions) -> pd.DataFrame:
     where = ["task", "variant", "variant_value", "replicate"]
     measured = select(results, metric="noise_rate").groupby(where)["value"].first().rename("measured").reset_index()
     rows = rows.merge(measured, on=where, how="left").assign(nominal=100 * rows["variant_value"].astype(float))
-    return rows.assign(
-        measured=100 * rows.groupby(where[:-1])["measured"].transform("mean")
-    )  # one place over replicates
+    share = rows.groupby(where[:-1])["measured"].transform("mean")  # one place over replicates
+    return rows.assign(measured=100 * share)
 
 
 def _kinds(rows: pd.DataFrame) -> list[str]:
@@ -42,15 +40,12 @@ def _of_kind(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     return rows[mine] if (mine & clean).any() else rows[mine | clean]
 
 
-@look.style()
 def plot(study, *, metric: str) -> Figure:
     """F1 (printed averaging) or mean AUROC of four methods against the measured label noise, per task and kind of noise.
 
-    `metric` is "f1" or "auroc", else an InputError. Ticks are measured shares of changed labels (several labels per
-    image: of changed entries), with the nominal rate in parentheses.
+    `metric` is "f1" or "auroc". Ticks are measured shares of changed labels (several labels per image: of changed
+    entries), with the nominal rate in parentheses.
     """
-    if metric not in ("f1", "auroc"):
-        raise InputError(f"metric is {metric!r}; allowed are 'f1' and 'auroc'")
     results = study.results()
     rows = _noisy(results, metric=metric, setting=NOISE_SETTINGS)
     tasks, kinds, chance, shown = look.measured(rows, study.about_tasks(), "label noise"), _kinds(rows), False, []
@@ -74,7 +69,6 @@ def plot(study, *, metric: str) -> Figure:
     return fig
 
 
-@look.style()
 def agreement(study) -> Figure:
     """Of the training labels that the noise changed, the share on which each method agrees with clean and with given.
 
@@ -94,10 +88,8 @@ def agreement(study) -> Figure:
             ax.set(title=f"{task}, {KINDS[kind]}", xlabel="nominal noise rate (%)" if ax in axes[-1] else "")
         line[0].set(ylabel="share of the changed labels", ylim=(-0.03, 1.03))
     handles = {name.replace("teacher,", "teachers,"): look.handle(name, line=False) for name in settings}
-    grey = {"color": look.GREY, "marker": "o", "ms": 4.5}
-    clean, given = AGREEMENTS.values()
-    handles["agrees with the clean label"] = Line2D([], [], **grey, ls=clean)
-    handles["agrees with the given, wrong label"] = Line2D([], [], **grey, ls=given, mfc="white", mew=0.8)
+    for whom, how in zip(("clean", "given, wrong"), AGREEMENTS.values(), strict=True):
+        handles[f"agrees with the {whom} label"] = Line2D([], [], color=look.GREY, marker="o", ms=4.5, **how)
     students = rows[rows["setting"].isin(NOISE_SETTINGS)]
     said = look.replicates(students if len(students) else rows)
     look.legend(fig, handles, f"{said}; teachers: mean over architectures")
@@ -108,12 +100,10 @@ def _agreements(ax, rows: pd.DataFrame, settings: list[str]) -> None:
     rates = np.sort(rows["nominal"].unique())
     asides = SPREAD * min(np.diff(rates), default=10) * np.linspace(-0.5, 0.5, len(settings))
     for name, aside in zip(settings, asides, strict=True):
-        for metric, ls in AGREEMENTS.items():
-            here, how = select(rows, setting=name, metric=metric), {"ms": 4.5, "mew": 0.8, "ls": ls}
-            how |= {"color": look.COLOUR[name], "marker": look.MARKER[name]}
-            look.means(
-                ax, here, here["nominal"] + aside, **how, **({} if metric == "agreement_clean" else {"mfc": "white"})
-            )
+        for metric, how in AGREEMENTS.items():
+            here = select(rows, setting=name, metric=metric)
+            how = how | {"color": look.COLOUR[name], "marker": look.MARKER[name], "ms": 4.5, "mew": 0.8}
+            look.means(ax, here, here["nominal"] + aside, **how)
     ax.set(xticks=rates, xlim=(rates[0] - 10, rates[-1] + 10))
 
 

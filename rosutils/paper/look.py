@@ -1,6 +1,6 @@
 """The one look of all figures: colours and markers, points and curves with their spread, chance lines, legends."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rosutils import InputError
+from rosutils.paper.published import published
 from rosutils.results import KEYS, select
 from rosutils.settings import CHANCE, PRINTED_AVERAGE
 
@@ -33,6 +34,7 @@ LOOK = {
     "teacher, subset": ("#6A3D9A", "*", (4, 1, 1, 1, 1, 1)),
 }
 COLOUR, MARKER, DASHES = ({name: look[part] for name, look in LOOK.items()} for part in range(3))
+LINES = {name: (0, dashes) if dashes else "-" for name, dashes in DASHES.items()}  # dashes as matplotlib takes them
 NO_SKILL = "no skill (best constant, random 97.5 %)"
 CHANCE_LOOK = {"color": INK, "ls": (0, (5, 1.5, 1, 1.5, 1, 1.5)), "lw": 0.9}  # grey and dotted is Baseline I
 PRINTED = {"marker": "D", "mfc": "none", "mec": INK, "ms": 5, "ls": ""}  # a number of the paper
@@ -41,19 +43,21 @@ _NAMES = {
     "resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50", "mobilenet_v2": "MobileNet-v2",
     "densenet121": "DenseNet-121",
 }  # fmt: skip
+# Fonts, lines and colours of every figure; fonts are embedded as text, not as outlines.
+STYLE = sns.axes_style("ticks") | {
+    "font.family": "DejaVu Sans", "font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.title_fontsize": 7,
+    "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "axes.titlelocation": "left", "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5, "lines.linewidth": 1.2, "text.color": INK, "axes.labelcolor": INK,
+    "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK, "patch.edgecolor": "w",
+    "figure.dpi": 120, "savefig.dpi": 200, "pdf.fonttype": 42, "savefig.facecolor": "white",
+}  # fmt: skip
 
 
 def style():
-    """Fonts, lines and colours for every figure, as a context or a decorator; fonts embedded as text, not outlines."""
-    return mpl.rc_context(sns.axes_style("ticks") | {
-        "font.family": "DejaVu Sans", "font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5,
-        "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.title_fontsize": 7,
-        "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
-        "axes.titlelocation": "left", "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
-        "ytick.major.size": 2.5, "lines.linewidth": 1.2, "text.color": INK, "axes.labelcolor": INK,
-        "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK, "patch.edgecolor": "w",
-        "figure.dpi": 120, "savefig.dpi": 200, "pdf.fonttype": 42, "savefig.facecolor": "white",
-    })  # fmt: skip
+    """The look of every figure, as a context or a decorator."""
+    return mpl.rc_context(STYLE)
 
 
 def colours(n: int) -> list[str]:
@@ -89,10 +93,10 @@ def printed_f1(rows: pd.DataFrame, task: str, about: dict) -> tuple[pd.DataFrame
     return select(rows, task=task, metric="f1", class_="", average=average), f"F1 ({average})"
 
 
-def known_first(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """The names that are there, in the order of `known`, the others behind them by alphabet."""
-    known = list(known)
-    return sorted(set(names), key=lambda name: (known.index(name) if name in known else len(known), name))
+def students(rows: pd.DataFrame) -> list[str]:
+    """The architectures that are there, in the order of the paper, the others behind them by alphabet."""
+    known = published()["section_4b"]["teachers"]
+    return sorted(set(rows["student"]), key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 def points(ax, rows: pd.DataFrame, y: str, order: Sequence[str], *, dodge: float = 0.0) -> None:
@@ -171,10 +175,10 @@ def replicates(rows: pd.DataFrame) -> str:
     return f"mean ± std over {several} replicates" + (" (one: no bar)" if low == 1 else "")
 
 
-def handle(setting: str, *, line: bool = True) -> Line2D:
-    """A setting's marker, with its line or without, for a legend."""
-    ls = (0, DASHES[setting]) if DASHES[setting] else "-"
-    return Line2D([], [], color=COLOUR[setting], marker=MARKER[setting], ls=ls if line else "", ms=4.5, mew=0)
+def handle(setting: str, *, line: bool = True, marker: bool = True) -> Line2D:
+    """A setting's line and marker, or one of the two, for a legend."""
+    how = {"marker": MARKER[setting] if marker else "", "ls": LINES[setting] if line else ""}
+    return Line2D([], [], color=COLOUR[setting], ms=4.5, mew=0, **how)
 
 
 def legend(fig: Figure, handles: dict[str, Line2D], heading: str | None, *, chance: bool = False, **look) -> None:

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from rosutils import InputError, losses
+from rosutils import losses
 from rosutils.paper import look
 from rosutils.paper.items import Item
 from rosutils.paper.planted import planted_selection
+from rosutils.study.needs import replicates
 from rosutils.weights import exponential_weights
 
 
@@ -26,7 +27,6 @@ AVERAGED = {
 }
 
 
-@look.style()
 def soft_targets(logits, temperatures, class_names, *, multilabel: bool = False) -> Figure:
     """Eq. 3 of one example's logits [C] at several temperatures."""
     logits = torch.as_tensor(np.asarray(logits), dtype=torch.float64)
@@ -41,12 +41,9 @@ def soft_targets(logits, temperatures, class_names, *, multilabel: bool = False)
     return fig
 
 
-@look.style()
 def weight_draws(weights, architectures: list[str]) -> Figure:
     """The first draws of the teacher weights [T, K] as shares, and how large the largest share is (Section III-B)."""
     weights = np.asarray(weights, dtype=float)
-    if weights.ndim != 2 or (weights < 0).any() or not (weights.sum(1) > 0).all():
-        raise InputError(f"weights are [T, K] with positive sums, found {weights.shape}; draw one row per iteration")
     shares, k = weights / weights.sum(1, keepdims=True), weights.shape[1]
     fig, [[left, right]] = look.subplots(1, 2, size=(look.WIDTH, 2.3), width_ratios=(3, 2))
     first, places = shares[:STACKED], np.arange(1, min(STACKED, len(shares)) + 1)
@@ -68,7 +65,6 @@ def weight_draws(weights, architectures: list[str]) -> Figure:
     return fig
 
 
-@look.style()
 def averaging(history: pd.DataFrame) -> Figure:
     """Eq. 1, a panel for each task: validation F1 of student and average, the mean over replicates and thin each of them.
 
@@ -96,7 +92,6 @@ def averaging(history: pd.DataFrame) -> Figure:
     return fig
 
 
-@look.style()
 def reliability(found: dict[str, dict[str, tuple]], temperatures) -> Figure:
     """Reliability diagrams of the soft targets (Eq. 3, mixed with equal weights), a row for each task and a panel for each part.
 
@@ -117,13 +112,8 @@ def reliability(found: dict[str, dict[str, tuple]], temperatures) -> Figure:
                 label = f"τ = {temperature:g}: ECE {error:.2f}"
                 ax.plot(means["sure"], means["right"], marker=marker, ms=3.5, mew=0, color=colour, label=label)
             ax.plot([0, 1], [0, 1], zorder=0, **look.CHANCE_LOOK)
-            ax.set(
-                title=f"{task}: {part}",
-                xlim=(0, 1.02),
-                ylim=(0, 1.02),
-                xlabel="confidence",
-                ylabel="share that is right",
-            )
+            ax.set(title=f"{task}: {part}", xlabel="confidence", ylabel="share that is right")
+            ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
             ax.label_outer()
             ax.legend(loc="lower right", fontsize=6)
     return fig
@@ -138,7 +128,6 @@ def _confidence(logits, labels, temperature: float) -> tuple[np.ndarray, np.ndar
     return mixed.max(1), mixed.argmax(1) == labels.numpy()
 
 
-@look.style()
 def selection(frame: pd.DataFrame) -> Figure:
     """Baseline IV on planted teachers, a panel for each reward: means over seeds, and thin each seed.
 
@@ -174,7 +163,7 @@ def _first(study):
     return there, student
 
 
-def _soft_targets(study) -> dict[str, Figure]:
+def _soft_targets(study) -> Figure:
     """Of the first teacher, for the first image of the student's first batch."""
     there, student = _first(study)
     task, index = there.task(student.task), there.training_index(student)
@@ -183,8 +172,8 @@ def _soft_targets(study) -> dict[str, Figure]:
     fig = soft_targets(said, _temperatures(there), task.class_names, **several)
     if not task.multilabel:
         given, clean = (task.class_names[labels[batch.index[0]]] for labels in (task.labels, task.clean_labels))
-        fig.suptitle(f"{student.task}: an image of {clean}, given as {given}", fontsize=8)
-    return {"soft_targets": fig}
+        fig.suptitle(f"{student.task}: an image of {clean}, given as {given}", fontsize=8, color="black")
+    return fig
 
 
 def _temperatures(there) -> tuple[float, ...]:
@@ -195,15 +184,11 @@ def _temperatures(there) -> tuple[float, ...]:
 def _students(study) -> list[tuple]:
     """(study of the replicate, student of RoS-KD) of every task, as far as they are trained."""
     _first(study)
-    tasks = [
-        (there, there.student(task, "RoS-KD"))
-        for task in study.parameters.tasks
-        for there in study.for_task(task).replicates
-    ]
-    return [(there, spec) for there, spec in tasks if there.run(spec) is not None]
+    found = [(there, there.student(task, "RoS-KD")) for there, task in replicates(study)]
+    return [(there, spec) for there, spec in found if there.run(spec) is not None]
 
 
-def _reliability(study) -> dict[str, Figure]:
+def _reliability(study) -> Figure | None:
     """Of the students' teachers: on the images they are asked about in the first epoch, and on the test part."""
     found: dict[str, dict[str, list]] = {}
     for there, spec in _students(study):
@@ -213,13 +198,11 @@ def _reliability(study) -> dict[str, Figure]:
         pairs = (asked, task.labels[train]), (asked, task.clean_labels[train]), (unseen, task.labels[test])
         for part, pair in zip(("training, given labels", "training, clean labels", "test part"), pairs, strict=True):
             found.setdefault(spec.task, {}).setdefault(part, []).append(pair)
-    joined = {
-        task: {
-            part: (torch.cat([a for a, _ in pairs], 1), torch.cat([b for _, b in pairs])) for part, pairs in of.items()
-        }
-        for task, of in found.items()
-    }
-    return {"reliability": reliability(joined, _temperatures(study))} if joined else {}
+    for of_task in found.values():
+        for part, pairs in of_task.items():
+            logits, labels = zip(*pairs, strict=True)
+            of_task[part] = torch.cat(logits, 1), torch.cat(labels)
+    return reliability(found, _temperatures(study)) if found else None
 
 
 def _weights(study) -> Figure:

@@ -20,18 +20,16 @@ COLUMNS = 4  # of panels, a class each
 
 def answers(study, task: str) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Logits [N, C] and labels on the test part, a pair for each replicate of the settings compared."""
-    found = {}
+    found: dict[str, list] = {}
     for name in COMPARED:
-        specs = [(there, there.student(task, name)) for there in study.for_task(task).replicates]
-        done = [(there, spec) for there, spec in specs if there.run(spec) is not None]
-        found[name] = [
-            (logits_of(there, spec, setting(name).state)["test"].numpy(), data.labels[data.split["test"]].numpy())
-            for there, spec in done for data in [there.task(task)]
-        ]  # fmt: skip
-    return {name: pairs for name, pairs in found.items() if pairs}
+        for there in study.for_task(task).replicates:
+            spec, data = there.student(task, name), there.task(task)
+            if there.run(spec) is not None:
+                logits, labels = logits_of(there, spec, setting(name).state)["test"], data.labels[data.split["test"]]
+                found.setdefault(name, []).append((logits.numpy(), labels.numpy()))
+    return found
 
 
-@look.style()
 def confusion(found: dict, class_names, task: str) -> Figure:
     """P(answer | label) [C, C] of each setting, the test images of all replicates together; the number of them by the label."""
     n, size = len(class_names), (look.WIDTH, 1.1 + 0.29 * len(class_names))
@@ -46,32 +44,30 @@ def confusion(found: dict, class_names, task: str) -> Figure:
     return fig
 
 
-@look.style()
 def roc(found: dict, class_names, task: str) -> Figure:
     """ROC curves, a panel for each class (one against the rest where an image has one), the mean over the replicates that
     have both kinds of label (vertical averaging, Fawcett 2006); beside it their mean AUROC."""
     rows = -(-len(class_names) // COLUMNS)
     fig, axes = look.subplots(rows, COLUMNS, size=(look.WIDTH, 0.6 + 1.6 * rows), sharex=True, sharey=True)
-    for place, ax in enumerate(axes.flat):
-        ax.set_visible(place < len(class_names))
+    for place, name in enumerate(class_names):
+        ax = axes.flat[place]
         ax.plot([0, 1], [0, 1], zorder=0, **look.CHANCE_LOOK)
-        for line, (name, pairs) in enumerate(found.items()):
-            curves, areas = _of_class(pairs, place) if place < len(class_names) else ([], [])
-            how = {"color": look.COLOUR[name], "ls": (0, look.DASHES[name]) if look.DASHES[name] else "-"}
+        for line, (row, pairs) in enumerate(found.items()):
+            (curves, areas), colour = _of_class(pairs, place), look.COLOUR[row]
             if curves:
-                ax.plot(np.r_[0, RATES], np.r_[0, np.mean(curves, axis=0)], **how)
+                ax.plot(np.r_[0, RATES], np.r_[0, np.mean(curves, axis=0)], color=colour, ls=look.LINES[row])
             std = np.std(areas, ddof=1) if len(areas) > 1 else np.nan
-            said = spread(np.mean(areas), std) if areas else "no case" if place < len(class_names) else ""
-            ax.text(0.97, 0.16 - 0.11 * line, said, color=how["color"], ha="right", size=6, transform=ax.transAxes)
-        ax.set(title=class_names[place] if place < len(class_names) else "", xlim=(-0.02, 1), ylim=(0, 1.02))
+            said = spread(np.mean(areas), std) if areas else "no case"
+            ax.text(0.97, 0.16 - 0.11 * line, said, color=colour, ha="right", size=6, transform=ax.transAxes)
+        ax.set(title=name, xlim=(-0.02, 1), ylim=(0, 1.02))
+    for ax in axes.flat[len(class_names) :]:
+        ax.set_visible(False)
     fig.supylabel("true positive rate", fontsize=7.5)
     for ax in axes[-1]:
         ax.set_xlabel("false positive rate")
-    handles = {name: look.handle(name) for name in found}
-    for handle in handles.values():
-        handle.set_marker("")
+    handles = {name: look.handle(name, marker=False) for name in found}
     counts = sorted({len(pairs) for pairs in found.values()})
-    look.legend(fig, handles, f"{task}: mean of {many(counts)}; AUROC in the panel", chance=False)
+    look.legend(fig, handles, f"{task}: mean of {many(counts)}; AUROC in the panel")
     return fig
 
 
@@ -89,24 +85,23 @@ def _of_class(pairs: list, place: int) -> tuple[list[np.ndarray], list[float]]:
     return curves, areas
 
 
-def _of_each(name: str, draw, *, several: bool):
-    """What makes a figure of each task whose students are there; with `several` false, of those with one label an image."""
+def _confusion(study, task: str) -> Figure | None:
+    """None of several labels an image, nor without a student."""
+    about = study.about_tasks()[task]
+    found = {} if about["multilabel"] else answers(study, task)
+    return confusion(found, about["class_names"], task) if found else None
 
-    def make(study) -> dict[str, Figure]:
-        found = {}
-        for task, about in study.about_tasks().items():
-            if (several or not about["multilabel"]) and (pairs := answers(study, task)):
-                found[f"{name}_{task}"] = draw(pairs, about["class_names"], task)
-        return found
 
-    return make
+def _roc(study, task: str) -> Figure | None:
+    found = answers(study, task)
+    return roc(found, study.about_tasks()[task]["class_names"], task) if found else None
 
 
 CONFUSION = Item(
-    "confusion", "Confusion matrices", "04_tables", ("table1",), _of_each("confusion", confusion, several=False),
-    "What Baseline III and RoS-KD answer to the test images of each class, all replicates together; rows sum to 1.",
+    "confusion", "Confusion matrices", "04_tables", ("table1",), _confusion,
+    "What Baseline III and RoS-KD answer to the test images of each class, all replicates together; rows sum to 1.", each=True,
 )  # fmt: skip
 ROC = Item(
-    "roc", "ROC curves", "04_tables", ("table1",), _of_each("roc", roc, several=True),
-    "Test part, class by class, mean true positive rate over replicates at each false positive rate; diagonal: chance.",
+    "roc", "ROC curves", "04_tables", ("table1",), _roc,
+    "Test part, class by class, mean true positive rate over replicates at each false positive rate; diagonal: chance.", each=True,
 )  # fmt: skip

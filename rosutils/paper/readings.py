@@ -20,7 +20,6 @@ from rosutils.settings import COMPARED, PRINTED_AVERAGE
 
 CHOSEN, EFFECTS = "as chosen", ["label", "mean", "low", "high", "n", "runs"]
 
-
 # What Section IV states; every other value of params/paper.yaml is our choice.
 STATED = frozenset({
     "data.fractions", "subsets.count", "subsets.overlap", "teachers.architectures", "training.epochs", "training.batch_size",
@@ -28,8 +27,6 @@ STATED = frozenset({
     "distillation.single_teacher", "distillation.temperature", "distillation.alpha", "distillation.averaging_start",
     "attacks.eps", "landscape.clamp", "sweeps.runs",
 })  # fmt: skip
-
-
 LAID_OVER = ("by_task.", "sweeps.scale.")
 
 
@@ -132,7 +129,6 @@ OPEN = (
 )  # fmt: skip
 
 
-@look.style()
 def plot(study) -> Figure:
     """By how much each open reading of the paper changes RoS-KD's F1, one at a time, paired by replicate (t interval, 95 %).
 

@@ -31,15 +31,11 @@ from rosutils.store import Released, checksum, write_whole
 
 
 KINDS = dict(zip(VERDICTS, ("good", "mixed", "bad", "open", "open"), strict=True))
-WITHIN, OUTSIDE = 1e6, 2e6  # no difference is as large
-MARK = (
-    1000  # the first of the whole numbers that stand for our numbers while their places in a printed table are sought
-)
+CLASS = re.compile(r"good|bad|n[\d-]+")  # of a cell: within the tolerance or not; the measurements behind it
 NAMELESS = re.compile(r"<th\b([^>]*)>(?:&nbsp;)?</th>")  # a head without a word is none
 # What pandas names cells by, half of a table's bytes; the class of ours behind it is kept.
-NAMES = re.compile(
-    r' id="T_[^"]*"| class="(?:data|row_heading|col_heading|blank|index_name)[^"]*?(?: (good|bad|n[\d-]+))?"(?: (?=>))?|(?<=\n) +'
-)
+_KINDS = "data|row_heading|col_heading|blank|index_name"
+NAMES = re.compile(rf' id="T_[^"]*"| class="(?:{_KINDS})[^"]*?(?: (good|bad|n[\d-]+))?"(?: (?=>))?|(?<=\n) +')
 SHOWN = 0.6  # page pixels for one of a figure's: sharp on dense displays
 
 
@@ -79,20 +75,14 @@ def _page(study, facts: dict) -> str:
     judged = [claim | {"kind": KINDS[claim["verdict"]], "title": claims.title(claim)} for claim in claims.judge(here)]
     student = study.parameters.distillation.student
     lines = {task: claims.table1_verdict(here, task, student) for task in here.tasks}
-    items = [
-        found
-        for item in paper.ITEMS
-        if item.name != claims.FOREST.name and (found := _shown(item, study, rows, facts["files"]))
-    ]
+    shown = [_shown(item, study, rows, facts["files"]) for item in paper.ITEMS if item.name != claims.FOREST.name]
     folder = Path(__file__).parent / "templates"
     options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
-    environment = Environment(loader=FileSystemLoader(folder), **options)
-    environment.filters["signed"] = signed
-    return environment.get_template("page.html.j2").render(
-        study=study, paper=here.paper, claims=judged, tally=claims.tally(judged), items=items, command=_command(study),
+    return Environment(loader=FileSystemLoader(folder), **options).get_template("page.html.j2").render(
+        study=study, paper=here.paper, claims=judged, tally=claims.tally(judged), items=[item for item in shown if item],
+        command=_again(study), recipes=_recipes(facts["recipes"]),
         sentences={task: claims.sentence(found) for task, found in lines.items()},
         differences={task: (_differences(found), found[found["why"] != ""]) for task, found in lines.items()},
-        recipes=_recipes(facts["recipes"]),
         forest=[_picture(study, name) for name in claims.FOREST.pictures(study) if f"{name}.png" in facts["files"]],
         forest_caption=claims.FOREST.caption(study, None),
         departures=_departures(study, facts), readings=readings(study.parameters), runs=facts["runs"], commit=facts["commit"],
@@ -117,46 +107,41 @@ def _shown(item: Item, study, rows: pd.DataFrame, files: Collection[str]) -> dic
     links = [name for suffix in ("csv", "md", "tex") if (name := f"{item.name}.{suffix}") in files]
     behind = _behind(frame, rows)
     tables = {task: _table(part, item.name, behind) for task, part in by_task(frame).items()}
-    more = {"caption": item.caption(study, frame), "links": links, "tables": tables, "rows": _told(behind)}
-    more["redraw"] = _redraw(study, item.notebook)
-    return found | more
+    found |= {"caption": item.caption(study, frame), "links": links, "tables": tables, "rows": _told(behind)}
+    return found | {"redraw": _again(study, item.notebook)}
 
 
 def _table(frame: pd.DataFrame, name: str, behind: pd.DataFrame) -> str:
     """A table as HTML; a difference from a printed number has a class by whether it is within the tolerance, and a number of
     ours one that names the measurements behind it: n3-4-5 for those in lines 3 to 5."""
-    cells, (marked, words) = printable(frame), _marked(frame, name, behind)
-    classes = printable(marked).map(words.get).fillna("")
-    style = escaped(cells).hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes)
+    classes = printable(_classes(frame, name, behind)).map(lambda word: word if CLASS.fullmatch(word) else "")
+    style = escaped(printable(frame)).hide(names=True, axis=0).hide(names=True, axis=1).set_td_classes(classes)
     style.set_table_attributes('class="numbers"')
     html = NAMES.sub(lambda found: f' class="{found[1]}"' if found[1] else "", style.to_html(cell_ids=False))
     return NAMELESS.sub(r"<td\1></td>", html)
 
 
-def _marked(frame: pd.DataFrame, name: str, behind: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The table with marks in place of differences and of our numbers, and the class of each mark as it is printed."""
-    tolerance, marked = published()["tolerances"].get(name, math.nan), frame.copy()
-    words, metrics = (
-        {signed(WITHIN): "good", signed(OUTSIDE): "bad"},
-        {title: metric for metric, title in METRICS.items()},
-    )
+def _classes(frame: pd.DataFrame, name: str, behind: pd.DataFrame) -> pd.DataFrame:
+    """The table with classes in place of differences and of our numbers, where these have any."""
+    tolerance, found = published()["tolerances"].get(name, math.nan), frame.copy()
+    metrics = {title: metric for metric, title in METRICS.items()}
     for *group, kind in frame.columns if frame.columns.nlevels > 1 else ():
-        if kind == "difference":
-            size = frame[*group, kind].abs()
-            near = (size <= tolerance + 1e-9).map({True: WITHIN, False: OUTSIDE})  # 0.715 is within 0.015 of 0.700
-            marked[*group, kind] = near.where(size.notna() & ~math.isnan(tolerance))
+        numbers = frame[*group, kind]
+        if kind == "difference" and not math.isnan(tolerance):
+            near = (numbers.abs() <= tolerance + 1e-9).map(
+                {True: "good", False: "bad"}
+            )  # 0.715 is within 0.015 of 0.700
+            found[*group, kind] = near.where(numbers.notna(), "")
         if kind == "ours":
-            marks = [MARK + len(words) + place for place in range(len(frame))]
-            about = behind[
-                behind["metric"] == metrics.get(group[-1], behind["metric"])
-            ]  # accuracy may be the same number
+            about = behind[behind["metric"] == metrics.get(group[-1], behind["metric"])]  # accuracy may be as large
             lines = {pair: list(part.index) for pair, part in about.groupby(["run", "mean"])}
-            for mark, cell in zip(marks, _cells(frame, group), strict=True):
-                places = sorted(place for key in cell for place in lines.get(key, ()))
-                words[str(mark)] = "n" + "-".join(map(str, places)) if places else ""
-            marked[*group, kind] = pd.Series(marks, frame.index, dtype=float).where(frame[*group, kind].notna())
-            marked[*group, "std"] = math.nan
-    return marked, words
+            cells = (sorted(place for key in cell for place in lines.get(key, ())) for cell in _cells(frame, group))
+            words = [
+                f"n{'-'.join(map(str, cell))}" if cell else value for cell, value in zip(cells, numbers, strict=True)
+            ]
+            found[*group, kind] = pd.Series(words, frame.index, dtype=object)
+            found[*group, "std"] = math.nan
+    return found
 
 
 def _cells(frame: pd.DataFrame, group: list) -> list[set[tuple]]:
@@ -196,13 +181,11 @@ def _told(behind: pd.DataFrame) -> list[tuple]:
 def _recipes(recipes: dict[str, dict]) -> dict:
     """Every run's recipe as places in a list of parts: most of them are shared."""
     parts: dict[str, int] = {}
-    places = {
-        run: [
-            parts.setdefault(json.dumps({name: value}, ensure_ascii=False, default=str), len(parts))
-            for name, value in recipe.items()
-        ]
-        for run, recipe in recipes.items()
-    }
+    places: dict[str, list[int]] = {run: [] for run in recipes}
+    for run, recipe in recipes.items():
+        for name, value in recipe.items():
+            part = json.dumps({name: value}, ensure_ascii=False, default=str)
+            places[run].append(parts.setdefault(part, len(parts)))
     return {"parts": list(parts), "runs": places}
 
 
@@ -248,36 +231,21 @@ def _departures(study, facts: dict) -> list[tuple[str, str, str]]:
     return rows + named_departures(study.parameters)
 
 
-def _command(study) -> str:
-    """What makes this page again, whole."""
-    p, changes, folder = study.parameters, *_laid_over(study)
-    if p.profile not in params.profiles():
-        return f".venv/bin/python -m rosutils reproduce {p.profile}.yaml{' --data FOLDER' if folder else ''}"
-    if changes:
-        data = " --data FOLDER" if folder else ""
-        return f".venv/bin/python -m rosutils reproduce {p.profile}{data} -y {shlex.quote(json.dumps(changes))}"
-    return f"make reproduce PROFILE={p.profile}{' DATA=FOLDER' if folder else ''}"
-
-
-def _redraw(study, notebook: str) -> str:
-    """What makes the tables and figures of a notebook again."""
-    p, changes, folder = study.parameters, *_laid_over(study)
-    if folder:
-        changes = changes | {"data": changes.get("data", {}) | {"root": "FOLDER"}}
-    known = p.profile in params.profiles()
-    over = f" -y {shlex.quote(json.dumps(changes))}" if changes else ""
+def _again(study, notebook: str = "") -> str:
+    """What makes this page again, whole, or the tables and figures of one notebook."""
+    p, known, changes = study.parameters, study.parameters.profile in params.profiles(), {}
     profile = p.profile if known else f"{p.profile}.yaml"
-    return f".venv/bin/papermill notebooks/{notebook}.ipynb out.ipynb --cwd notebooks -p profile {profile}{over}"
-
-
-def _laid_over(study) -> tuple[dict, bool]:
-    """What of the study is not as in the file of its profile, and whether it needs a folder of images."""
-    p = study.parameters
-    needs_folder = bool({source.source for source in p.data.sources.values()} - {"synthetic", "medmnist"})
-    if p.profile not in params.profiles():
-        return {}, needs_folder
-    dumps = [each.model_dump(exclude={"engine": True, "data": {"root"}}) for each in (params.load(p.profile), p)]
-    return _changes(*dumps), needs_folder
+    folder = bool({source.source for source in p.data.sources.values()} - {"synthetic", "medmnist"})  # of images
+    if known:
+        dumps = (each.model_dump(exclude={"engine": True, "data": {"root"}}) for each in (params.load(p.profile), p))
+        changes = _changes(*dumps)
+    if not notebook and known and not changes:
+        return f"make reproduce PROFILE={profile}{' DATA=FOLDER' if folder else ''}"
+    command = f".venv/bin/python -m rosutils reproduce {profile}{' --data FOLDER' if folder else ''}"
+    if notebook:
+        changes |= {"data": changes.get("data", {}) | {"root": "FOLDER"}} if folder else {}
+        command = f".venv/bin/papermill notebooks/{notebook}.ipynb out.ipynb --cwd notebooks -p profile {profile}"
+    return command + (f" -y {shlex.quote(json.dumps(changes))}" if changes else "")
 
 
 def _changes(old: Any, new: Any) -> Any:

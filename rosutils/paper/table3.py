@@ -65,9 +65,8 @@ def caption(study, frame: pd.DataFrame) -> str:
     """What the rows of the table are, where the added ones are from, over how many runs, and the sweeps' watermark."""
     said = f"Table III, AUROC. Ours: {spread_over(frame.loc[[OURS]], 'independent run')}."
     said += " A run has a split, teachers and a student of its own; the scale is that of the sweeps."
-    if sources := [
-        f"({a['letter']}) {a['source']}, {a['note']}" for label, a in _added().items() if label in frame.index
-    ]:
+    added = [anchor for label, anchor in _added().items() if label in frame.index]
+    if sources := [f"({each['letter']}) {each['source']}, {each['note']}" for each in added]:
         said += (
             " The paper prints classes to two decimals; its ± is over three runs. Added by us, not in the paper: single networks "
             f"trained once in public, as their authors report them: {'; '.join(sources)}. “Public split” are the 70/10/20 lists by "

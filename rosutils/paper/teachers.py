@@ -9,7 +9,6 @@ from matplotlib.ticker import MaxNLocator
 from rosutils.paper import look
 from rosutils.paper.cells import block, caption, no_skill
 from rosutils.paper.items import Item
-from rosutils.paper.published import published
 from rosutils.paper.table1 import NO_SKILL
 from rosutils.results import select
 from rosutils.settings import CHANCE, PRINTED_AVERAGE, SETTINGS, TEACHERS
@@ -29,7 +28,7 @@ def table(study) -> pd.DataFrame:
     """
     results, blocks = study.results(), {}
     rows = select(results, **OWN, setting=TEACHERS)
-    architectures = look.known_first(rows["student"], published()["section_4b"]["teachers"])
+    architectures = look.students(rows)
     index = pd.Index([*architectures, *CHANCE], name="student")
     for task, about in study.about_tasks().items():
         average = PRINTED_AVERAGE[about["multilabel"]]
@@ -44,11 +43,10 @@ def table(study) -> pd.DataFrame:
     return found[found.xs("n", axis=1, level=-1).notna().any(axis=1)]
 
 
-@look.style()
 def plot(study) -> Figure:
     """F1 on the test part of every teacher, trained on the full set and on its own subset (Section IV-B)."""
     rows = select(study.results(), **OWN, setting=TEACHERS)
-    order = look.known_first(rows["student"], published()["section_4b"]["teachers"])
+    order = look.students(rows)
     names = {name.removeprefix("teacher, ").replace("subset", "own subset"): name for name in TEACHERS}
     handles = {title: look.handle(name, line=False) for title, name in names.items()}
 
@@ -60,7 +58,6 @@ def plot(study) -> Figure:
     return look.f1_panels(study, rows, "the teachers", draw, handles=handles, size=size)
 
 
-@look.style()
 def curves(history: pd.DataFrame) -> Figure:
     """A column per architecture (or setting); loss and validation F1 of the teachers of the full set above those of the subsets.
 
@@ -99,40 +96,34 @@ def curves(history: pd.DataFrame) -> Figure:
     return fig
 
 
-def _histories(study) -> dict[str, Figure]:
-    """The curves of each task's teachers, first replicate."""
-    specs, found = [spec for spec in study.runs("teachers") if spec.role == "teacher" and spec.replicate == 0], {}
-    for task in study.parameters.tasks:
-        found[f"teacher_curves_{task}"] = curves(study.history([spec for spec in specs if spec.task == task]))
-    return found
+def _histories(study, task: str) -> Figure:
+    """The curves of a task's teachers, first replicate."""
+    specs = [spec for spec in study.runs("teachers") if (spec.role, spec.task, spec.replicate) == ("teacher", task, 0)]
+    return curves(study.history(specs))
 
 
-def _students(study) -> dict[str, Figure]:
-    """The curves of each task's students of Table I, first replicate; RoS-KD is Baseline V's run, averaged."""
-    found = {}
-    for task in study.parameters.tasks:
-        there, tables = study.for_task(task), []
-        for row in SETTINGS:
-            table = study.history([there.student(task, row.name)]).assign(architecture=row.name.replace(", ", ",\n"))
-            if row.averaged:
-                table = table.assign(validation_f1=table["averaged_validation_f1"], validation_loss=np.nan)
-            tables.append(table.assign(trained_on="students"))
-        found[f"student_curves_{task}"] = curves(pd.concat(tables))
-    return found
+def _students(study, task: str) -> Figure:
+    """The curves of a task's students of Table I, first replicate; RoS-KD is Baseline V's run, averaged."""
+    there, tables = study.for_task(task), []
+    for row in SETTINGS:
+        table = study.history([there.student(task, row.name)]).assign(architecture=row.name.replace(", ", ",\n"))
+        if row.averaged:
+            table = table.assign(validation_f1=table["averaged_validation_f1"], validation_loss=np.nan)
+        tables.append(table.assign(trained_on="students"))
+    return curves(pd.concat(tables))
 
 
 STUDENTS = Item(
     "student_curves", "Students in training", "04_tables", ("table1",), _students,
     "Loss of training and validation part, and validation F1, of the settings of Table I; RoS-KD's F1 is that of Baseline V's "
-    "averaged epochs; first replicate.",
+    "averaged epochs; first replicate.", each=True,
 )  # fmt: skip
 CURVES = Item(
     "teacher_curves", "Teachers in training", "02_teachers", ("teachers",), _histories,
-    "Loss of training and validation part, and validation F1; first replicate.",
+    "Loss of training and validation part, and validation F1; first replicate.", each=True,
 )  # fmt: skip
 TABLE = Item(
-    "teachers", "F1 of the teachers on the test part", "02_teachers", ("teachers",),
-    table,
+    "teachers", "F1 of the teachers on the test part", "02_teachers", ("teachers",), table,
     lambda study, frame: caption(f"F1 of the teachers on the test part. {NO_SKILL}", frame, study), "table",
 )  # fmt: skip
 PLOT = Item(

@@ -58,12 +58,11 @@ def _markdown(frame: pd.DataFrame, caption: str) -> str:
     for task, part in by_task(frame).items():
         cells = printable(part)
         plain = frame.columns.nlevels == 1
-        heads = list(map(text, cells.columns)) if plain else [text(tuple(cells.index.names)), *map(text, cells.columns)]
-        rules = [":---"] * len(heads) if plain else [":---", *["---:"] * cells.shape[1]]
-        rows = [
-            list(row) if plain else [text(label), *row]
-            for label, row in zip(cells.index, cells.to_numpy(), strict=True)
-        ]
+        heads, rules = list(map(text, cells.columns)), [":---" if plain else "---:"] * cells.shape[1]
+        rows = [list(row) for row in cells.to_numpy()]
+        if not plain:
+            firsts = [text(tuple(cells.index.names)), ":---", *map(text, cells.index)]
+            heads, rules, *rows = ([first, *line] for first, line in zip(firsts, (heads, rules, *rows), strict=True))
         lines += [f"**{task}**", ""] if task else []
         lines += ["| " + " | ".join(map(_cell, line)) + " |" for line in (heads, rules, *rows)]
         lines += [""]
@@ -80,9 +79,8 @@ def _latex(frame: pd.DataFrame, name: str, caption: str) -> str:
     columns = max((part.columns for part in cells.values()), key=len)  # not every task has every group
     lines = [r"\toprule", *_heads(columns), r"\midrule"]
     for task, part in cells.items():
-        lines += (
-            [rf"\addlinespace\multicolumn{{{len(columns) + 1}}}{{l}}{{\textit{{{_tex(task)}}}}} \\"] if task else []
-        )
+        title = rf"\addlinespace\multicolumn{{{len(columns) + 1}}}{{l}}{{\textit{{{_tex(task)}}}}} \\"
+        lines += [title] if task else []
         part = part.reindex(columns=columns, fill_value="")
         lines += [_row([text(label), *row]) for label, row in zip(part.index, part.to_numpy(), strict=True)]
     tabular = "\n".join([rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", *lines, r"\bottomrule", r"\end{tabular}"])
