@@ -51,31 +51,11 @@ def jobs(folder, names):
     return [(str(folder), name) for name in names]
 
 
-@backends
-def test_every_job_is_done_once_on_one_thread_and_the_count_is_restored(options, two_threads, tmp_path):
-    names = [f"job{number}" for number in range(7)]
-    run_jobs(note, jobs(tmp_path, names), **options)
-    done = read(tmp_path)
-    assert set(done) == set(names)  # `note` refuses to write a file twice
-    assert {used for _, _, used in done.values()} == {1}
-    assert torch.get_num_threads() == 2
-
-
-def test_inline_stays_in_this_process_and_loky_leaves_it(tmp_path):
-    (tmp_path / "inline").mkdir()
-    (tmp_path / "loky").mkdir()
-    run_jobs(note, jobs(tmp_path / "inline", "ab"))
-    run_jobs(note, jobs(tmp_path / "loky", "ab"), backend="loky", workers=2)
-    assert {process for _, process, _ in read(tmp_path / "inline").values()} == {os.getpid()}
-    assert os.getpid() not in {process for _, process, _ in read(tmp_path / "loky").values()}
-
-
-@pytest.mark.parametrize("options", [{}, {"backend": "loky", "workers": 1}], ids=["inline", "loky"])
-def test_the_costliest_job_comes_first_and_equal_ones_keep_their_order(options, tmp_path):
-    names, costs = ["a", "b", "c", "d", "e"], [1.0, 5.0, 2.5, 5.0, 0.1]
-    run_jobs(note, jobs(tmp_path, names), costs=costs, **options)
-    done = read(tmp_path)
+def test_every_job_is_done_once_on_one_thread_the_costliest_first_and_equal_ones_in_their_order(two_threads, tmp_path):
+    run_jobs(note, jobs(tmp_path, "abcde"), costs=[1.0, 5.0, 2.5, 5.0, 0.1])
+    done = read(tmp_path)  # `note` refuses to write a file twice
     assert sorted(done, key=lambda name: done[name][0]) == ["b", "d", "c", "a", "e"]
+    assert {tuple(place) for _, *place in done.values()} == {(os.getpid(), 1)} and torch.get_num_threads() == 2
 
 
 @backends
@@ -100,18 +80,6 @@ def test_an_interruption_stops_the_rest_and_restores_the_threads(two_threads):
     assert torch.get_num_threads() == 2
 
 
-@backends
-def test_no_jobs_is_fine_and_silent(options, capfd):
-    run_jobs(note, [], **options)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_the_progress_bar_is_in_units_of_cost_and_ends_at_its_end(capfd):
-    run_jobs(lambda job: None, [1, 2, 3], costs=[0.1, 0.2, 0.3], description="teachers")
-    shown = capfd.readouterr().err
-    assert "teachers: 100%" in shown and "3 of 3 runs" in shown
-
-
 def test_the_bar_names_what_is_made_and_one_time_left_from_the_first_second(capfd):
     run_jobs(
         lambda job: time.sleep(0.2), [1, 2], costs=[10, 90], description="students", speed=2.0, later=40.0,
@@ -120,7 +88,9 @@ def test_the_bar_names_what_is_made_and_one_time_left_from_the_first_second(capf
     shown = capfd.readouterr().err.split("\r")
     assert "about 01:10 left, 0 of 2 runs, student 2" in next(line for line in shown if "left" in line)
     assert not any("90%" in line and "0 of 2" in line for line in shown)
-    assert "left, 2 of 2 runs, last loss 0.5" in shown[-1]
+    assert "students: 100%" in shown[-1] and "left, 2 of 2 runs, last loss 0.5" in shown[-1]
+    run_jobs(note, [])
+    assert capfd.readouterr() == ("", ""), "no jobs is fine and silent"
 
 
 def train(job):
@@ -134,35 +104,27 @@ def train(job):
     (folder / name).write_bytes(w.numpy().tobytes())
 
 
-def test_the_bits_of_a_result_do_not_depend_on_the_backend_nor_on_the_threads_around_it(two_threads, tmp_path):
-    run_jobs(train, [(tmp_path, "inline")])
-    run_jobs(train, [(tmp_path, "loky")], backend="loky", workers=2)
-    assert (tmp_path / "inline").read_bytes() == (tmp_path / "loky").read_bytes()
-
-
 def test_an_unknown_backend_is_refused_and_not_taken_for_loky():
     with pytest.raises(InputError, match="engine.backend is 'dask'; allowed: inline, loky, ray"):
         run_jobs(print, ["x"], backend="dask")
 
 
-def count(job):
-    folder, name = job
-    (folder / f"{name} {os.getpid()}").touch()
-
-
-def test_stages_share_their_processes_which_end_with_the_block(tmp_path):
+def test_stages_share_processes_of_one_thread_whose_bits_are_those_of_this_one_and_which_end_with_the_block(
+    two_threads, tmp_path
+):
+    (tmp_path / "bits").mkdir(), (tmp_path / "notes").mkdir()
     with workers_for("loky", 2) as pool:
         for stage in range(6):
-            run_jobs(
-                count,
-                [(tmp_path, f"{stage}{job}") for job in range(1 + stage % 3)],
-                backend="loky",
-                workers=2,
-                pool=pool,
-            )
-    used = {int(path.name.split()[1]) for path in tmp_path.iterdir()}
-    assert len(list(tmp_path.iterdir())) == 12 and len(used) <= 2 and os.getpid() not in used
+            names = [f"{stage}{job}" for job in range(1 + stage % 3)]
+            run_jobs(note, jobs(tmp_path / "notes", names), backend="loky", workers=2, pool=pool)
+        run_jobs(train, [(tmp_path / "bits", "loky")], backend="loky", workers=2, pool=pool)
+    done = read(tmp_path / "notes")
+    used = {process for _, process, _ in done.values()}
+    assert len(done) == 12 and len(used) <= 2 and os.getpid() not in used
+    assert {threads for *_, threads in done.values()} == {1}
     assert not [process for process in used if alive(process)]
+    run_jobs(train, [(tmp_path / "bits", "inline")])
+    assert (tmp_path / "bits" / "inline").read_bytes() == (tmp_path / "bits" / "loky").read_bytes()
 
 
 # Ray, on two nodes of a cluster and on this machine alone
@@ -235,8 +197,7 @@ ALONE = """
 import json, sys
 from rosutils.study import Study
 study = Study.load("smoke", **json.loads(sys.argv[1]))
-study.ensure([study.student("lesion", "RoS-KD")])
-study.results()
+study.ensure(study.teachers("lesion", "full")[1:])
 """
 
 
@@ -247,7 +208,7 @@ def elsewhere():
         yield Path(folder)
 
 
-def test_on_this_machine_a_study_gives_the_same_results_and_ray_says_nothing(
+def test_on_this_machine_a_study_gives_the_same_bits_and_ray_says_nothing(
     load_tiny, tiny_sections, elsewhere, tmp_path
 ):
     pytest.importorskip("ray")
@@ -259,20 +220,19 @@ def test_on_this_machine_a_study_gives_the_same_results_and_ray_says_nothing(
     assert found.returncode == 0, found.stderr
     lines = [line for line in found.stderr.replace("\r", "\n").splitlines() if line.strip() and "|" not in line]
     assert found.stdout == "" and lines == []
-    alone = load_tiny(tmp_path / "alone")
-    alone.ensure([alone.student("lesion", "RoS-KD")])
-    alone.results()
-    [made] = (tmp_path / "ray").rglob("results.csv")
-    assert made.read_bytes() == (alone.output / "results.csv").read_bytes()
+    made, alone = load_tiny(tmp_path / "ray"), load_tiny(tmp_path / "alone")
+    [teacher] = alone.teachers("lesion", "full")[1:]
+    alone.ensure([teacher])
+    assert made.run(teacher).checksums() == alone.run(teacher).checksums()
 
 
-def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"not installed; run: pip install 'rosutils\[ray\]'"):
+def test_without_ray_and_without_a_cluster_at_the_address_the_error_says_what_to_do(monkeypatch):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match=r"not installed; run: pip install 'rosutils\[ray\]'"),
+    ):
+        patch.setitem(sys.modules, "ray", None)
         run_jobs(print, ["x"], backend="ray")
-
-
-def test_an_address_without_a_cluster_is_refused():
     pytest.importorskip("ray").shutdown()
     with pytest.raises(InputError, match=r"engine.address is '127.0.0.1:1', but no Ray cluster answers there"):
         run_jobs(print, ["x"], backend="ray", place=Place("127.0.0.1:1"))

@@ -18,39 +18,35 @@ def notebook(folder, name, source):
     return folder / f"{name}.ipynb"
 
 
-WRITE = "import os; from pathlib import Path; Path(f'{word}.txt').write_text(os.environ['OMP_NUM_THREADS'])"
+LEAVES = """
+import os
+from pathlib import Path
+Path(f"{number}{word}.txt").write_text(os.environ["OMP_NUM_THREADS"])
+Path(f"{number}.pid").write_text(str(os.getpid()))
+word, secret = "changed", 1
+"""
+LOOKS = """
+import os
+from pathlib import Path
+print(sorted(map(str, Path().glob("*.txt"))), "JPY_SESSION_NAME" in os.environ, word, "secret" in globals())
+print(str(os.getpid()) in [path.read_text() for path in Path().glob("*.pid")])
+"""
 
 
-def test_the_last_notebook_runs_after_all_others_with_the_parameters_given_on_one_thread(tmp_path, monkeypatch):
+def test_the_last_notebook_runs_after_all_others_on_one_thread_and_in_their_kernel_knows_nothing_of_them(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("JPY_SESSION_NAME", "01_data.ipynb")  # the command was given in a notebook that somebody sits at
-    books = [notebook(tmp_path, f"{number}", WRITE.replace("{word}", f"{number}{{word}}")) for number in range(2)]
-    books.append(
-        notebook(
-            tmp_path,
-            "2",
-            "import os; print(sorted(n for n in os.listdir() if n.endswith('.txt')), 'JPY_SESSION_NAME' in os.environ)",
-        )
-    )
-    run_all(tmp_path / "out", {"word": "x"}, notebooks=books)
-    executed = [nbformat.read(tmp_path / "out" / f"{number}.ipynb", as_version=4) for number in range(3)]
-    assert executed[2].cells[-1].outputs[0].text == "['0x.txt', '1x.txt'] False\n"
-    assert (tmp_path / "0x.txt").read_text() == "1"
-
-
-def test_notebooks_that_share_a_kernel_know_nothing_of_each_other(tmp_path):
-    leaves = "word, secret, pid = 'changed', 1, __import__('os').getpid(); open('pid', 'w').write(str(pid))"
-    looks = "import os\nprint(word, 'secret' in globals(), 'leaves' in In, open('pid').read() == str(os.getpid()))"
-    books = [notebook(tmp_path, "0", leaves), notebook(tmp_path, "1", looks)]
-    run_all(tmp_path / "out", {"word": "given"}, notebooks=books)
-    last = nbformat.read(tmp_path / "out" / "1.ipynb", as_version=4).cells[-1]
-    assert last.outputs[0].text == "given False False True\n"
-    assert last.execution_count == 2 or last.execution_count == 3  # counted anew
+    books = [notebook(tmp_path, f"{number}", LEAVES.replace("{number}", str(number))) for number in range(2)]
+    run_all(tmp_path / "out", {"word": "given"}, notebooks=[*books, notebook(tmp_path, "2", LOOKS)])
+    last = nbformat.read(tmp_path / "out" / "2.ipynb", as_version=4).cells[-1]
+    assert last.outputs[0].text == "['0given.txt', '1given.txt'] False given False\nTrue\n"
+    assert (tmp_path / "0given.txt").read_text() == "1" and last.execution_count in (2, 3)  # counted anew
 
 
 @pytest.mark.parametrize(
     "source, named, status",
     [
-        ("1 / 0", "ZeroDivisionError: division by zero", 1),
         ("from rosutils import InputError\nraise InputError('alpha is 7')", "InputError: alpha is 7", 2),
         ("import os; os._exit(1)", "its kernel died", 1),
     ],
