@@ -24,7 +24,7 @@ COLOURS = "cividis"  # even in lightness, and the same to the colour-blind
 WIDE = 20  # a highest loss of so many times the lowest is drawn on a logarithmic scale
 FLOOR = 1e-6  # what a logarithmic scale shows at most below the highest loss
 INSIDE = 0.93  # of the way from the centre to the border; a label further out would be cut
-AXES = {"x": "second direction (filter norms)", "y": "first direction (filter norms)"}
+AXES = {"xlabel": "second direction (filter norms)", "ylabel": "first direction (filter norms)"}
 LOSS, COPIED = "loss on the test images", "RoS-KD, BatchNorm as copied"
 # Row -> setting and variant value in the results.
 STATES = {"Baseline III": ("Baseline III", ""), "RoS-KD": ("RoS-KD", ""), COPIED: ("RoS-KD", "BatchNorm as copied")}
@@ -70,7 +70,7 @@ def contours(found: list[dict], *, clamp: float, task: str) -> Figure:
             _contours(ax, plane["grid"], _within(scale, plane["loss"]), scale, levels)
             centre = plane["loss"][(len(plane["grid"]) // 2,) * 2]
             ax.set_title(f"{plane['setting']}: {centre:.3g} in the centre")
-            ax.set(xlabel=AXES["x"], ylabel=AXES["y"])
+            ax.set(**AXES)
             ax.label_outer()
         fig.colorbar(ScalarMappable(scale, COLOURS), ax=line, aspect=22, pad=0.02, label=f"{LOSS}, {name}")
     fig.suptitle(f"{task}: {about}; + marks the trained weights", fontsize=8)
@@ -113,7 +113,7 @@ def basins(found: dict[str, list[dict]], levels) -> Figure:
                 said = f"{basin_area(plane['loss'], rise):.0%}"
                 ax.text(0.03 + 0.16 * place, 0.03, said, color=look.COLOUR[name], size=6.5, transform=ax.transAxes)
             ax.plot(0, 0, "+", color=look.INK, ms=6)
-            ax.set(title=f"{task}: {rise:g} above the centre", aspect="equal", xlabel=AXES["x"], ylabel=AXES["y"])
+            ax.set(title=f"{task}: {rise:g} above the centre", aspect="equal", **AXES)
             ax.label_outer()
     handles = {name: look.handle(name, marker=False) for name in COMPARED}
     look.legend(fig, handles, "share of the plane within the line, in its colour")
@@ -132,8 +132,8 @@ def solids(found: list[dict], *, clamp: float, task: str) -> Figure:
         ends = plane["grid"][[0, len(plane["grid"]) // 2, -1]]
         ax.set(zlim=(0, scale.vmax), xticks=ends, yticks=ends, title=plane["setting"])
         ax.locator_params(axis="z", nbins=4)
-        ax.set_xlabel(AXES["x"], labelpad=-5, fontsize=6.5)
-        ax.set_ylabel(AXES["y"], labelpad=-5, fontsize=6.5)
+        ax.set_xlabel(AXES["xlabel"], labelpad=-5, fontsize=6.5)
+        ax.set_ylabel(AXES["ylabel"], labelpad=-5, fontsize=6.5)
         ax.set_zlabel("loss", labelpad=-7)
         ax.tick_params(pad=-3, labelsize=6)
         ax.view_init(elev=32, azim=-60)
