@@ -12,10 +12,6 @@ from rosutils.__main__ import main
 from rosutils.params import ROOT
 
 
-def originals() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in notebooks.FOLDER.glob("*.ipynb")}
-
-
 def read(path):
     return nbformat.read(path, as_version=4)
 
@@ -24,24 +20,20 @@ def parameters(book) -> str:
     return next(cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
 
 
-@pytest.fixture
-def folder(tmp_path):
-    notebooks.copies(tmp_path, "demo", "../figures/demo/report.html")
-    return tmp_path
+def originals() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in notebooks.FOLDER.glob("*.ipynb")}
 
 
-def test_copies_have_the_profile_and_the_report_and_the_notebooks_are_left_alone(tmp_path):
-    before = originals()
-    notebooks.copies(tmp_path, "demo", "../figures/demo/report.html")
+def test_copies_have_the_profile_and_the_report_and_stay_where_they_were_changed(tmp_path):
+    before, folder = originals(), tmp_path
+    notebooks.copies(folder, "demo", "../figures/demo/report.html")
     for name in before:
-        book = read(tmp_path / name)
+        book = read(folder / name)
         nbformat.validate(book)
         assert 'profile = "smoke"' not in parameters(book) and 'profile = "demo"  # a name' in parameters(book)
         assert "(../figures/demo/report.html)" in book.cells[0].source
-    assert {path.name for path in tmp_path.iterdir()} == set(before) and originals() == before
-
-
-def test_a_copy_that_was_changed_stays_and_one_that_was_only_run_does_until_the_notebook_changes(folder, monkeypatch):
+    assert {path.name for path in folder.iterdir()} == set(before) and originals() == before
+    # one that was only run stays until its notebook changes
     changed, run = folder / "01_data.ipynb", folder / "02_teachers.ipynb"
     for path in (changed, run):
         book = read(path)

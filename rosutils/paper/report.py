@@ -128,18 +128,14 @@ def _classes(frame: pd.DataFrame, name: str, behind: pd.DataFrame) -> pd.DataFra
     for *group, kind in frame.columns if frame.columns.nlevels > 1 else ():
         numbers = frame[*group, kind]
         if kind == "difference" and not math.isnan(tolerance):
-            near = (numbers.abs() <= tolerance + 1e-9).map(
-                {True: "good", False: "bad"}
-            )  # 0.715 is within 0.015 of 0.700
-            found[*group, kind] = near.where(numbers.notna(), "")
+            within = numbers.abs() <= tolerance + 1e-9  # 0.715 is within 0.015 of 0.700
+            found[*group, kind] = within.map({True: "good", False: "bad"}).where(numbers.notna(), "")
         if kind == "ours":
             about = behind[behind["metric"] == metrics.get(group[-1], behind["metric"])]  # accuracy may be as large
             lines = {pair: list(part.index) for pair, part in about.groupby(["run", "mean"])}
             cells = (sorted(place for key in cell for place in lines.get(key, ())) for cell in _cells(frame, group))
-            words = [
-                f"n{'-'.join(map(str, cell))}" if cell else value for cell, value in zip(cells, numbers, strict=True)
-            ]
-            found[*group, kind] = pd.Series(words, frame.index, dtype=object)
+            words = pd.Series(["n" + "-".join(map(str, cell)) for cell in cells], frame.index, dtype=object)
+            found[*group, kind] = words.where(words != "n", numbers)
             found[*group, "std"] = math.nan
     return found
 

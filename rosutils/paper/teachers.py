@@ -64,10 +64,8 @@ def curves(history: pd.DataFrame) -> Figure:
     Columns of the history are architecture, trained_on, epoch, learning_rate, loss, validation_loss, validation_f1. Losses
     share a scale that an outlier does not stretch: where one is higher, its number stands at the border.
     """
-    kinds = {
-        "loss": {"loss": "training", "validation_loss": "validation"},
-        "validation F1": {"validation_f1": "validation"},
-    }
+    kinds = {"loss": {"loss": "training", "validation_loss": "validation"}}
+    kinds["validation F1"] = {"validation_f1": "validation"}
     lines = [(pool, kind) for pool in history["trained_on"].unique() for kind in kinds]
     columns = list(history["architecture"].unique())
     size = (look.WIDTH, 0.5 + 1.15 * len(lines))
