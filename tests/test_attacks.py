@@ -174,7 +174,10 @@ def test_random_perturbations_have_exactly_the_norm_and_no_preferred_direction(n
 def test_random_starts_are_uniform_in_the_ball(norm, shape):
     # a constant model leaves the start where it is
     images, labels = torch.full((1000, *shape), 0.5, dtype=torch.float64), torch.zeros(1000, dtype=torch.int64)
-    start = attack("pgd", Constant(), images, labels, norm=norm, random_start=True, generator=seeded(0)) - images
+    options = {"norm": norm, "random_start": True, "steps": 1}
+    first, again, other = (attack("pgd", Constant(), images, labels, generator=seeded(s), **options) for s in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    start = first - images
     _, radius = effective_radius(EPS, norm, shape)
     if norm == "linf":
         uniform = (start.flatten() / radius + 1) / 2
@@ -234,14 +237,6 @@ def test_the_batch_and_the_reduction_of_the_loss_do_not_matter(name, norm):
         torch.testing.assert_close(other, together, atol=1e-9, rtol=0)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_other_ones():
-    model, (images, labels) = network(), examples()
-    for norm in NORMS:
-        options = {"norm": norm, "random_start": True, "steps": 2}
-        a, b, c = (attack("pgd", model, images, labels, generator=seeded(seed), **options) for seed in (1, 1, 2))
-        assert torch.equal(a, b) and not torch.equal(a, c)
-
-
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
 def test_the_model_is_left_as_it_was(name):
     model, (images, labels) = network().train(), examples()
@@ -264,15 +259,14 @@ def test_the_model_is_left_as_it_was(name):
 
 
 @norms
-@pytest.mark.parametrize("name", ["fgsm", "pgd"])
-def test_a_gradient_that_is_a_view_is_followed_too(name, norm):
+def test_a_gradient_that_is_a_view_is_followed_too(norm):
     images, labels = examples(high=0.5)
-    found = attack(name, nn.Flatten(), images, labels, norm=norm, loss_fn=lambda logits, labels: logits.sum())
+    found = attack("pgd", nn.Flatten(), images, labels, norm=norm, loss_fn=lambda logits, labels: logits.sum())
     assert (found > images).all()
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_attacks_work_under_any_grad_mode_and_come_back_detached(name, mode):
     model, (images, labels) = network(), examples()
     expected = attack(name, model, images, labels)

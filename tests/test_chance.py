@@ -123,10 +123,8 @@ def test_random_scores_are_measured_as_a_setting_is(multilabel, rule):
         for table in random_scores(validation, test, rule, 40, seed=7)
     ]
     values = pd.concat(every, axis=1)
-    for setting, expected in (
-        ("random scores", values.mean(axis=1)),
-        ("random scores, 97.5 %", values.quantile(0.975, axis=1)),
-    ):
+    high = values.quantile(0.975, axis=1)
+    for setting, expected in (("random scores", values.mean(axis=1)), ("random scores, 97.5 %", high)):
         found = numbers(validation, test, setting, rule=rule, seed=7)
         assert found == pytest.approx(expected.to_dict(), abs=1e-9)
 

@@ -150,7 +150,12 @@ def bad_files(folder):
     return {folder / name: says for name, (_, says) in made.items()} | {folder / "gone.png": "it cannot be opened"}
 
 
-def test_what_is_wrong_with_a_file_is_said_in_words(tmp_path):
+def test_what_is_wrong_with_a_file_is_said_in_words_and_leaves_zeros(tmp_path):
+    good = str(saved(tmp_path, np.full((8, 8), 77, np.uint8)))
+    (tmp_path / "empty.png").write_bytes(b"")
+    images, found = decode_chunk([good, str(tmp_path / "empty.png"), good], 8, "L", None)
+    assert images.reshape(3, -1).max(1).tolist() == [77, 0, 77]
+    assert found == [(8, 8, "L", 1, None, None), "it is empty, 0 bytes", (8, 8, "L", 1, None, None)]
     for path, says in bad_files(tmp_path).items():
         with pytest.raises(UNREADABLE) as error:
             decode(path, 8, "RGB")
@@ -188,14 +193,6 @@ def test_a_large_image_is_not_called_damaged(tmp_path, monkeypatch):
     with pytest.raises(UNREADABLE) as error:
         decode(saved(tmp_path, np.zeros((30, 30), np.uint8)), 8, "L")
     assert why_unreadable(tmp_path, error.value) == "it has more than the 200 pixels that are allowed; save it smaller"
-
-
-def test_bad_files_of_a_chunk_are_told_and_leave_zeros(tmp_path):
-    good = saved(tmp_path, np.full((8, 8), 77, np.uint8))
-    (tmp_path / "empty.png").write_bytes(b"")
-    images, found = decode_chunk([str(good), str(tmp_path / "empty.png"), str(good)], 8, "L", None)
-    assert images.reshape(3, -1).max(1).tolist() == [77, 0, 77]
-    assert found == [(8, 8, "L", 1, None, None), "it is empty, 0 bytes", (8, 8, "L", 1, None, None)]
 
 
 def test_a_process_that_decodes_loads_no_torch():

@@ -51,7 +51,7 @@ def content(seed=0):
 
 
 def history():
-    return pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "rate": [0.125, 2.0]})
+    return pd.DataFrame({"loss": np.exp(np.random.default_rng(0).uniform(-300, 300, 5000))})
 
 
 def put(store, key=KEY, *, seed=0, **changes):
@@ -101,27 +101,15 @@ def test_what_was_put_is_what_is_got_bit_for_bit_and_no_pickle(store):
         for key, value in expected.items():
             assert found[key].dtype == value.dtype and found[key].shape == value.shape
             assert bits(found[key]) == bits(value), key
-    pd.testing.assert_frame_equal(run.table("history"), history())
+    pd.testing.assert_frame_equal(run.table("history"), history(), check_exact=True)
     about = run.about()
     assert about["recipe"] == {"seed": 0, "alpha": 0.9} and about["record"] == {"seconds": 1.5}
     assert set(about["checksums"]) == {"weights.safetensors", "logits.safetensors", "history.csv"}
     assert store.verify() == []
 
 
-def test_every_digit_of_a_table_survives(store):
-    values = np.exp(np.random.default_rng(0).uniform(-300, 300, 5000))
-    run = put(store, tables={"history": pd.DataFrame({"loss": values})})
-    assert (run.table("history")["loss"].to_numpy() == values).all()
-
-
-def test_a_run_that_does_not_exist_is_none(store):
-    assert store.get(KEY) is None
-    assert store.keys() == [] and store.verify() == []
-    put(store)
-    assert store.get("student-resnet18-fedcba9876543210") is None
-
-
 def test_keys_are_those_of_finished_runs_sorted(store):
+    assert store.get("teacher-b") is None and store.keys() == [] and store.verify() == []
     for key in ("teacher-b", "student-a", "teacher-a"):
         put(store, key)
     (store.root / ".teacher-c-half").mkdir()
