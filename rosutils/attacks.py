@@ -81,9 +81,8 @@ def pgd(
         attacked = (images + _uniform_in_ball(images, ball, radius, generator)).clamp(0, 1)
     with _under_attack(model):  # once for all steps
         for _ in range(steps):
-            step = _steepest(_gradient(model, attacked, labels, loss_fn), ball).mul_(length)
-            delta = step.add_(attacked).sub_(images)
-            attacked = _projected(delta, ball, radius).add_(images).clamp_(0, 1)
+            moved = length * _steepest(_gradient(model, attacked, labels, loss_fn), ball) + attacked
+            attacked = (_projected(moved - images, ball, radius) + images).clamp(0, 1)
     return attacked
 
 
@@ -179,7 +178,7 @@ def _gradient(model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss) -
     gradient = torch.autograd.grad(loss, images, allow_unused=True)[0] if loss.requires_grad else None
     if gradient is None:
         raise InputError("the loss does not depend on the images; does the model detach them or use no_grad?")
-    return gradient.clone()  # to be changed in place: autograd may hand out a view, as that of a sum
+    return gradient
 
 
 def _norms(tensor: Tensor, ball: str) -> Tensor:
@@ -190,21 +189,21 @@ def _norms(tensor: Tensor, ball: str) -> Tensor:
 
 
 def _steepest(gradient: Tensor, ball: str) -> Tensor:
-    """The direction of norm 1 in which the loss of each image grows most, in place; 0 for a gradient 0 or not finite."""
+    """The direction of norm 1 in which the loss of each image grows most; 0 for a gradient 0 or not finite."""
     largest = _norms(gradient, "linf")
-    gradient.masked_fill_(~largest.isfinite(), 0)
+    gradient = gradient.masked_fill(~largest.isfinite(), 0)
     if ball == "linf":
-        return gradient.sign_()
+        return gradient.sign()
     # Confident models have gradients whose squares underflow, hence the largest entry is brought to 1 first.
     tiny = torch.finfo(gradient.dtype).tiny
-    gradient.div_(largest.nan_to_num(0, 0).clamp_min(tiny))
-    return gradient.div_(_norms(gradient, "l2").clamp_min(tiny))
+    gradient = gradient / largest.nan_to_num(0, 0).clamp_min(tiny)
+    return gradient / _norms(gradient, "l2").clamp_min(tiny)
 
 
 def _projected(delta: Tensor, ball: str, radius: float) -> Tensor:
     if ball == "linf":
-        return delta.clamp_(-radius, radius)
-    return delta.mul_((radius / _norms(delta, "l2").clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1))
+        return delta.clamp(-radius, radius)
+    return delta * (radius / _norms(delta, "l2").clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
 
 
 def _drawn(images: Tensor, generator: Generator | None, *bounds: float) -> Tensor:
