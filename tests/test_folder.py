@@ -298,6 +298,9 @@ def test_a_column_is_what_the_source_says_whatever_it_is_called(tmp_path, header
     rows = [row[: 5 + 2 * header.count(",")] for row in ("a.png,x,p", "b.png,y,p", "c.png,x,q")]
     found = load(write(tmp_path / "mine", rows, header, ["a.png", "b.png", "c.png"]), **options)
     assert found.class_names == ("x", "y") and found.labels.tolist() == [0, 1, 0] and found.groups.tolist() == groups
+    assert (found.card["options"]["grouped_by"] == "image") == (groups == [0, 1, 2]), (
+        "a group column called image is one"
+    )
 
 
 def test_a_class_of_unreadable_images_only_is_no_second_class(tmp_path):

@@ -43,7 +43,8 @@ def groups(table: pd.DataFrame, section) -> tuple[np.ndarray, str]:
     _tell_spellings(by, values)
     if 0 < (empty := (values == "").sum()) < len(values):
         logger.warning("%s of %s images have no %s: each of these is a group of its own", empty, len(values), by)
-    return raw.numbered(values, table[section.image]), by or "image"
+    # "image" says that each is alone, so a column of that name is told apart
+    return raw.numbered(values, table[section.image]), {None: "image", "image": "column image"}.get(by, by)
 
 
 def labels(table: pd.DataFrame, section) -> tuple[np.ndarray, tuple[str, ...]]:
