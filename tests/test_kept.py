@@ -66,14 +66,7 @@ def test_everything_is_drawn_but_what_looks_at_images_and_what_was_not_run(own):
         "Reliability of the soft targets (reliability)"
     ]
     drawn = {path.name for path in there.figures.iterdir()}
-    assert {
-        "table1.csv",
-        "table1.png",
-        "teachers.csv",
-        "class_counts_lesion.pdf",
-        "report.html",
-        "provenance.json",
-    } <= drawn
+    assert drawn >= {"table1.csv", "table1.png", "class_counts_lesion.pdf", "report.html", "provenance.json"}
     assert "checks_lesion.png" not in drawn
     assert not [text for text in redraw(study) if "looks at images" in text]
     for name in sorted(drawn - {"report.html", "provenance.json"}):
