@@ -22,7 +22,7 @@ LAYERS = {
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
 FILES = sorted(FOLDER.rglob("*.py"))
-LONGEST_FUNCTION, WHOLE = 60, 13_589  # lines of a function, and of all rooms together (the design asks for 7,600)
+LONGEST_FUNCTION, WHOLE = 60, 13_171  # lines of a function, and of all rooms together (the design asks for 7,600)
 # Lines of each room, templates included: a reader is to hold the whole in the head. A room may shrink, and then so does its
 # number here; what is to grow must shrink elsewhere.
 ROOMS = {
@@ -37,8 +37,8 @@ ROOMS = {
     "command line": "__main__ notebooks processes",
 }
 BUDGET = {
-    "method": 1348, "instruments": 1262, "store, results, parameters": 1205, "data": 1852, "study": 2333, "paper": 3967,
-    "explore": 534, "own labels": 444, "command line": 644,
+    "method": 1273, "instruments": 1179, "store, results, parameters": 1175, "data": 1823, "study": 2294, "paper": 3884,
+    "explore": 457, "own labels": 440, "command line": 646,
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from rosutils import InputError, models, params, results
 from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.data import Loader, Task, make_task, synthetic
+from rosutils.data.decode import size_and_time
 from rosutils.data.sources import RAW, Examples, NoImages, Unseen, open_source, split_lists
 from rosutils.data.task import examples_by_class
 from rosutils.params import ROOT, Parameters
@@ -61,6 +62,7 @@ class Study:
         self.label = self.label or self.parameters.profile
         self._tasks: dict[str, Task] = {}
         self._keys: dict[RunSpec, str] = {}
+        self._read: tuple[list, pd.DataFrame | None] = ([], None)  # results, and the files they were read from
 
     def __reduce__(self):  # how it gets to workers: as its parameters, made into a study once in each process
         return _in_this_process, (pickle.dumps(self.parameters), self.variant, self.replicate, self.label)
@@ -520,8 +522,20 @@ class Study:
     def results(self) -> pd.DataFrame:
         """Every measurement of every finished run of this study: results.csv, the one source of numbers.
 
-        The file is written anew where runs have come, or where it is not what was written last.
+        The file is written anew where runs have come, or where it is not what was written last; it is read again where one of
+        them is another file than it was.
         """
+        if self._read[0] != self._files():
+            read = self._renewed()
+            self._read = self._files(), read
+        return self._read[1].copy()
+
+    def _files(self) -> list[tuple[int, int]]:
+        """Time and size of results.csv and of each run.json it may be made from; a figure asks for results many times."""
+        wanted = [self.store.root / self.key(spec) / "run.json" for spec in self._wanted()]
+        return [size_and_time(path) for path in (self.output / "results.csv", *wanted)]
+
+    def _renewed(self) -> pd.DataFrame:
         runs = [(spec.variant, spec.replicate, spec.state, *self._bits(spec)) for spec in self.measured()]
         sections = self.parameters.model_dump(include={"evaluation", "landscape"})
         made_from = digest([experiment.FORMAT, list(results.COLUMNS), runs, sections])
@@ -540,8 +554,10 @@ class Study:
 
     def measured(self) -> list[RunSpec]:
         """The finished runs that results are about; of banks those of the noise study, for what teachers say of the labels."""
-        wanted = [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.kind in LABEL_NOISE]
-        return [spec for spec in wanted if self.run(spec) is not None]
+        return [spec for spec in self._wanted() if self.run(spec) is not None]
+
+    def _wanted(self) -> list[RunSpec]:
+        return [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.kind in LABEL_NOISE]
 
     def _bits(self, spec: RunSpec) -> tuple[str, dict[str, str]]:
         """The key of a finished run, and the checksums of its files: made again elsewhere it may have other numbers."""
