@@ -41,7 +41,7 @@ def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None 
     every = sorted(FOLDER.glob("[0-9]*.ipynb"), key=lambda path: (path.stem.endswith("report"), path))
     *independent, report = every if notebooks is None else notebooks
     folder.mkdir(parents=True, exist_ok=True)
-    workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) + 1, max(1, len(independent)))  # kernels wait as they start
+    workers = min(SIDE_BY_SIDE, os.cpu_count() or 1, max(1, len(independent)))
     with (
         tqdm(total=len(independent) + 1, desc="notebooks", unit="notebook") as bar,
         tempfile.TemporaryDirectory(prefix="kernels-") as sockets,
