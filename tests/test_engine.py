@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_processes import alive
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from rosutils import InputError
 from rosutils.params import ROOT
@@ -36,6 +37,13 @@ def note(job):
         file.write(f"{time.monotonic_ns()} {os.getpid()} {torch.get_num_threads()}")
 
 
+def note_blas(job):
+    """Leave a file with the number of threads of each library that adds in this process."""
+    folder, name = job
+    with open(os.path.join(folder, name), "x") as file:
+        file.write(" ".join(str(library["num_threads"]) for library in threadpool_info()))
+
+
 def fail(job):
     note(job)
     if job[1] == "bad":
@@ -56,6 +64,13 @@ def test_every_job_is_done_once_on_one_thread_the_costliest_first_and_equal_ones
     done = read(tmp_path)  # `note` refuses to write a file twice
     assert sorted(done, key=lambda name: done[name][0]) == ["b", "d", "c", "a", "e"]
     assert {tuple(place) for _, *place in done.values()} == {(os.getpid(), 1)} and torch.get_num_threads() == 2
+
+
+@backends
+def test_numpy_and_scipy_add_on_one_thread_as_well(options, tmp_path):
+    with threadpool_limits(2):
+        run_jobs(note_blas, jobs(tmp_path, ["a"]), **options)
+    assert set(read(tmp_path)["a"]) == {1}
 
 
 @backends

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from rosutils import InputError, RunError
@@ -84,10 +85,12 @@ def _left(bar: tqdm, later: float, speed: float | None) -> str:
 
 
 def _on_one_thread(function: Callable, job: Any) -> None:
+    """Whatever adds numbers (torch, the BLAS of numpy and scipy): in another order they have other last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        function(job)
+        with threadpool_limits(1):
+            function(job)
     finally:
         torch.set_num_threads(before)
 

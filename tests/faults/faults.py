@@ -17,17 +17,20 @@ from pathlib import Path
 
 import click
 import nbformat
+import yaml
 
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "benchmarks")]
 from breaking import ROOT, STATUS, Command, bytes_of, pictures, run, sections, waste  # noqa: E402
 from run import processor  # noqa: E402
 
+from rosutils import InputError, RunError  # noqa: E402
 from rosutils.notebooks import run_all  # noqa: E402
+from rosutils.study import Study as Loaded  # noqa: E402
 
 
 RESULTS = ROOT / "benchmarks" / "faults.md"
-TRIES = 20
+TRIES, DAMAGES = 20, 10
 SIGNALS = {
     "SIGKILL": (signal.SIGKILL, False), "SIGKILL to the group": (signal.SIGKILL, True),
     "SIGINT": (signal.SIGINT, False), "SIGINT to the group": (signal.SIGINT, True), "SIGTERM": (signal.SIGTERM, False),
@@ -190,43 +193,65 @@ def full(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def damages(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Ten damages of each kind of file of a finished study: `reproduce` mends it, or one line says what is wrong."""
+    """Ten damages of each kind of file of a finished study: noticed, and mended, or one line says what is wrong.
+
+    Files that are shown are damaged together, one of each kind, and drawn again by the command; those of runs and of images one
+    at a time, and the study is asked for all runs and their results.
+    """
     study = Study(folder / "study")
-    reference, files = study.whole(), {}
+    reference, shown, kept = study.whole(), {}, {}
     for path in sorted((study.folder / "runs").rglob("*.*")) + sorted((study.folder / "figures").rglob("*.*")):
-        if path.is_file() and ".locks" not in path.parts and "notebooks" not in path.parts:
-            files.setdefault(kind_of(path), []).append(path)
-    for kind, paths in files.items():
-        yield from counted("damaged", damaged(study, kind, paths, reference))
+        unread = path.name == "left_out.csv" or path.name[0] == "."  # a list for people; locks
+        if path.is_file() and not unread and not {".locks", "notebooks"} & set(path.parts):
+            stored = {"store", "cache"} & set(path.parts)
+            (kept if stored else shown).setdefault(path.name if stored else f"*{path.suffix}", []).append(path)
+    for kind, paths in kept.items():
+        yield from counted("damaged", ((kind, damaged_alone(study, number, paths)) for number in range(DAMAGES)))
+    found = [damaged_together(study, number, shown, reference) for number in range(DAMAGES)]
+    for kind in shown:
+        yield from counted("damaged", ((f"what is shown, {kind}", wrong[kind]) for wrong in found))
 
 
-def kind_of(path: Path) -> str:
-    """The kind of a file: a figure, or its own name."""
-    return f"tables and figures (*{path.suffix})" if "figures" in path.parts else path.name
+def damage(path: Path, number: int) -> bytes:
+    """Truncate a file, empty it, flip a bit of it, or write something foreign; returns what it held."""
+    content = path.read_bytes()
+    at = random.randrange(max(1, len(content)))
+    flipped = content[:at] + bytes([content[at] ^ 1 << random.randrange(8)]) + content[at + 1 :] if content else b"x"
+    path.write_bytes([content[:at], b"", flipped, b"\xff\xfe{}[]<html>"][number % 4])
+    return content
 
 
-def damaged(study: Study, kind: str, paths: list[Path], reference: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """Truncated, emptied, flipped, foreign; each is put back after it."""
-    for number in range(10):
-        path = random.choice(paths)
-        content = path.read_bytes()
-        at = random.randrange(max(1, len(content)))
-        flipped = (
-            content[:at] + bytes([content[at] ^ 1 << random.randrange(8)]) + content[at + 1 :] if content else b"x"
-        )
-        path.write_bytes([content[:at], b"", flipped, b"\xff\xfe{}[]<html>"][number % 4])
-        verified, again = run("verify", *study.command()[1:], log=study.log), run(*study.command(), log=study.log)
-        same = bytes_of(study.folder) == reference
-        noticed = path.read_bytes() == content or verified.status in (1, 2)
-        wrong = (
-            verified.faults(0, 1, 2)
-            + again.faults(0, 1, 2)
-            + (["other bytes"] if again.status == 0 and not same else [])
-        )
-        yield kind, wrong + ([] if noticed else ["not noticed"])
-        path.write_bytes(content)
-        if not same:
-            run(*study.command(), log=study.log)
+def damaged_alone(study: Study, number: int, paths: list[Path]) -> list[str]:
+    """What is wrong after a damage to one of the files of a kind: other results than before, or a traceback."""
+    results = study.label() / "results.csv"
+    before, path = results.read_bytes(), random.choice(paths)
+    content = damage(path, number)
+    there = Loaded.load("smoke", **yaml.safe_load(sections(study.folder)))
+    noticed = path.read_bytes() == content or any(there.store.verify())
+    try:
+        there.ensure(there.unique(there.all_runs()))
+        there.results()
+        wrong = [] if results.read_bytes() == before else ["other numbers"]
+    except (InputError, RunError):  # one line, and nothing is changed
+        wrong = [] if results.read_bytes() == before else ["results.csv is changed"]
+    noticed = noticed or (path.is_file() and path.read_bytes() == content)  # images are prepared again, with a word
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return wrong + ([] if noticed else [f"{path.name} not noticed"])
+
+
+def damaged_together(study: Study, number: int, kinds: dict[str, list[Path]], reference: dict) -> dict[str, list[str]]:
+    """What is wrong after a damage to a file of each kind that is shown."""
+    chosen = {kind: random.choice(paths) for kind, paths in kinds.items()}
+    same = {kind: damage(path, number) == path.read_bytes() for kind, path in chosen.items()}
+    verified, again = run("verify", *study.command()[1:], log=study.log), run(*study.command(), log=study.log)
+    wrong, after = verified.faults(1) + again.faults(0), bytes_of(study.folder)
+    found = {kind: list(wrong) for kind in kinds}
+    for kind, path in chosen.items():
+        name = str(path.relative_to(study.folder))
+        found[kind] += ["other bytes"] if after.get(name) != reference.get(name) else []
+        found[kind] += [] if same[kind] or path.name in verified.said else ["not noticed"]
+    return found
 
 
 def kernels(folder: Path) -> Iterator[tuple[str, int, int]]:
