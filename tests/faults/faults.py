@@ -202,7 +202,7 @@ def damages(folder: Path) -> Iterator[tuple[str, int, int]]:
     reference, shown, kept = study.whole(), {}, {}
     for path in sorted((study.folder / "runs").rglob("*.*")) + sorted((study.folder / "figures").rglob("*.*")):
         unread = path.name == "left_out.csv" or path.name[0] == "."  # a list for people; locks
-        if path.is_file() and not unread and not {".locks", "notebooks"} & set(path.parts):
+        if path.is_file() and not unread and not {".locks", ".aside", "notebooks"} & set(path.parts):
             stored = {"store", "cache"} & set(path.parts)
             (kept if stored else shown).setdefault(path.name if stored else f"*{path.suffix}", []).append(path)
     for kind, paths in kept.items():
