@@ -125,9 +125,9 @@ def run(*arguments: str, log: Path, limit: int | None = None) -> Ended:
     return Command(*arguments, log=log, limit=limit).ended()
 
 
-def bytes_of(folder: Path, names: Sequence[str] = ("figures", "runs/smoke")) -> dict[str, str]:
-    """SHA-256 of what a study shows and of the cache or folders named; executed notebooks hold times, and are not among it."""
-    files = (file for name in names for file in sorted((folder / name).rglob("*")))
+def bytes_of(folder: Path, names: Sequence[str] = ("figures/**/*", "runs/smoke*/results.csv")) -> dict[str, str]:
+    """SHA-256 of what a study shows, or of the files named; executed notebooks hold times, and are not among it."""
+    files = (file for name in names for file in sorted(folder.glob(name)))
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files if file.is_file() and "notebooks" not in file.parts and not file.name.startswith(".")

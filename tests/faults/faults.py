@@ -131,7 +131,7 @@ def notebooks(folder: Path) -> Iterator[tuple[str, int, int]]:
 def prepare(folder: Path) -> Iterator[tuple[str, int, int]]:
     """`prepare` of 6,000 files, whose cache is deleted wherever it is whole."""
     raw, log, out = pictures(folder / "Bilder für Ärzte", 6000), folder / "log", folder / "out"
-    reference = bytes_of(prepared(raw, folder / "whole", log), ["."])
+    reference = bytes_of(prepared(raw, folder / "whole", log), ["**/*"])
 
     def tries() -> Iterator[tuple[str, list[str]]]:
         for number in range(TRIES):
@@ -146,7 +146,7 @@ def prepare(folder: Path) -> Iterator[tuple[str, int, int]]:
             yield name, ended.faults(STATUS[signal_number], 0)
 
     yield from counted(
-        "prepare", tries(), lambda: [] if bytes_of(prepared(raw, out, log), ["."]) == reference else ["bytes"]
+        "prepare", tries(), lambda: [] if bytes_of(prepared(raw, out, log), ["**/*"]) == reference else ["bytes"]
     )
 
 
@@ -243,14 +243,14 @@ def damaged_alone(study: Study, number: int, paths: list[Path]) -> list[str]:
 def damaged_together(study: Study, number: int, kinds: dict[str, list[Path]], reference: dict) -> dict[str, list[str]]:
     """What is wrong after a damage to a file of each kind that is shown."""
     chosen = {kind: random.choice(paths) for kind, paths in kinds.items()}
-    same = {kind: damage(path, number) == path.read_bytes() for kind, path in chosen.items()}
+    held = {kind: damage(path, number) for kind, path in chosen.items()}
     verified, again = run("verify", *study.command()[1:], log=study.log), run(*study.command(), log=study.log)
     wrong, after = verified.faults(1) + again.faults(0), bytes_of(study.folder)
     found = {kind: list(wrong) for kind in kinds}
     for kind, path in chosen.items():
         name = str(path.relative_to(study.folder))
         found[kind] += ["other bytes"] if after.get(name) != reference.get(name) else []
-        found[kind] += [] if same[kind] or path.name in verified.said else ["not noticed"]
+        found[kind] += [] if path.name in verified.said or path.read_bytes() == held[kind] else ["not noticed"]
     return found
 
 

@@ -23,7 +23,7 @@ def test_prepare_is_killed_and_interrupted_and_ends_with_the_same_bytes(raw, tmp
         if broken.reaches("images/s"):
             assert broken.breaks(number, group).faults(STATUS[number], 0) == []
     assert run(*command("broken"), log=tmp_path / "log").faults(0) == []
-    assert bytes_of(tmp_path / "broken", ["."]) == bytes_of(tmp_path / "whole", ["."])
+    assert bytes_of(tmp_path / "broken", ["**/*"]) == bytes_of(tmp_path / "whole", ["**/*"])
     assert waste(tmp_path / "broken") == []
 
 
