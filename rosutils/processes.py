@@ -20,7 +20,7 @@ from rosutils import RunError
 
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-# glibc gives memory back after each layer and gets it again, empty, for the next: a tenth of a step's time
+# glibc gives memory back after each layer and gets it again, empty, for the next: up to a tenth of a step's time
 KEPT_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**30))
 
 

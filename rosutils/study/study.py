@@ -525,9 +525,9 @@ class Study:
         The file is written anew where runs have come, or where it is not what was written last; it is read again where one of
         them is another file than it was.
         """
-        if self._read[0] != self._files():
-            read = self._renewed()
-            self._read = self._files(), read
+        files = self._files()  # as they are before they are read: another process may write meanwhile
+        if files != self._read[0]:
+            self._read = files, self._renewed()
         return self._read[1].copy()
 
     def _files(self) -> list[tuple[int, int]]:
