@@ -226,6 +226,7 @@ def verify(profile: str, sections: dict) -> None:
     from rosutils.study import Study, verification
 
     study = Study.load(profile, **sections)
+    study = study if verification.unopened(study) else study.as_made()
     found = list(verification.problems(study))
     for problem in found:
         click.echo(problem)
@@ -270,6 +271,7 @@ def redraw(study) -> None:
 
     if (file := study.figures / ARCHIVE).is_file():
         study.store.adopt(file)
+    study = study.as_made()
     with study.alone():
         for left in redraw(study):
             click.echo(left)

@@ -141,5 +141,6 @@ def placed(model: Classifier, device: torch.device | str, precision: str = "floa
 
 def precision(device: torch.device) -> str:
     """Of training passes where none is named: bfloat16 on CUDA cards that have it (Ampere and later), else float32."""
-    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    here = torch.cuda.is_available()  # of a card that is not, only what it made is looked at
+    capable = device.type == "cuda" and (not here or torch.cuda.get_device_capability(device) >= (8, 0))
     return "bfloat16" if capable else "float32"

@@ -11,7 +11,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,17 +195,17 @@ class Store:
             for name in about["released"]:
                 (run.path / name).unlink(missing_ok=True)
 
-    def archive(self, keys: Iterable[str], file: Path, without: Collection[str] = ()) -> int:
-        """Write runs into one zip file as released ones, without weights, some without any logits; returns how many.
+    def archive(self, keys: Iterable[str], file: Path, without: Mapping[str, Sequence[str]] | None = None) -> int:
+        """Write runs into one zip file as released ones, without weights and some `without` files they name; returns how many.
 
         Its files are those of the store; the same runs give the same bytes.
         """
-        runs, packed = [Run(self.root / key) for key in sorted(set(keys))], io.BytesIO()
+        runs, packed, without = [Run(self.root / key) for key in sorted(set(keys))], io.BytesIO(), without or {}
         if not runs:
             raise InputError(f"no run is finished in {self.root}, so {file} was not written; run: make reproduce")
         with zipfile.ZipFile(packed, "w") as out:
             for run in runs:
-                about = _released(run.about(), (*WEIGHTS, "logits.safetensors") if run.key in without else WEIGHTS)
+                about = _released(run.about(), (*WEIGHTS, *without.get(run.key, ())))
                 files = {"run.json": _text(run.key, about).encode()}
                 files |= {name: run._checked(name).read_bytes() for name in sorted(about["checksums"])}
                 for name, content in files.items():  # dated 1980, as ZipInfo does

@@ -258,6 +258,7 @@ def test_on_the_cpu_two_networks_are_channels_last_and_all_that_train_in_bfloat1
 
 @pytest.mark.parametrize("capability, expected", [((7, 5), "float32"), ((8, 0), "bfloat16")])
 def test_cuda_cards_train_in_bfloat16_where_they_have_it(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert precision(torch.device("cuda")) == expected and precision(torch.device("cpu")) == "float32"
 

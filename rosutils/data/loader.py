@@ -15,7 +15,7 @@ from rosutils.data.task import Task
 
 # Of the device's free memory, what the images of one task may take: the rest is for networks and for other workers.
 SHARE = 0.5
-SENT = 4096  # images at a time
+SENT = 4096  # images at a time: to the device, and into views there, whose many small steps cost the host more than the device
 # What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch.
 Batch = namedtuple("Batch", "images labels index epoch")
 
@@ -77,11 +77,15 @@ class Loader:
             generator = torch.Generator().manual_seed(self.shuffle_seed * 100_003 + self.epoch)
             rounds = math.ceil(len(self) * self.batch_size / len(order))
             order = torch.cat([order[torch.randperm(len(order), generator=generator)] for _ in range(rounds)])
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield self._batch(order[start : start + self.batch_size])
+        at_once = self.batch_size * (1 if self.resident is None else max(1, SENT // self.batch_size))
+        for some in order[: len(self) * self.batch_size].split(at_once) if len(order) else ():
+            images, labels = self._views(some)
+            parts = (each.split(self.batch_size) for each in (images, labels, some))
+            for uint8, of_them, index in zip(*parts, strict=True):
+                yield Batch(uint8.float() / 255, of_them, index, self.epoch)
 
-    def _batch(self, index: Tensor) -> Batch:
-        """Gathered, cropped and flipped on the device: from its memory, or through pinned host memory."""
+    def _views(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, gathered, cropped and flipped on the device from its memory or through pinned host memory; and labels."""
         on_device, labels = send(index, self.device), send(self.task.labels[index], self.device)
         if self.resident is not None:
             images = self.resident.index_select(0, on_device)
@@ -89,4 +93,4 @@ class Loader:
             images = send(torch.from_numpy(np.asarray(self.task.images[index.numpy()])), self.device)
         if self.view is not None:
             images = self.view(images, on_device, self.epoch)
-        return Batch(images.float() / 255, labels, index, self.epoch)
+        return images, labels

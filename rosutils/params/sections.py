@@ -206,6 +206,7 @@ class Engine(Section):
     backend: Literal["inline", "loky", "ray"] = "loky"
     workers: Few | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    graphs: bool = True  # on a GPU: the passes of longer runs are recorded as CUDA graphs and replayed
     address: str | None = None  # of a Ray cluster: null or local for this machine alone, auto for the one it belongs to
     gpus_per_run: NotNegative = 1.0  # of a Ray task, where there are GPUs; 0.5 puts two runs on one
     retries: Annotated[int, Field(ge=0, le=1000)] = 3  # of a run whose worker or machine Ray has lost

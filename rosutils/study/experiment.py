@@ -12,8 +12,8 @@ from rosutils.settings import PLAIN, SETTINGS, TEACHERS
 from rosutils.study.variants import OWN, Variant
 
 
-# Part of every key: raise it when the same recipe would train to other numbers, or a probe or chance would find others.
-FORMAT, PROBE_FORMAT, CHANCE_FORMAT = 2, 3, 4
+# Part of every key: raise it when the same recipe would train to other numbers, or a bank, a probe or chance would find others.
+FORMAT, BANK_FORMAT, PROBE_FORMAT, CHANCE_FORMAT = 2, 3, 3, 4
 EVALUATION_BATCH = 256
 DRAWS = 200  # of random scores, for what chance alone scores
 TRAINED = ("teacher", "student")
@@ -90,7 +90,7 @@ def recipe(there, spec: RunSpec) -> dict:
     if spec.role == "chance":
         found |= {"format": CHANCE_FORMAT, "draws": DRAWS}
         return found | {"rule": p.evaluation.thresholds, "sample": p.attacks.examples}
-    found |= {"architecture": spec.architecture, "device": there.device.type}
+    found |= {"architecture": spec.architecture, "device": there.made_on}
     found |= {"examples": fingerprint(there.training_index(spec)), "pixels": p.data.pixels}
     if spec.of is not None:
         return found | _probe(there, spec)
@@ -98,7 +98,11 @@ def recipe(there, spec: RunSpec) -> dict:
         found["training"] = training.model_dump(exclude={"precision"}) | {"precision": there.precision(spec)}
         found |= {"view_seed": there.view(spec).seed, "batches": there.batches(spec)}
     if spec.role == "bank":
-        found |= {"views": there.views, "augmentation": training.augmentation.model_dump(exclude={"views"})}
+        found |= {
+            "format": BANK_FORMAT,
+            "views": there.views,
+            "augmentation": training.augmentation.model_dump(exclude={"views"}),
+        }
         found["view_seed"] = there.view(spec).seed
     if spec.teachers:
         found["teachers"] = [there.key(teacher) for teacher in spec.teachers]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import rosutils
-from rosutils import RunError, chance, distill, models, pixels, training, weights
+from rosutils import RunError, chance, distill, graphs, models, pixels, training, weights
 from rosutils.averaging import refresh_batchnorm
 from rosutils.bank import view_logits
 from rosutils.chance import base_rate_margin, skill_margin
@@ -103,7 +103,8 @@ def _made(there, spec: RunSpec) -> tuple[dict, dict, dict]:
 
 def _bank(there, spec: RunSpec) -> tuple[dict, dict]:
     loader = there.loader(spec, there.training_index(spec), augmented=True)
-    return {"logits": {"train": view_logits(there.model(spec.teachers[0]), loader, there.views)}}, {}
+    logits = view_logits(there.model(spec.teachers[0]), loader, there.views)
+    return {"logits": {"train": logits}, "mean": {"train": logits.mean(dim=0)}}, {}
 
 
 def _chance(there, spec: RunSpec) -> tuple[dict, dict]:
@@ -139,7 +140,9 @@ def _train(there, spec: RunSpec) -> tuple[dict, dict, dict]:
     resumed = {"checkpoint": there.store.checkpoint(there.key(spec)), "stateful": watch.stateful}
     resumed["checkpoint_seconds"] = there.parameters.engine.checkpoint_seconds
     how = {"seed": spec.seed, "after_epoch": watch, "progress": False, **schedule, **resumed}
-    history = training.fit(model, loader, loss, **how)
+    shape = section.batch_size, *task.images.shape[1:]
+    with graphs.recorded(model, shape, section.epochs * len(loader) if there.parameters.engine.graphs else 0):
+        history = training.fit(model, loader, loss, **how)
     tensors = watch.finished(model)
     logits = tensors["logits"]["validation"]
     margins = {"validation_margin": base_rate_margin(task, logits), "validation_skill": skill_margin(task, logits)}

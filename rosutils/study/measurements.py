@@ -99,7 +99,7 @@ def _teacher_agreement(there, spec: RunSpec) -> Iterator[pd.DataFrame]:
     """The same of a teacher, by the mean of its logits over the views that its bank holds; in the noise study only."""
     teacher = spec.teachers[0]
     if spec.variant.kind in LABEL_NOISE:
-        logits = there.run(spec).tensors("logits")["train"].mean(dim=0)
+        logits = there.run(spec).tensors("mean")["train"]
         yield _agreeing(there, teacher, "weights", logits).assign(setting=TEACHERS[teacher.subset is not None])
 
 

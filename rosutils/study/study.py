@@ -41,6 +41,7 @@ from rosutils.subsets import overlapping_subsets
 
 logger = logging.getLogger(__name__)
 PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
+BANK_FILES = ("logits.safetensors", "mean.safetensors")
 STAGES = {"teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",), "probes": PROBES}
 
 
@@ -81,7 +82,7 @@ class Study:
 
         Raises InputError for a section that is misspelt, beside what `load` raises.
         """
-        return cls.load(names["profile"], **params.sections_in(names))
+        return cls.load(names["profile"], **params.sections_in(names)).as_made()
 
     # Which parameters
 
@@ -156,6 +157,23 @@ class Study:
         if named == "cuda" and not torch.cuda.is_available():
             raise InputError("engine.device is 'cuda', but torch finds no GPU that it can use here; give auto, or cpu")
         return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if named == "auto" else named)
+
+    @property
+    def made_on(self) -> str:
+        """The kind of device that is part of a run's key: what is stored can be shown where no such device is."""
+        named = self.parameters.engine.device
+        return self.device.type if named == "auto" else named
+
+    def as_made(self) -> "Study":
+        """This study or, where a machine of another kind made all its runs and this one none, as that machine has it."""
+        there, kinds = self.parameters.engine, {"cpu", "cuda"} - {self.made_on}
+        if there.device == "auto" and not any(self.run(spec) for spec in self.runs("table1")):
+            for kind in kinds:
+                engine = there.model_copy(update={"device": kind})
+                other = self._like(self.parameters.model_copy(update={"engine": engine}), self.variant, self.replicate)
+                if not other.missing(other.all_runs()):
+                    return other
+        return self
 
     def workers(self) -> int:
         """How many runs are made at once: as many as cores, or as GPUs."""
@@ -263,7 +281,7 @@ class Study:
         """Of a run's training passes: float32 or bfloat16."""
         named = self.at(spec).parameters.training.precision
         named = named.get(spec.architecture, "auto") if isinstance(named, dict) else named
-        return models.precision(self.device) if named == "auto" else named
+        return models.precision(torch.device(self.made_on)) if named == "auto" else named
 
     def loader(self, spec: RunSpec, index: Tensor, *, shuffled: bool = False, augmented: bool = False) -> Loader:
         """Batches of examples `index`: shuffled by the run's seed for training, in order otherwise.
@@ -589,16 +607,17 @@ class Study:
         return self.parameters.model_dump(exclude={"engine": True, "data": {"root"}}, mode="json")
 
     def archive(self, file: Path) -> int:
-        """Write the finished runs into one file, without weights and without banks that nothing is measured on.
+        """Write the finished runs into one file, without weights; of banks the mean over views goes where it is measured on.
 
         What images from raw folders are called, and their labels and groups, go with them: all that is shown but the images.
         """
         specs, measured = [spec for spec in self.all_runs() if self.run(spec)], {self.key(s) for s in self.measured()}
-        keys, examples = {self.key(s) for s in specs}, set()
+        keys, examples, banks = {self.key(s) for s in specs}, set(), [self.key(s) for s in specs if s.role == "bank"]
+        without = {key: BANK_FILES[: 1 if key in measured else None] for key in banks}
         for study, task in {(self.at(spec), spec.task) for spec in specs}:
             if (source := study.parameters.data.sources[task].source) in RAW:
                 examples.add(kept.put(self.store, source, study._recipe(task), study._source(task)))
-        return self.store.archive(keys | examples, file, keys - measured) - len(examples)
+        return self.store.archive(keys | examples, file, without) - len(examples)
 
     def timings(self) -> pd.DataFrame:
         """Seconds of a step of each setting's training, rows like those of the results; no part of results.csv, for they vary."""
