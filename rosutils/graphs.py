@@ -10,7 +10,7 @@ import torch
 from rosutils.models import Classifier
 
 
-LEAST = 1000  # steps: a shorter run is over before recording has paid
+LEAST = 200  # steps: a shorter run is over before recording has paid
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def _record(model: Classifier, shape: Sequence[int]) -> None:
     gc.collect()
     gc.disable()  # an old graph that is destroyed in the midst of a recording spoils it
     try:
-        with torch.cuda.device(device), torch.backends.cudnn.flags(enabled=True, benchmark=True), model.in_precision():
+        with torch.cuda.device(device), model.in_precision():
             sample = model.prepared(torch.rand(tuple(shape), device=device)).detach()
             torch.cuda.make_graphed_callables(backbone, (sample,))
     except RuntimeError as error:

@@ -10,10 +10,12 @@ from rosutils.study.experiment import TRAINED, RunSpec
 
 
 FLOAT, SMALL_FILES = 4, 4096  # bytes of a number, and of run.json and history.csv
-# Training on one image, relative to a ResNet-18 in float32 (40 px, one CPU thread).
+# Training on one image, relative to a ResNet-18 in float32 (40 px, one CPU thread); on a GPU to one in bfloat16 (64 px, H100,
+# sixteen runs at once).
 TRAINING = {
     "float32": {"resnet18": 1.0, "resnet34": 1.8, "resnet50": 2.8, "mobilenet_v2": 0.41, "densenet121": 1.2},
     "bfloat16": {"resnet18": 0.63, "resnet34": 1.1, "resnet50": 1.7, "mobilenet_v2": 0.9, "densenet121": 0.85},
+    "cuda": {"resnet18": 1.0, "resnet34": 1.7, "resnet50": 2.4, "mobilenet_v2": 2.3, "densenet121": 6.1},
 }
 # The same of a pass forward, of a gradient by the pixels, and of a product with the Hessian.
 FORWARD, GRADIENT, PRODUCT = 0.25, 0.7, 8.4
@@ -70,7 +72,8 @@ def _training(there, spec: RunSpec, size: Sizes) -> float:
     averaged = 2 if spec.weighting == "exponential" else 1
     seen = averaged * (size.validation * section.epochs + size.trained_on + size.validation + size.test)
     forward = FORWARD * TRAINING["float32"][spec.architecture] * seen
-    return TRAINING[there.precision(spec)][spec.architecture] * images + forward + EPOCH * section.epochs
+    kind = "cuda" if there.made_on == "cuda" else there.precision(spec)
+    return TRAINING[kind][spec.architecture] * images + forward + EPOCH * section.epochs
 
 
 def speed(study) -> float | None:
