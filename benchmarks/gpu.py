@@ -6,6 +6,7 @@ python benchmarks/gpu.py --sizes 64 --steps 50 --only resnet18
 Needs a CUDA device and no notebook tools. Every line is medians of repeats taken in turn, the device waited for at the end
 of each repeat only:
   fit       ours: resident uint8 images, crops and flips on the device, bfloat16, channels-last, fused SGD
+  recorded  the same, passes recorded as a CUDA graph and replayed, as runs of 200 steps and more are
   compiled  the same, the network through torch.compile (with --compile; needs a C compiler)
   plain     the same in float32 (TF32 in convolutions)
   bare      a loop by hand: resident images, bfloat16, channels-last, torch's own SGD, no crops and no flips
@@ -18,6 +19,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -25,7 +27,7 @@ import torch
 from timing import ARCHITECTURES, random_task
 from torch.nn import functional as F
 
-from rosutils import distill, models
+from rosutils import distill, graphs, models
 from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.data import Loader
@@ -34,7 +36,7 @@ from rosutils.training import fit
 
 BATCH = 64
 CEILING = {"resnet18": 20_000, "resnet34": 12_000, "resnet50": 7_000, "mobilenet_v2": 13_000, "densenet121": 5_000}
-VARIANTS = ("fit", "compiled", "plain", "bare", "distil", "host")
+VARIANTS = ("fit", "recorded", "compiled", "plain", "bare", "distil", "host")
 
 
 @click.command()
@@ -66,7 +68,8 @@ def measured(name: str, pixels: int, chosen: list[str], steps: int, repeats: int
     task, seconds = random_task(steps * BATCH, pixels), {}
     for variant in chosen:
         try:
-            seconds[variant] = timed(variant_of(variant, name, task), repeats)
+            with ExitStack() as stack:
+                seconds[variant] = timed(variant_of(variant, name, task, stack), repeats)
         except RuntimeError as error:
             click.echo(f"{name} {pixels} px, {variant}: {str(error).splitlines()[0]}", err=True)
         torch.cuda.empty_cache()
@@ -89,12 +92,14 @@ def timed(epoch: Callable, repeats: int) -> float:
     return statistics.median(times[1:])
 
 
-def variant_of(variant: str, name: str, task) -> Callable:
-    """One epoch of a way to train, as a function."""
+def variant_of(variant: str, name: str, task, stack: ExitStack) -> Callable:
+    """One epoch of a way to train, as a function; what it needs to be in is entered on `stack`."""
     precision = "float32" if variant == "plain" else models.precision(torch.device("cuda"))
     model = models.placed(models.create(name, 8, seed=0), "cuda", precision)
     if variant == "compiled":
         model.backbone.compile()
+    if variant == "recorded":
+        stack.enter_context(graphs.recorded(model, (BATCH, *task.images.shape[1:]), graphs.LEAST))
     loader = Loader(task, task.split["train"], batch_size=BATCH, shuffle_seed=0, view=VIEW, device="cuda")
     if variant == "host":
         loader.resident = None

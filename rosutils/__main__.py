@@ -138,7 +138,7 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
     from rosutils.study import Study
     from rosutils.study.plan import lacking, leftovers
 
-    study = Study.load(profile, **sections)
+    study = Study.load(profile, **sections).as_made()
     for name in study.parameters.tasks:
         click.echo(study.task(name).summary())
     runs = study.unique(study.all_runs())
@@ -253,6 +253,7 @@ def archive(study, out: Path | None) -> None:
     """
     from rosutils import results
 
+    study = study.as_made()
     count = study.archive(out or study.figures / ARCHIVE)
     if out is None:
         results.write(study.results(), study.figures / "results.csv")

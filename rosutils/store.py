@@ -28,7 +28,7 @@ from rosutils import InputError
 PATIENCE = 120.0
 IN_ARCHIVE = re.compile(r"[a-z]+-[a-z0-9_]+-[0-9a-f]{16}/(run\.json|[a-z_]+\.(safetensors|csv))")
 WEIGHTS = ("weights.safetensors", "averaged.safetensors", "running.safetensors")
-ABOUT, MORE = {"recipe", "record", "checksums"}, {"released", "checksum"}  # what run.json holds, and what it may
+ABOUT, MORE = {"recipe", "record", "checksums", "checksum"}, {"released"}  # what run.json holds, and what it may
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,7 @@ class Run:
             about = json.loads((self.path / "run.json").read_bytes())
             whole = about.keys() >= ABOUT and not about.keys() - ABOUT - MORE and isinstance(about["checksums"], dict)
             fits = self.key.endswith(f"-{digest(about['recipe'])}")
-            # those of earlier versions have no checksum of their own: their key is all that holds
-            if not (whole and (about["checksum"] == seal(about, self.key) if "checksum" in about else fits)):
+            if not whole or about["checksum"] != seal(about, self.key):
                 return {}, "damaged" if fits else f"damaged ({self.key} is not the key of its recipe)"
             return about, ""
         except (FileNotFoundError, NotADirectoryError):

@@ -160,8 +160,7 @@ def _read(path: Path, modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tenso
     """Tensors and history of a checkpoint; raises one of several errors where it is not what was written, or of other modules."""
     with safe_open(path, framework="pt") as file:
         told, tensors = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
-    # those of earlier versions have no checksum: they are told by what a run of today has not, and taken as they are
-    if told.keys() - {"history", "sha256"} or told.get("sha256", "") not in ("", _sha256(tensors, told["history"])):
+    if told.keys() != {"history", "sha256"} or told["sha256"] != _sha256(tensors, told["history"]):
         raise ValueError("its checksum differs")
     expected = _state(modules)
     expected |= {f"optimizer/{number}": value for number, value in enumerate(modules["model"].parameters())}

@@ -86,14 +86,6 @@ def test_a_damaged_cache_is_not_opened_but_made_again_with_a_message(tmp_path, c
     assert made(place)["fingerprint"] == before
 
 
-def test_a_card_of_an_earlier_version_has_no_checksum_and_is_taken(tmp_path):
-    before = made(tmp_path / "toy")["fingerprint"]
-    card = json.loads((tmp_path / "toy" / "card.json").read_text())
-    del card["checksum"]
-    (tmp_path / "toy" / "card.json").write_text(json.dumps(card))
-    assert cache.opened(tmp_path / "toy", "files")["fingerprint"] == before
-
-
 def test_a_cache_that_cannot_be_read_just_now_is_not_called_damaged(tmp_path, monkeypatch):
     """It would be prepared again, and the good one deleted."""
     made(tmp_path / "toy")

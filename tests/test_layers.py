@@ -12,7 +12,7 @@ FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
     0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store disk "
     "processes",
-    1: "data intervals chance pixels results notebooks",
+    1: "data intervals chance pixels results notebooks graphs",
     2: "bank",
     3: "distill",
     4: "study",
@@ -26,7 +26,7 @@ LONGEST_FUNCTION, WHOLE = 60, 13_173  # lines of a function, and of all rooms to
 # Lines of each room, templates included: a reader is to hold the whole in the head. A room may shrink, and then so does its
 # number here; what is to grow must shrink elsewhere.
 ROOMS = {
-    "method": "__init__ settings subsets weights losses averaging distill training bank augment models noise",
+    "method": "__init__ settings subsets weights losses averaging distill training bank augment models graphs noise",
     "instruments": "metrics intervals attacks chance pixels landscape",
     "store, results, parameters": "store results params disk",
     "data": "data",

@@ -136,5 +136,17 @@ def test_images_are_the_stored_ones_resident_or_not(fits, device):
     np.testing.assert_array_equal((batch.images.cpu() * 255).round().byte().numpy(), made.images[INDEX.numpy()])
 
 
+def test_views_made_by_the_thousand_where_images_are_resident_are_those_of_each_batch(monkeypatch):
+    made, view = task(), View(seed=3, pad=2, flips=("horizontal", "vertical"))
+    plain, ahead = shuffled(made, view=view), shuffled(made, view=view)
+    ahead.resident = torch.from_numpy(made.images)
+    for at_once in (1, 100, 4096):  # less than a batch, three of them, the whole epoch
+        monkeypatch.setattr("rosutils.data.loader.SENT", at_once)
+        for one, other in zip(batches(plain, 5), batches(ahead, 5), strict=True):
+            assert one.images.equal(other.images) and one.labels.equal(other.labels) and one.index.equal(other.index)
+            assert one.epoch == other.epoch == 5
+    assert batches(Loader(made, torch.arange(0), batch_size=4)) == []
+
+
 def test_sending_within_the_host_copies_nothing():
     assert send(INDEX, "cpu").data_ptr() == INDEX.data_ptr()

@@ -248,17 +248,6 @@ def test_a_run_under_the_key_of_another_is_told(store):
     assert store.verify()[0].endswith("(student-resnet18-fedcba9876543210 is not the key of its recipe)")
 
 
-def test_run_json_of_an_earlier_version_is_held_against_its_key_alone(store):
-    key = f"student-resnet18-{digest({'seed': 0, 'alpha': 0.9})}"
-    path = put(store, key).path / "run.json"
-    about = json.loads(path.read_text())
-    del about["checksum"]
-    path.write_text(json.dumps(about))
-    assert store.get(key).about() == about and store.verify() == []
-    path.write_text(json.dumps(about | {"recipe": {"seed": 1, "alpha": 0.9}}))
-    assert store.get(key) is None and "is not the key of its recipe" in store.verify()[0]
-
-
 @pytest.mark.parametrize("left", ["no run.json", "an empty run.json", "a file"])
 def test_what_is_no_run_is_set_aside_and_the_run_is_made_again(store, caplog, left):
     """A crash without fsync left such folders: each time the run was made anew, then OSError, Directory not empty."""

@@ -296,7 +296,7 @@ def test_the_momentum_matters_to_the_oracle_above(tmp_path):
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     kept = {key: value for key, value in tensors(path).items() if not key.startswith("optimizer/")}
-    training.save_file(kept, path, metadata={"history": metadata["history"]})  # as written before there were checksums
+    training.save_file(kept, path, metadata=metadata | {"sha256": training._sha256(kept, metadata["history"])})
     resumed, *_ = resumable(path)
     assert not same_state(unbroken, resumed)
 
@@ -469,14 +469,16 @@ def test_a_damaged_checkpoint_is_told_and_the_run_begins_anew_with_the_same_bits
         assert same_state(unbroken, resumed) and "run.safetensors is damaged" in caplog.text
 
 
-def test_a_checkpoint_of_an_earlier_version_without_a_checksum_is_resumed_from(tmp_path, caplog):
+def test_a_checkpoint_without_a_checksum_or_a_tensor_is_begun_anew(tmp_path, caplog):
     path = tmp_path / "run.safetensors"
     unbroken, *_ = resumable(None)
     *_, history = resumable(path, epochs=2)
-    save_file(tensors(path), path, metadata={"history": json.dumps(history)})
-    resumed, _, history = resumable(path)
-    assert same_state(unbroken, resumed) and not caplog.text
-    save_file({k: v for k, v in tensors(path).items() if k != "model/0.weight"}, path, metadata={"history": "[]"})
+    whole, told = tensors(path), json.dumps(history)
+    save_file(whole, path, metadata={"history": told})
+    resumed, *_ = resumable(path)
+    assert same_state(unbroken, resumed) and "its checksum differs" in caplog.text
+    lacking = {name: value for name, value in whole.items() if name != "model/0.weight"}
+    save_file(lacking, path, metadata={"history": told, "sha256": training._sha256(lacking, told)})
     resumed, *_ = resumable(path)
     assert same_state(unbroken, resumed) and "it lacks model/0.weight" in caplog.text
 

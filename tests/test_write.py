@@ -7,6 +7,8 @@ import re
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rows import TASKS, WATERMARK, frame, study_of
 from test_table1 import scores
 from test_table2 import attacks, no_skill
@@ -14,13 +16,25 @@ from test_table3 import runs
 
 from rosutils.paper import table1, table2, table3
 from rosutils.paper.cells import escaped, printable
-from rosutils.paper.write import write_table
+from rosutils.paper.write import write_figure, write_table
 
 
 CAPTION = f"What it is. {WATERMARK}"
 TABLES = {
     "table1": (table1.table, scores), "table2": (table2.table, lambda: attacks() + no_skill()), "table3": (table3.table, runs),
 }  # fmt: skip
+
+
+def test_a_narrow_figure_has_its_watermark_in_several_lines_and_a_wide_one_in_one(tmp_path):
+    mark = "profile real · isic2019 and nih images · 40 px · 50 epochs (chest 25) · not comparable with the paper"
+    for width, least, most in ((2.5, 2, 3), (6.0, 1, 1)):
+        figure = Figure((width, 2), layout="constrained")
+        figure.subplots()
+        write_figure(figure, tmp_path, "narrow", mark)
+        lines = figure.get_supxlabel().split("\n")
+        assert least <= len(lines) <= most and " ".join(lines) == mark
+        box = figure._supxlabel.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+        assert 0 <= box.x0 and box.x1 <= figure.bbox.width
 
 
 @pytest.fixture(params=TABLES)

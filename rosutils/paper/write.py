@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from itertools import groupby
 from pathlib import Path
 
@@ -13,12 +14,18 @@ from rosutils.paper.look import GREY, style
 from rosutils.store import write_whole
 
 
+CHARACTERS = 24  # of a watermark to an inch
+
+
 def write_figure(fig: Figure, folder: str | Path, name: str, watermark: str) -> list[Path]:
     """Write `<name>.pdf` and `.png` with the watermark small at the bottom; the same figure gives the same bytes."""
     files = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
     paths = []
     with style():
-        fig.supxlabel(watermark, fontsize=5.5, color=GREY)
+        lines = textwrap.wrap(
+            watermark, int(CHARACTERS * fig.get_figwidth())
+        )  # a narrow figure's face holds it in several
+        fig.supxlabel("\n".join(lines), fontsize=5.5, color=GREY)
         if layout := fig.get_layout_engine():  # once for both files: it takes as long as to draw
             layout.execute(fig)
             fig.set_layout_engine("none")

@@ -58,6 +58,7 @@ class Study:
     replicate: int = 0  # from 0
     label: str = ""  # the profile's name with what was laid over it: demo+alpha0.5; of its folders and watermark
     opened: dict[tuple, Examples] = field(default_factory=dict)  # the sources, shared by all studies of a profile
+    kind: str = ""  # of the device whose runs are looked at, where that is another machine's: see `as_made`
 
     def __post_init__(self) -> None:
         self.label = self.label or self.parameters.profile
@@ -66,7 +67,7 @@ class Study:
         self._read: tuple[list, pd.DataFrame | None] = ([], None)  # results, and the files they were read from
 
     def __reduce__(self):  # how it gets to workers: as its parameters, made into a study once in each process
-        return _in_this_process, (pickle.dumps(self.parameters), self.variant, self.replicate, self.label)
+        return _in_this_process, (pickle.dumps(self.parameters), self.variant, self.replicate, self.label, self.kind)
 
     @classmethod
     def load(cls, profile: str | Path, /, **overrides: Any) -> "Study":
@@ -87,7 +88,7 @@ class Study:
     # Which parameters
 
     def _like(self, parameters: Parameters, variant: Variant, replicate: int) -> "Study":
-        return type(self)(parameters, variant, replicate, self.label, self.opened)
+        return type(self)(parameters, variant, replicate, self.label, self.opened, self.kind)
 
     @cached_property
     def variants(self) -> dict[Variant, "Study"]:
@@ -160,17 +161,14 @@ class Study:
 
     @property
     def made_on(self) -> str:
-        """The kind of device that is part of a run's key: what is stored can be shown where no such device is."""
-        named = self.parameters.engine.device
-        return self.device.type if named == "auto" else named
+        """The kind of device that is part of a run's key."""
+        return self.kind or self.device.type
 
     def as_made(self) -> "Study":
-        """This study or, where a machine of another kind made all its runs and this one none, as that machine has it."""
-        there, kinds = self.parameters.engine, {"cpu", "cuda"} - {self.made_on}
-        if there.device == "auto" and not any(self.run(spec) for spec in self.runs("table1")):
-            for kind in kinds:
-                engine = there.model_copy(update={"device": kind})
-                other = self._like(self.parameters.model_copy(update={"engine": engine}), self.variant, self.replicate)
+        """This study or, where a machine with another kind of device made all its runs and this one none, as that one has it."""
+        if not self.kind and not any(self.run(spec) for spec in self.runs("table1") if spec.role in TRAINED):
+            for kind in {"cpu", "cuda"} - {self.made_on}:
+                other = type(self)(self.parameters, self.variant, self.replicate, self.label, self.opened, kind)
                 if not other.missing(other.all_runs()):
                     return other
         return self
@@ -431,6 +429,11 @@ class Study:
         Weights that nothing else is to be made from are released on the way (engine.keep_weights).
         """
         missing = self.missing(with_prerequisites(runs))
+        if missing and self.made_on != self.device.type:
+            raise InputError(
+                f"{len(missing)} runs are missing (the first: {self.key(missing[0])}), and those that are there were made on "
+                f"{self.made_on}; this machine has {self.device.type}: make all of them here, with another engine.store"
+            )
         if blind := {spec.task for spec in missing if not self.has_images(spec.task)}:
             raise NoImages(
                 f"{len(missing)} runs are missing (the first: {self.key(missing[0])}), and the images of "
@@ -655,5 +658,5 @@ def _provenance(task: Task) -> dict:
 
 
 @lru_cache(maxsize=2)
-def _in_this_process(parameters: bytes, variant: Variant, replicate: int, label: str) -> Study:
-    return Study(pickle.loads(parameters), variant, replicate, label)
+def _in_this_process(parameters: bytes, variant: Variant, replicate: int, label: str, kind: str) -> Study:
+    return Study(pickle.loads(parameters), variant, replicate, label, kind=kind)

@@ -1,0 +1,56 @@
+"""The study of params/real.yaml as it is committed: from its archive alone everything is found and is what is shown."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rosutils import InputError, results
+from rosutils.params import ROOT
+from rosutils.study import Study, verification
+
+
+FIGURES = ROOT / "figures" / "real"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    """The study on a machine without its images and, but for CUDA machines, without such a device as it was made on."""
+    store = tmp_path_factory.mktemp("runs")
+    loaded = Study.load("real", engine={"store": str(store), "device": "cpu"})
+    loaded.store.adopt(FIGURES / "runs.zip")
+    return loaded.as_made()
+
+
+def test_every_run_is_found_under_the_key_that_it_was_made_under(study):
+    assert study.made_on == "cuda" and study.device.type == "cpu"
+    assert study.missing(study.all_runs()) == [] and len(study.unique(study.all_runs())) == 898
+
+
+def test_the_committed_numbers_are_those_of_the_runs(study):
+    columns = {"check_dtype": False, "rtol": 1e-12}
+    written, measured = results.read(FIGURES / "results.csv"), study.results()
+    pd.testing.assert_frame_equal(written.drop(columns="value"), measured.drop(columns="value"))
+    pd.testing.assert_series_equal(written["value"], measured["value"], **columns)
+    assert list(verification.changed_files(FIGURES)) == []
+
+
+def test_no_picture_of_an_image_is_committed():
+    shown = {path.stem for path in FIGURES.iterdir()}
+    assert (
+        not shown & {"gallery", "predictions", "views", "suspects", "attacked"} and (FIGURES / "report.html").is_file()
+    )
+    assert sum(path.stat().st_size for path in (FIGURES / "runs.zip", FIGURES / "results.csv")) < 30e6
+
+
+def test_nothing_is_added_on_a_machine_of_another_kind(study):
+    spec = study.student("lesion", "RoS-KD", "resnet50")
+    with pytest.raises(InputError, match="missing.*made on cuda.*this machine has cpu"):
+        study.ensure([spec])
+
+
+def test_a_study_that_is_not_whole_or_has_runs_of_this_machine_is_this_machines(study, load_tiny, tmp_path):
+    here = Study.load("real", engine={"store": str(tmp_path), "device": "cpu"}, data={"root": str(Path("nowhere"))})
+    assert here.as_made is not None and study.as_made() is study
+    own = load_tiny(tmp_path)
+    assert own.as_made() is own and own.made_on == own.device.type
