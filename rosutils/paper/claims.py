@@ -64,8 +64,9 @@ def table1_verdict(here: Measured, task: str, student: str) -> pd.DataFrame:
         p = math.nan if reason else holm(next(left))
         says = BARRED if reason else OPEN if not p < ALPHA else SHOWN if mean > 0 else WORSE
         paper = gains.get(part.label, math.nan) if metric.startswith("F1") else math.nan
-        lines.append((part.label, metric, mean, low, high, n, paper, p, says, reason, part.pairs))
-    return pd.DataFrame(lines, columns="baseline metric mean low high n paper p says why pairs".split())
+        least = part.found.smallest_told()
+        lines.append((part.label, metric, mean, low, high, n, least, paper, p, says, reason, part.pairs))
+    return pd.DataFrame(lines, columns="baseline metric mean low high n least paper p says why pairs".split())
 
 
 def sentence(lines: pd.DataFrame) -> str:
