@@ -4,12 +4,12 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 
-import nbformat
 from jupyter_client import AsyncKernelManager
 from tqdm.auto import tqdm
 
@@ -59,6 +59,9 @@ def _finish(calls: list[Future], bar: tqdm) -> None:
 
 
 def _execute(notebook: Path, folder: Path, parameters: dict, sockets: str) -> None:
+    sys.modules.setdefault(
+        "rfc3987_syntax", None
+    )  # no notebook is checked by it, and it compiles grammars for a second
     import papermill
     from nbclient.exceptions import DeadKernelError
     from nbclient.util import run_sync
@@ -113,6 +116,8 @@ def copies(folder: Path, profile: str, report: str) -> None:
 
     A copy whose cells somebody has changed stays as it is; one that was only run stays until the notebook itself changes.
     """
+    import nbformat  # here, for it takes seconds
+
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(FOLDER.glob("[0-9]*.ipynb")):
         book, copy = nbformat.read(path, as_version=4), folder / path.name

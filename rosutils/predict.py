@@ -17,7 +17,7 @@ from rosutils.results import select
 from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS, setting
 from rosutils.store import Run
 from rosutils.study import Study
-from rosutils.study.experiment import EVALUATION_BATCH, LOGITS, TRAINED, described, logits_of
+from rosutils.study.experiment import EVALUATION_BATCH, LOGITS, TRAINED
 
 
 CLOSE = 1e-4  # of logits: what an exported network may differ by
@@ -58,28 +58,19 @@ def find(run: str, profile: str, sections: dict, task: str | None = None) -> Net
 def of_run(run: Run) -> Network:
     """The network of a finished run: its averaged weights (Eq. 1) where it has some, else its last.
 
-    Raises InputError for a run that is no network, whose weights were released, or that was made before runs described theirs.
+    Raises InputError for a run that is no network, or whose weights were released.
     """
     about = run.about()
     if about["recipe"]["role"] not in TRAINED:
         raise InputError(f"{run.key} is a {about['recipe']['role']}, not a network; name a teacher or a student")
-    if "network" not in about["record"]:
-        raise InputError(
-            f"{run.key} was made before runs said what predictions need; name its row of Table I with --profile (its study "
-            "knows), or delete its folder and make it again"
-        )
     state = "averaged" if LOGITS["averaged"] + ".safetensors" in about["checksums"] else "weights"
     return _loaded(run, about["record"]["network"], state, run.key)
 
 
 def of_study(study: Study, task: str, row: str) -> Network:
-    """The network of a row of Table I, first replicate; what older runs do not say of themselves, the study does."""
-    spec = study.trained(task, row)
-    there, run = study.at(spec), study.run(spec)
-    about = run.about()["record"].get("network")
-    if about is None:
-        states = [state for state, name in LOGITS.items() if f"{name}.safetensors" in run.about()["checksums"]]
-        about = described(there, spec, {state: logits_of(there, spec, state)["validation"] for state in states})
+    """The network of a row of Table I, first replicate."""
+    run = study.run(study.trained(task, row))
+    about = run.about()["record"]["network"]
     return _loaded(run, about, setting(row).state, f"{row} of {study.label}, {task}")._replace(row=row)
 
 

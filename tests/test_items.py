@@ -10,6 +10,7 @@ from rows import WATERMARK, study_of
 
 from rosutils import paper
 from rosutils.paper import look, teachers
+from rosutils.paper.items import Item
 from rosutils.settings import ROWS, TEACHERS
 from rosutils.study.needs import ARTEFACTS
 
@@ -54,6 +55,28 @@ def test_a_table_and_the_figures_of_each_task_are_published_under_their_names(pr
         [figure] = teachers.PLOT.write(probed).values()
     assert figure.get_supxlabel() == probed.watermark() and figure.axes[0].xaxis.label.get_size() == 7.5
     assert teachers.PLOT.pictures(probed) == ["teachers"]
+
+
+def test_a_figure_is_drawn_again_only_where_it_is_not_what_would_be_drawn(probed, monkeypatch):
+    """Runs, parameters, code and the files themselves decide; a warm run of the notebooks was mostly drawing."""
+    drawn, write = [], Item.write
+    monkeypatch.setattr(Item, "write", lambda item, study: drawn.append(item.name) or write(item, study))
+    first = probed.publish(teachers.PLOT)
+    picture = probed.figures / "teachers.png"
+    whole, drawn[:] = picture.read_bytes(), []
+    assert probed.publish(teachers.PLOT).data == first.data and drawn == []
+    picture.write_bytes(whole[:-1])
+    assert probed.publish(teachers.PLOT).data == first.data == picture.read_bytes() and drawn == ["teachers"]
+    monkeypatch.setattr("rosutils.study.study._code", lambda: "other code")
+    probed.publish(teachers.PLOT)
+    probed.publish(teachers.PLOT)
+    assert drawn == ["teachers"] * 2
+    monkeypatch.setattr(type(probed), "shared", lambda study: {"other": "parameters"})
+    probed.publish(teachers.PLOT)
+    assert drawn == ["teachers"] * 3
+    (probed.output / "published" / "teachers-figure.json").write_text("{}")  # damaged
+    probed.publish(teachers.PLOT)
+    assert drawn == ["teachers"] * 4
 
 
 def test_a_sweep_says_the_sweeps_scale_on_its_face():

@@ -1,6 +1,5 @@
 """A network used: pictures give the logits that its run stored, exports give the same outputs, and errors say what to do."""
 
-import json
 import shutil
 
 import nbformat
@@ -18,7 +17,6 @@ from rosutils.__main__ import main
 from rosutils.metrics import best_thresholds
 from rosutils.params import ROOT
 from rosutils.settings import setting
-from rosutils.store import Run
 from rosutils.study import Study
 from rosutils.study.experiment import bank_of
 
@@ -61,21 +59,6 @@ def study(sections):
     return study
 
 
-@pytest.fixture
-def without_record(study, tmp_path):
-    """A copy of a finished run as it was made before runs described their networks."""
-
-    def copy(task):
-        run = study.run(study.student(task, "RoS-KD"))
-        shutil.copytree(run.path, tmp_path / run.key)
-        about = run.about()
-        del about["record"]["network"], about["checksum"]
-        (tmp_path / run.key / "run.json").write_text(json.dumps(about))
-        return Run(tmp_path / run.key)
-
-    return copy
-
-
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("row", ["Baseline V", "RoS-KD"])
 def test_raw_pictures_give_the_stored_test_logits_and_the_thresholds_of_validation(study, task, row):
@@ -106,16 +89,6 @@ def test_the_folder_of_a_run_is_enough(study, task, tmp_path):
     assert alone.about == named.about and alone.threshold == named.threshold
     tables = [predict.folder(network, study.root / task)[0] for network in (alone, named)]
     pd.testing.assert_frame_equal(*tables)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_what_an_older_run_does_not_say_the_study_does(study, task, without_record, monkeypatch):
-    run, expected = without_record(task), predict.of_study(study, task, "RoS-KD")
-    with pytest.raises(InputError, match="made before runs said.*name its row of Table I"):
-        predict.of_run(run)
-    monkeypatch.setattr(type(study), "run", lambda self, spec: run)
-    found = predict.of_study(study, task, "RoS-KD")
-    assert found.about == expected.about and found.threshold == expected.threshold
 
 
 def test_load_student_is_the_network_of_the_row_in_eval_mode(study):

@@ -6,11 +6,15 @@ import pandas as pd
 import pytest
 
 from rosutils import InputError, results
+from rosutils.intervals import paired_difference
+from rosutils.paper.cells import interval, signed
 from rosutils.params import ROOT
+from rosutils.settings import PLAIN, ROWS
 from rosutils.study import Study, verification
 
 
 FIGURES = ROOT / "figures" / "real"
+SUBSETS, PIXELS = "Baseline III, RoS-KD's teachers", "logistic regression on pixels"  # as the README calls them
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,27 @@ def test_the_committed_numbers_are_those_of_the_runs(study):
     pd.testing.assert_frame_equal(written.drop(columns="value"), measured.drop(columns="value"))
     pd.testing.assert_series_equal(written["value"], measured["value"], **columns)
     assert list(verification.changed_files(FIGURES)) == []
+
+
+def test_table1_of_the_readme_is_that_of_the_study():
+    rows = results.read(FIGURES / "results.csv")
+    lines = [
+        line.split("|")[1:-1] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if " ± " in line
+    ]
+    told = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines if len(line) == 5}
+    names = {name.partition(",")[0]: name for name in told if name not in (SUBSETS, PIXELS)}
+    names |= {"Baseline III, subset teachers": SUBSETS, PLAIN: PIXELS}
+    assert set(names) == {*ROWS, PLAIN}
+    own = {"variant": "", "attack": "", "class": ""}
+    for place, which in enumerate([("lesion", "f1", "weighted"), ("chest", "auroc", "macro")]):
+        own |= dict(zip(("task", "metric", "average"), which, strict=True))
+        found = results.select(rows, **own).pivot_table(index="replicate", columns="setting", values="value")
+        for setting, name in names.items():
+            mean, difference = told[name][2 * place : 2 * place + 2]
+            assert mean == f"{found[setting].mean():.3f} ± {found[setting].std():.3f}"
+            gap = paired_difference(found["RoS-KD"], found[setting])
+            assert difference in ("", f"{signed(gap.mean)} ({interval(gap.low, gap.high)})"), setting
+            assert difference or setting in ("RoS-KD", PLAIN)
 
 
 def test_no_picture_of_an_image_is_committed():

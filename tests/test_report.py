@@ -52,6 +52,9 @@ class Made:
     def runs(self, name):
         return [name]
 
+    def drawn(self, name):
+        return []
+
     def note(self, name, needs, files):
         assert all(path.is_file() for path in files)
 

@@ -66,11 +66,15 @@ class Item(NamedTuple):
         return study.output if self.pixels and sources[task].source != "synthetic" else study.figures
 
     def publish(self, study) -> Any:
-        """The same; what a notebook shows of it: the figure as it was written, None where it shows those of the tasks itself."""
-        made = self.write(study)
+        """What a notebook shows of it, written where it is not there; None where it shows the figures of the tasks itself."""
         if self.kind == "table":
-            return escaped(printable(made)).set_table_styles(NOWRAP)
-        shown = [Image(self._folder(study, name) / f"{name}.png", retina=True) for name in made]
+            return escaped(printable(self.write(study))).set_table_styles(NOWRAP)
+        drawn = (
+            [] if self.pixels else study.drawn(f"{self.name}-{self.kind}")
+        )  # some of those that show images lie elsewhere
+        pictures = [file for file in drawn if file.suffix == ".png"]
+        pictures = pictures or [self._folder(study, name) / f"{name}.png" for name in self.write(study)]
+        shown = [Image(picture, retina=True) for picture in pictures]
         return display(*shown) if self.each or not shown else shown[0]
 
     def pictures(self, study) -> list[str]:

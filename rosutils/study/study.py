@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import joblib
+import matplotlib
 import numpy as np
 import pandas as pd
 import torch
@@ -587,8 +588,17 @@ class Study:
     def note(self, name: str, needs: Sequence[str], files: Iterable[Path]) -> None:
         """Note which files an item of the paper was written as, under which parameters, and from which runs."""
         made = {file.name: checksum(file) for file in files}
-        about = {"needs": needs, "made_from": self._made_from(needs), "files": made}
+        about = {"needs": needs, "made_from": self._made_from(needs), "files": made, "code": _code()}
         write_whole(self.output / "published" / f"{name}.json", json.dumps(about))
+
+    def drawn(self, name: str) -> list[Path]:
+        """The files of an item, where those that lie there are what this very code writes from the runs and parameters of now."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            about = json.loads((self.output / "published" / f"{name}.json").read_bytes())
+            files = {self.figures / file: made for file, made in about["files"].items()}
+            if (about["code"], about["made_from"]) == (_code(), self._made_from(about["needs"])):
+                return list(files) if all(checksum(file) == made for file, made in files.items()) else []
+        return []
 
     def noted(self) -> dict[str, dict]:
         """The notes of items that were written from the runs and parameters of now, and no others."""
@@ -598,6 +608,7 @@ class Study:
             with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged note is none: the item is made again
                 about = json.loads(path.read_bytes())
                 notes = about["items"] if path.name == "provenance.json" else {path.stem: about}
+                notes = {n: {key: each[key] for key in ("needs", "made_from", "files")} for n, each in notes.items()}
                 found |= {n: each for n, each in notes.items() if each["made_from"] == made_from(tuple(each["needs"]))}
         return found
 
@@ -655,6 +666,13 @@ def _provenance(task: Task) -> dict:
     found = {"images": len(task.images), "groups": len(task.groups.unique()), "noise_rate": round(task.noise_rate, 4)}
     found["fingerprint"] = task.fingerprint
     return found | {part: task.card.get(part) for part in ("source", "raw", "parts")}
+
+
+@cache
+def _code() -> str:
+    """A digest of all code that an item is made by, the paper's numbers and the versions of others' code with it."""
+    files = [*sorted((ROOT / "rosutils").rglob("*.py")), ROOT / "params" / "published.yaml"]
+    return digest([[checksum(file) for file in files], versions(), matplotlib.__version__])
 
 
 @lru_cache(maxsize=2)
