@@ -374,11 +374,11 @@ def contours(study, task: str) -> None:
         fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 3.4))
         for name, grid, loss in ((p["setting"], p["grid"], p["loss"]) for p in found if p["seed"] == directions):
             higher = np.nan_to_num(loss - loss[(len(grid) // 2,) * 2], nan=1e9, posinf=1e9)
-            how = {"colors": [look.COLOUR[name]], "linestyles": look.handle(name).get_linestyle()}
+            how = {"colors": [look.COLOUR[name]], "linestyles": [look.LINES[name]]}
             ax.contourf(grid, grid, higher, levels=[-1e9, rise], colors=[look.COLOUR[name]], alpha=0.2)
             ax.contour(grid, grid, higher, levels=[rise], **how)
             said = f"{name}: {(higher <= rise).mean():.0%} of the points"
-            ax.plot([], [], color=look.COLOUR[name], ls=how["linestyles"], label=said)
+            ax.plot([], [], color=look.COLOUR[name], ls=look.LINES[name], label=said)
         ax.plot(0, 0, "+", color=look.INK, ms=7)
         ax.set(title=f"{task}: loss at most {rise:g} above the centre", aspect="equal", **fig4.AXES)
         fig.legend(loc="outside upper left")
