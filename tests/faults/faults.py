@@ -94,11 +94,13 @@ def counted(part: str, tries: Iterator[tuple[str, list[str]]], then=lambda: []) 
 
 
 def training(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """`reproduce` while it trains; a store that is whole is begun anew."""
-    reference, study = Study(folder / "reference").whole(), Study(folder / "study")
+    """`reproduce` while it trains; a store that has all teachers is begun anew."""
+    undisturbed, study = Study(folder / "reference"), Study(folder / "study")
+    reference = undisturbed.whole()
 
     def anew() -> None:
-        if (study.folder / "figures").exists():
+        teachers = [sorted(each.folder.glob("runs/store/teacher-*/run.json")) for each in (undisturbed, study)]
+        if len(teachers[0]) == len(teachers[1]):
             shutil.rmtree(study.folder / "runs" / "store")
 
     def end() -> list[str]:
