@@ -12,8 +12,8 @@ cells (how a table is printed), compare (two studies); the paper's own numbers: 
 One's own images: suspects (labels that look wrong), predict (a student used)
 
 Around them: params/ (what a study is), study/ (which runs it needs, how they are made), store (finished runs),
-results (results.csv, from which all is drawn), processes (workers), disk (what cannot be written), notebooks (papermill,
-copies), explore (widgets), __main__ (the commands).
+results (results.csv, from which all is drawn), processes (workers), disk (what cannot be written), graphs (a GPU's passes),
+notebooks (papermill, copies), explore (widgets), __main__ (the commands).
 """
 
 __version__ = "0.1.0"

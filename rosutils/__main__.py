@@ -138,7 +138,7 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
     from rosutils.study import Study
     from rosutils.study.plan import lacking, leftovers
 
-    study = Study.load(profile, **sections).as_made()
+    study = Study.load(profile, **sections)
     for name in study.parameters.tasks:
         click.echo(study.task(name).summary())
     runs = study.unique(study.all_runs())
@@ -215,7 +215,7 @@ def status(study, every: bool) -> None:
     """Say how far a profile is: runs done and missing, how long these take, and which networks learnt nothing."""
     from rosutils.study import plan
 
-    for line in plan.status(study, every):
+    for line in plan.status(study.as_made(), every):
         click.echo(line)
 
 

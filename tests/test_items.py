@@ -67,11 +67,11 @@ def test_a_figure_is_drawn_again_only_where_it_is_not_what_would_be_drawn(probed
     assert probed.publish(teachers.PLOT).data == first.data and drawn == []
     picture.write_bytes(whole[:-1])
     assert probed.publish(teachers.PLOT).data == first.data == picture.read_bytes() and drawn == ["teachers"]
-    monkeypatch.setattr("rosutils.study.study._code", lambda: "other code")
+    monkeypatch.setattr("rosutils.study.study.CODE", "other code")
     probed.publish(teachers.PLOT)
     probed.publish(teachers.PLOT)
     assert drawn == ["teachers"] * 2
-    monkeypatch.setattr(type(probed), "shared", lambda study: {"other": "parameters"})
+    monkeypatch.setattr(type(probed), "_state", lambda study: "another run, of whatever item")
     probed.publish(teachers.PLOT)
     assert drawn == ["teachers"] * 3
     (probed.output / "published" / "teachers-figure.json").write_text("{}")  # damaged

@@ -1,9 +1,10 @@
 """The study of params/real.yaml as it is committed: from its archive alone everything is found and is what is shown."""
 
-from pathlib import Path
+import shutil
 
 import pandas as pd
 import pytest
+import torch
 
 from rosutils import InputError, results
 from rosutils.intervals import paired_difference
@@ -74,8 +75,19 @@ def test_nothing_is_added_on_a_machine_of_another_kind(study):
         study.ensure([spec])
 
 
-def test_a_study_that_is_not_whole_or_has_runs_of_this_machine_is_this_machines(study, load_tiny, tmp_path):
-    here = Study.load("real", engine={"store": str(tmp_path), "device": "cpu"}, data={"root": str(Path("nowhere"))})
-    assert here.as_made is not None and study.as_made() is study
-    own = load_tiny(tmp_path)
-    assert own.as_made() is own and own.made_on == own.device.type
+def test_a_study_of_another_machine_is_shown_where_it_is_whole_and_this_machines_is_not(load_tiny, tmp_path):
+    chance = {"tasks": ["lesion"], "sweeps": {"noise": {"symmetric": []}, "runs": 1, "overlaps": [0.4], "readings": []}}
+    own = load_tiny(tmp_path, **chance)
+    assert own.as_made() is own and own.made_on == own.device.type == "cpu"
+    other = Study(own.parameters, label=own.label, kind="cuda")
+    for spec in other.unique(other.all_runs()):
+        recipe = other.recipe(spec)
+        other.store.put(other.key(spec), recipe=recipe, record={}, tensors={"weights": {"x": torch.zeros(1)}})
+    assert own.as_made().made_on == "cuda"
+    first = next(
+        spec for spec in own.runs("table1") if spec.role == "teacher"
+    )  # one of its own does not hide a whole study
+    own.store.put(own.key(first), recipe=own.recipe(first), record={}, tensors={"weights": {"x": torch.zeros(1)}})
+    assert own.as_made().made_on == "cuda"
+    shutil.rmtree(other.store.root / other.key(other.student("lesion", "RoS-KD")))
+    assert own.as_made() is own

@@ -16,6 +16,9 @@ from rosutils.data.task import Task
 # Of the device's free memory, what the images of one task may take: the rest is for networks and for other workers.
 SHARE = 0.5
 SENT = 4096  # images at a time: to the device, and into views there, whose many small steps cost the host more than the device
+VIEWED = (
+    2**26
+)  # bytes of images at a time that are made into views: this and twice as much is gone until they are trained on
 # What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch.
 Batch = namedtuple("Batch", "images labels index epoch")
 
@@ -77,7 +80,8 @@ class Loader:
             generator = torch.Generator().manual_seed(self.shuffle_seed * 100_003 + self.epoch)
             rounds = math.ceil(len(self) * self.batch_size / len(order))
             order = torch.cat([order[torch.randperm(len(order), generator=generator)] for _ in range(rounds)])
-        at_once = self.batch_size * (1 if self.resident is None else max(1, SENT // self.batch_size))
+        ahead = 0 if self.resident is None else min(SENT, VIEWED // max(1, self.resident[:1].nbytes)) // self.batch_size
+        at_once = self.batch_size * max(1, ahead)
         for some in order[: len(self) * self.batch_size].split(at_once) if len(order) else ():
             images, labels = self._views(some)
             parts = (each.split(self.batch_size) for each in (images, labels, some))

@@ -82,8 +82,8 @@ def _page(study, facts: dict) -> str:
         study=study, paper=here.paper, claims=judged, tally=claims.tally(judged), items=[item for item in shown if item],
         command=_again(study), recipes=_recipes(facts["recipes"]),
         sentences={task: claims.sentence(found) for task, found in lines.items()},
-        first={task: _differences(found[found["metric"].isin(found["metric"].head(1))])[1] for task, found in lines.items()},
-        differences={task: (_differences(found)[0], found[found["why"] != ""]) for task, found in lines.items()},
+        first={task: _first(found) for task, found in lines.items()},
+        differences={task: (_differences(found), found[found["why"] != ""]) for task, found in lines.items()},
         forest=[_picture(study, name) for name in claims.FOREST.pictures(study) if f"{name}.png" in facts["files"]],
         forest_caption=claims.FOREST.caption(study, None),
         departures=_departures(study, facts), readings=readings(study.parameters), runs=facts["runs"], commit=facts["commit"],
@@ -191,8 +191,13 @@ def _metric(row) -> str:
     return " ".join(filter(None, [row.metric.replace("_", " "), row.average, row.class_, row.attack, row.norm, radius]))
 
 
-def _differences(lines: pd.DataFrame) -> tuple[str, str]:
-    """Table I's differences as HTML, whole and in short."""
+def _first(lines: pd.DataFrame) -> str:
+    """Those in the metric that decides, in short, for the first screen; "" where there are none."""
+    return _differences(lines[lines["metric"].isin(lines["metric"].head(1))], short=True) if len(lines) else ""
+
+
+def _differences(lines: pd.DataFrame, *, short: bool = False) -> str:
+    """Table I's differences as HTML."""
     shown = {
         "RoS-KD minus": lines["baseline"], "by": lines["metric"], "ours": lines["mean"].map(signed),
         "95 % interval": [interval(*ends) for ends in zip(lines["low"], lines["high"], strict=True)], "replicates": lines["n"],
@@ -200,8 +205,8 @@ def _differences(lines: pd.DataFrame) -> tuple[str, str]:
         "in the paper": lines["paper"].map(signed), "p, corrected": [p_in_words(p) if p == p else "" for p in lines["p"]],
         "RoS-KD …": lines["says"],
     }  # fmt: skip
-    short = {name: shown[name] for name in ("RoS-KD minus", "ours", "95 % interval")}
-    return tuple(pd.DataFrame(each).to_html(index=False, classes="numbers words", border=0) for each in (shown, short))
+    shown = {name: shown[name] for name in ("RoS-KD minus", "ours", "95 % interval")} if short else shown
+    return pd.DataFrame(shown).to_html(index=False, classes="numbers words", border=0)
 
 
 def _picture(study, name: str) -> dict:

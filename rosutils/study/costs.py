@@ -45,7 +45,7 @@ def relative(study, spec: RunSpec) -> float:
 
 
 def work(there, spec: RunSpec, size: Sizes) -> float:
-    """The work of a run, in images that a ResNet-18 is trained on in float32; `there` is the study under its parameters."""
+    """The work of a run, in images that a ResNet-18 is trained on (see TRAINING); `there` is the study under its parameters."""
     if spec.role in TRAINED:
         return RUN + _training(there, spec, size)
     attacks, landscape = there.parameters.attacks, there.parameters.landscape

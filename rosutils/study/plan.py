@@ -125,7 +125,8 @@ def _trained(pixels: int, count: int, device: str, precision: str) -> float:
             torch.cuda.synchronize()
         ends.append(time.perf_counter())
     torch.set_num_threads(threads)
-    return costs.TRAINING[precision]["resnet18"] * count * (len(ends) - 1) / (ends[-1] - ends[0])
+    kind = device if device == "cuda" else precision
+    return costs.TRAINING[kind]["resnet18"] * count * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,9 @@ from rosutils.subsets import overlapping_subsets
 logger = logging.getLogger(__name__)
 PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
 BANK_FILES = ("logits.safetensors", "mean.safetensors")
+# All code that an item is made by, as it was when it was imported, the paper's numbers, and the versions of others' code.
+_FILES = [*sorted((ROOT / "rosutils").rglob("*.py")), ROOT / "params" / "published.yaml"]
+CODE = digest([[checksum(file) for file in _FILES], versions(), matplotlib.__version__])
 STAGES = {"teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",), "probes": PROBES}
 
 
@@ -66,6 +69,7 @@ class Study:
         self._tasks: dict[str, Task] = {}
         self._keys: dict[RunSpec, str] = {}
         self._read: tuple[list, pd.DataFrame | None] = ([], None)  # results, and the files they were read from
+        self._seen: tuple[list, str] = ([], "")  # the state of all runs, and their files then
 
     def __reduce__(self):  # how it gets to workers: as its parameters, made into a study once in each process
         return _in_this_process, (pickle.dumps(self.parameters), self.variant, self.replicate, self.label, self.kind)
@@ -166,12 +170,12 @@ class Study:
         return self.kind or self.device.type
 
     def as_made(self) -> "Study":
-        """This study or, where a machine with another kind of device made all its runs and this one none, as that one has it."""
-        if not self.kind and not any(self.run(spec) for spec in self.runs("table1") if spec.role in TRAINED):
-            for kind in {"cpu", "cuda"} - {self.made_on}:
-                other = type(self)(self.parameters, self.variant, self.replicate, self.label, self.opened, kind)
-                if not other.missing(other.all_runs()):
-                    return other
+        """This study or, where it is whole as a machine with another kind of device made it and not as this one, as that has it."""
+        trained = next((spec for spec in self.runs("table1") if spec.role in TRAINED), None)
+        for kind in {"cpu", "cuda"} - {self.made_on} if trained and not self.kind else ():
+            other = type(self)(self.parameters, self.variant, self.replicate, self.label, self.opened, kind)
+            if other.run(trained) and self.missing(self.all_runs()) and not other.missing(other.all_runs()):
+                return other
         return self
 
     def workers(self) -> int:
@@ -553,9 +557,9 @@ class Study:
         return self._read[1].copy()
 
     def _files(self) -> list[tuple[int, int]]:
-        """Time and size of results.csv and of each run.json it may be made from; a figure asks for results many times."""
-        wanted = [self.store.root / self.key(spec) / "run.json" for spec in self._wanted()]
-        return [size_and_time(path) for path in (self.output / "results.csv", *wanted)]
+        """Time and size of results.csv and of each run.json; a figure asks for results many times."""
+        runs = [self.store.root / self.key(spec) / "run.json" for spec in self.all_runs()]
+        return [size_and_time(path) for path in (self.output / "results.csv", *runs)]
 
     def _renewed(self) -> pd.DataFrame:
         runs = [(spec.variant, spec.replicate, spec.state, *self._bits(spec)) for spec in self.measured()]
@@ -588,15 +592,15 @@ class Study:
     def note(self, name: str, needs: Sequence[str], files: Iterable[Path]) -> None:
         """Note which files an item of the paper was written as, under which parameters, and from which runs."""
         made = {file.name: checksum(file) for file in files}
-        about = {"needs": needs, "made_from": self._made_from(needs), "files": made, "code": _code()}
+        about = {"needs": needs, "made_from": self._made_from(needs), "files": made, "of": [CODE, self._state()]}
         write_whole(self.output / "published" / f"{name}.json", json.dumps(about))
 
     def drawn(self, name: str) -> list[Path]:
-        """The files of an item, where those that lie there are what this very code writes from the runs and parameters of now."""
+        """The files of an item, where this very code wrote those that lie there, and no run or parameter is another since."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             about = json.loads((self.output / "published" / f"{name}.json").read_bytes())
             files = {self.figures / file: made for file, made in about["files"].items()}
-            if (about["code"], about["made_from"]) == (_code(), self._made_from(about["needs"])):
+            if about["of"] == [CODE, self._state()]:
                 return list(files) if all(checksum(file) == made for file, made in files.items()) else []
         return []
 
@@ -611,6 +615,12 @@ class Study:
                 notes = {n: {key: each[key] for key in ("needs", "made_from", "files")} for n, each in notes.items()}
                 found |= {n: each for n, each in notes.items() if each["made_from"] == made_from(tuple(each["needs"]))}
         return found
+
+    def _state(self) -> str:
+        """Of all runs, parameters and data: some items look at more than they need to be drawn."""
+        if (files := self._files()) != self._seen[0]:
+            self._seen = files, self._made_from(ARTEFACTS)
+        return self._seen[1]
 
     def _made_from(self, needs: Iterable[str]) -> str:
         runs = [self._bits(spec) for name in needs for spec in self.runs(name) if self.run(spec)]
@@ -666,13 +676,6 @@ def _provenance(task: Task) -> dict:
     found = {"images": len(task.images), "groups": len(task.groups.unique()), "noise_rate": round(task.noise_rate, 4)}
     found["fingerprint"] = task.fingerprint
     return found | {part: task.card.get(part) for part in ("source", "raw", "parts")}
-
-
-@cache
-def _code() -> str:
-    """A digest of all code that an item is made by, the paper's numbers and the versions of others' code with it."""
-    files = [*sorted((ROOT / "rosutils").rglob("*.py")), ROOT / "params" / "published.yaml"]
-    return digest([[checksum(file) for file in files], versions(), matplotlib.__version__])
 
 
 @lru_cache(maxsize=2)
