@@ -26,10 +26,13 @@ def recorded(model: Classifier, shape: Sequence[int], steps: int) -> Iterator[No
     if next(model.parameters()).device.type != "cuda" or steps < LEAST:
         yield
         return
+    warn = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", lambda on: None)
+    warn(False)  # of gradients that come from the graph's stream: their bits are those of plain passes
     try:
         _record(model, shape)
         yield
     finally:
+        warn(True)
         model.backbone.__dict__.pop("forward", None)  # what make_graphed_callables laid over the class's own
         gc.collect()  # its graph and buffers lie in a cycle, and hold gigabytes
         torch.cuda.empty_cache()

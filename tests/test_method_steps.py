@@ -46,6 +46,8 @@ def test_the_average_stands_beside_the_student_from_its_first_epoch_on():
     assert [line.get_ydata().tolist() for line in ax.lines if line.get_lw() == 0.5][0] == [0.1, 0.2, 0.3, 0.2]
     assert [ax.patches[0].get_x(), ax.patches[0].get_width()] == [2.5, 2.0]
     assert fig.legends[0].get_title().get_text() == "mean over 2 replicates; thin: each"
+    fewer = method_steps.averaging(history[(history["task"] == "lesion") | (history["replicate"] == 0)])
+    assert fewer.legends[0].get_title().get_text() == "mean over 1 to 2 replicates; thin: each"
 
 
 def test_a_mixture_is_as_reliable_as_it_is_by_hand():

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rosutils import losses
 from rosutils.paper import look
+from rosutils.paper.cells import many
 from rosutils.paper.items import Item
 from rosutils.paper.planted import planted_selection
 from rosutils.study.needs import replicates
@@ -86,8 +87,8 @@ def averaging(history: pd.DataFrame) -> Figure:
             handles["epochs averaged"] = ax.axvspan(*span, color=look.PALE, alpha=0.35, lw=0, zorder=0)
         ax.set(title=task, xlabel="epoch", ylabel="validation F1")
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    count = history["replicate"].nunique()
-    said = f"mean over {count} replicates; thin: each" if count > 1 else "one replicate"
+    counts = sorted(set(history.groupby("task")["replicate"].nunique()))
+    said = "one replicate" if counts == [1] else f"mean over {many(counts)}; thin: each"
     fig.legend(handles.values(), handles, loc="outside upper left", ncols=3, title=said, alignment="left")
     return fig
 

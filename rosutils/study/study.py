@@ -631,7 +631,7 @@ class Study:
         return self.parameters.model_dump(exclude={"engine": True, "data": {"root"}}, mode="json")
 
     def archive(self, file: Path) -> int:
-        """Write the finished runs into one file, without weights; of banks the mean over views goes where it is measured on.
+        """Write the finished runs into one file, without weights, and of banks the mean over views alone, where it is measured on.
 
         What images from raw folders are called, and their labels and groups, go with them: all that is shown but the images.
         """
