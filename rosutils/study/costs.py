@@ -19,7 +19,7 @@ TRAINING = {
 }
 # The same of a pass forward, of a gradient by the pixels, and of a product with the Hessian.
 FORWARD, GRADIENT, PRODUCT = 0.25, 0.7, 8.4
-EPOCH, RUN = 20.0, 100.0  # a checkpoint with its validation's start; a network made, stored and read again
+EPOCH, RUN, POINT = 20.0, 30.0, 3.0  # a checkpoint and validation begun; a network stored and read; weights moved on a surface
 CHECKS, ASCENT = 17, 12  # attacks that the self-checks take, all told; gradients that `landscape.sharpness` takes
 
 
@@ -57,7 +57,7 @@ def work(there, spec: RunSpec, size: Sizes) -> float:
         "attack": GRADIENT * attacked * norms * (1 + attacks.steps),
         "curve": GRADIENT * attacked * len(attacks.curve_multiples) * attacks.steps,
         "checks": GRADIENT * min(64, attacked) * norms * CHECKS * attacks.steps,
-        "surface": (FORWARD * seen + EPOCH) * landscape.points**2,
+        "surface": (FORWARD * seen + POINT) * landscape.points**2,
         "path": FORWARD * seen * 21,
         "curvature": (PRODUCT * products + ASCENT * len(landscape.sharpness_radii)) * seen,
     }

@@ -38,7 +38,7 @@ WHENCE = {
     "folder": "your own",
 }
 STAGE = {role: name for name, roles in STAGES.items() for role in roles}
-NOTEBOOKS = 90.0  # seconds that they take on two cores, with results.csv and the report
+NOTEBOOKS = 60.0  # seconds that they take on two cores, with results.csv and the report
 SECONDS, PIXELS = 10.0, 2**19  # of a measurement; of its batches on the CPU, where time grows with their number
 COPIES = 6  # of a run's weights, at most, in its checkpoint and in the one that replaces it
 
