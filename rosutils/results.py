@@ -1,6 +1,7 @@
 """The tidy table of measurements that every table and figure is made from."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,19 +72,17 @@ def write(frame: pd.DataFrame, path: str | Path) -> Path:
     return write_whole(Path(path), validate(frame).to_csv(index=False, lineterminator="\n"))
 
 
-def is_current(path: Path, made_from: str) -> bool:
-    """Whether the table at `path` is, byte for byte, what was last written from these runs."""
+def current(path: Path, made_from: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table at `path`, measured and written anew where it is not, byte for byte, what was last written from these runs."""
     note = path.with_suffix(".json")
-    return path.is_file() and note.is_file() and note.read_bytes() == _note(path, made_from).encode()
 
+    def noted() -> bytes:
+        return json.dumps({"made_from": made_from, "sha256": checksum(path)}).encode()
 
-def mark_current(path: Path, made_from: str) -> None:
-    """Note beside the table at `path` what it was made from."""
-    write_whole(path.with_suffix(".json"), _note(path, made_from))
-
-
-def _note(path: Path, made_from: str) -> str:
-    return json.dumps({"made_from": made_from, "sha256": checksum(path)})
+    if not (path.is_file() and note.is_file() and note.read_bytes() == noted()):
+        write(measure(), path)
+        write_whole(note, noted())
+    return read(path)
 
 
 def select(frame: pd.DataFrame, **conditions) -> pd.DataFrame:

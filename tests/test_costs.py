@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
-from rosutils import attacks, landscape, models
-from rosutils.data import Loader
+from rosutils import models
 from rosutils.store import WEIGHTS, Store
 from rosutils.study import Study, costs
 from rosutils.study.experiment import needed_by
@@ -18,96 +18,54 @@ ROLES = set("chance teacher bank student attack curve checks surface path curvat
 
 @pytest.fixture(scope="module")
 def made(probed):
-    """A finished run of every role."""
-    specs = probed.unique(probed.all_runs())
-    return {spec.role: spec for spec in specs if probed.run(spec) is not None}
+    """A finished run of every role, and the student of RoS-KD with its average."""
+    found = {spec.role: spec for spec in probed.unique(probed.all_runs()) if probed.run(spec) is not None}
+    assert found.keys() >= ROLES
+    return found | {"RoS-KD": probed.student("lesion", "RoS-KD")}
 
 
-def test_every_role_costs_something(probed, made):
-    assert made.keys() >= ROLES
-    assert all(costs.relative(probed, spec) >= costs.RUN for spec in made.values())
-    assert all(costs.TRAINING[precision].keys() == set(models.ARCHITECTURES) for precision in costs.TRAINING)
-
-
-class Counting:
-    """Counts images by whether a step of training, a pass forward or a gradient by the images sees them."""
-
-    def __init__(self, monkeypatch) -> None:
-        self.seen, self.inside = Counter(), False
-        original, gradient = models.Classifier.forward, attacks._gradient
-
-        def forward(model, images):
-            training_pass = model.training and torch.is_grad_enabled()
-            kind = "training" if training_pass else "" if self.inside else "forward"
-            self.seen[kind] += len(images)
-            return original(model, images)
-
-        def counted(model, images, *arguments):
-            self.seen["gradient"] += len(images)
-            self.inside = True
-            try:
-                return gradient(model, images, *arguments)
-            finally:
-                self.inside = False
-
-        monkeypatch.setattr(models.Classifier, "forward", forward)
-        monkeypatch.setattr(attacks, "_gradient", counted)
-
-
-def work_seen(probed, spec, tmp_path, monkeypatch) -> float:
-    """Make a run of `probed` once more, from copies of what it needs, and add up what was to be done."""
-    there = Study(probed.parameters, opened=probed.opened).at(spec)
-    there.store = Store(tmp_path / "store")
+def work_seen(probed, spec, folder) -> float:
+    """Make a run of `probed` once more, from what it needs, and add up the images of its passes by their kind."""
+    there, seen = Study(probed.parameters, opened=probed.opened).at(spec), Counter()
+    there.store = Store(folder / "store")
     there.store.root.mkdir()
     for needed in needed_by(spec):
         (there.store.root / there.key(needed)).symlink_to(probed.run(needed).path)
-    seen = Counting(monkeypatch).seen
-    make(there, spec)
-    unit = costs.TRAINING["float32"][spec.architecture]
-    epochs = there.parameters.training.epochs if seen["training"] else 0
-    passes = seen["training"] + costs.FORWARD * seen["forward"] + costs.GRADIENT * seen["gradient"]
-    return costs.RUN + costs.EPOCH * epochs + unit * passes
+
+    def count(module, images, logits):
+        if isinstance(module, models.Classifier):
+            kind = costs.GRADIENT if not module.training else 1.0
+            seen[kind if torch.is_grad_enabled() else costs.FORWARD] += len(logits)
+
+    hook = register_module_forward_hook(count)
+    try:
+        make(there, spec)
+    finally:
+        hook.remove()
+    passes = sum(kind * count for kind, count in seen.items())
+    epochs = there.parameters.training.epochs if seen[1.0] else 0
+    return costs.RUN + costs.EPOCH * epochs + costs.TRAINING["float32"][spec.architecture] * passes
 
 
-@pytest.mark.parametrize("role", ["teacher", "bank", "attack", "agreement"])
-def test_as_many_images_go_through_the_network_as_counted(probed, made, role, tmp_path, monkeypatch):
-    spec = made[role]
-    assert costs.relative(probed, spec) == pytest.approx(work_seen(probed, spec, tmp_path, monkeypatch), rel=0.15)
-
-
-def test_the_student_of_ros_kd_costs_the_average_s_passes_too(probed, tmp_path, monkeypatch):
-    ros_kd, alone = (probed.student("lesion", name) for name in ("RoS-KD", "Baseline I"))
-    assert costs.relative(probed, ros_kd) == pytest.approx(work_seen(probed, ros_kd, tmp_path, monkeypatch), rel=0.25)
-    assert costs.relative(probed, ros_kd) > costs.relative(probed, alone)
-
-
-def test_sharpness_takes_as_many_gradients_as_counted(probed, monkeypatch):
-    passes, original = [], landscape._gradient
-    monkeypatch.setattr(landscape, "_gradient", lambda *a, **k: passes.append(1) or original(*a, **k))
-    model, task = models.create("mobilenet_v2", 8, seed=0), probed.task("lesion")
-    batch = next(iter(Loader(task, task.split["test"], batch_size=4)))
-    loss = lambda model, batch: model(batch.images).square().mean()  # noqa: E731
-    landscape.sharpness(model, batch, loss, radius=0.01, generator=torch.Generator())
-    assert len(passes) == costs.ASCENT
+@pytest.mark.parametrize(
+    ("role", "rel"), [("teacher", 0.15), ("bank", 0.15), ("attack", 0.15), ("agreement", 0.15), ("RoS-KD", 0.25)]
+)
+def test_as_many_images_go_through_the_network_as_counted(probed, made, role, rel, tmp_path):
+    assert costs.work(probed, made[role]) == pytest.approx(work_seen(probed, made[role], tmp_path), rel=rel)
 
 
 def test_the_disk_of_every_role_is_what_its_files_take(probed, made):
     for spec in made.values():
-        there = probed.at(spec)
-        sizes = {path.name: path.stat().st_size for path in there.run(spec).path.iterdir()}
+        sizes = {path.name: path.stat().st_size for path in probed.run(spec).path.iterdir()}
         heavy = sum(sizes.pop(name, 0) for name in WEIGHTS)
-        small, weights = costs.disk(there, spec, costs.sizes(there, spec))
+        small, weights = costs.disk(probed, spec, costs.sizes(probed, spec))
         assert sum(sizes.values()) == pytest.approx(small, rel=0.1, abs=6000), spec.role
         assert heavy == pytest.approx(weights, rel=0.02, abs=6000), spec.role
 
 
-def test_weights_are_those_of_the_network():
-    state = models.create("resnet18", 8, seed=0).state_dict()
-    assert costs.weights("resnet18") == sum(value.numel() * value.element_size() for value in state.values())
-
-
-def test_the_longest_runs_are_known_before_anything_is_timed(probed):
-    teachers = {spec.architecture: costs.relative(probed, spec) for spec in probed.teachers("lesion", "full")}
-    assert teachers["resnet18"] > teachers["mobilenet_v2"]
-    full, subset = (probed.teachers("lesion", pool)[0] for pool in ("full", "subset"))
-    assert costs.relative(probed, full) > costs.relative(probed, subset)
+def test_the_longest_runs_are_known_before_anything_is_timed(probed, made):
+    assert all(costs.work(probed, spec) >= costs.RUN for spec in made.values())
+    assert all(costs.TRAINING[precision].keys() == set(models.ARCHITECTURES) for precision in costs.TRAINING)
+    resnet18, mobilenet = (costs.work(probed, spec) for spec in probed.teachers("lesion", "full"))
+    assert resnet18 > max(mobilenet, costs.work(probed, probed.teachers("lesion", "subset")[0]))
+    assert costs.work(probed, made["RoS-KD"]) > costs.work(probed, probed.student("lesion", "Baseline I"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rosutils.settings import COMPARED, SAME_TEACHERS
+from rosutils.settings import COMPARED, SAME_TEACHERS, STATES
 from rosutils.study import Study
 from rosutils.study.experiment import bank_of
 from rosutils.study.needs import ARTEFACTS, with_prerequisites
@@ -31,14 +31,11 @@ def test_a_probe_of_ros_kd_is_of_the_averaged_weights_and_any_other_of_the_last(
         assert {spec.state for spec in curves if spec.of == demo.student("lesion", name)} == states
 
 
-def test_every_replicate_has_its_own_chance_teachers_and_students(demo):
-    for role in ("chance", "pixels", "teacher", "student"):
-        found = {}
-        for spec in demo.runs("table1"):
-            if spec.role == role:
-                found.setdefault(spec.replicate, set()).add(demo.key(spec))
-        assert set(found) == set(range(demo.parameters.seeds.replicates))
-        assert all(found[a].isdisjoint(found[b]) for a in found for b in found if a < b), role
+@pytest.mark.parametrize("role", ["chance", "pixels", "teacher", "student"])
+def test_every_replicate_has_its_own_chance_teachers_and_students(demo, role):
+    found = {(demo.key(spec), spec.replicate) for spec in demo.runs("table1") if spec.role == role}
+    assert {replicate for _, replicate in found} == set(range(demo.parameters.seeds.replicates))
+    assert len({key for key, _ in found}) == len(found)
 
 
 def test_the_line_and_the_checks_are_set_against_the_student_they_need(demo):
@@ -49,22 +46,20 @@ def test_the_line_and_the_checks_are_set_against_the_student_they_need(demo):
 
 
 def test_table_ii_attacks_two_students_of_exactly_the_same_teachers(demo):
-    attacks = [spec for spec in demo.runs("table2") if spec.role == "attack"]
-    assert len(attacks) == len(demo.parameters.tasks) * len(SAME_TEACHERS) * demo.parameters.seeds.replicates
     by_case = {}
-    for spec in attacks:
-        by_case.setdefault((spec.task, spec.replicate), set()).add(spec.of.teachers)
-    assert all(len(teachers) == 1 for teachers in by_case.values())
-    assert {spec.of.weighting for spec in attacks} == {"uniform", "exponential"}
+    for spec in (spec for spec in demo.runs("table2") if spec.role == "attack"):
+        by_case.setdefault((spec.task, spec.replicate), []).append(spec.of)
+    for students in by_case.values():
+        assert {student.weighting for student in students} == {"uniform", "exponential"}
+        assert len({student.teachers for student in students}) == 1 and len(students) == len(SAME_TEACHERS)
 
 
 def test_fig_4_walks_the_same_directions_around_every_model_of_a_task(demo):
-    surfaces = [spec for spec in demo.runs("fig4") if spec.role == "surface"]
     around = {}
-    for spec in surfaces:
+    for spec in (spec for spec in demo.runs("fig4") if spec.role == "surface"):
         around.setdefault((spec.task, spec.of, spec.state), []).append(spec.seed)
     assert {tuple(seeds) for seeds in around.values()} == {tuple(demo.parameters.landscape.directions)}
-    assert {state for _, _, state in around} == {"weights", "averaged", "averaged, BatchNorm as copied"}
+    assert {state for _, _, state in around} == set(STATES)
     assert len(around) == len(demo.parameters.tasks) * (len(COMPARED) + 1) * demo.parameters.seeds.replicates
 
 

@@ -16,7 +16,7 @@ from rosutils.__main__ import main
 from rosutils.store import Store
 from rosutils.study import costs, plan
 from rosutils.study.needs import ARTEFACTS, probe_of, with_prerequisites
-from rosutils.study.plan import Unopened, duration, known, sizes, survey, takes, walk
+from rosutils.study.plan import Unopened, duration, sizes, survey, takes, walk
 from rosutils.study.variants import Variant
 from rosutils.subsets import overlapping_subsets
 
@@ -27,14 +27,6 @@ def begun(load_tiny, tmp_path_factory):
     study = load_tiny(tmp_path_factory.mktemp("begun"))
     study.ensure(study.runs("teachers"))
     return study
-
-
-@pytest.fixture
-def not_measured(monkeypatch):
-    def measured(study, workers):
-        raise AssertionError("measured, though the speed is known")
-
-    monkeypatch.setattr(plan, "measured_speed", measured)
 
 
 @pytest.fixture
@@ -65,7 +57,7 @@ def test_stages_come_one_after_another_and_none_is_faster_than_possible(jobs, wo
 def test_the_speed_is_what_the_finished_networks_had(begun, load_tiny, shared_folder):
     trained = [spec for spec in begun.unique(begun.runs("teachers")) if spec.role == "teacher"]
     seconds = sum(begun.run(spec).about()["record"]["seconds"] for spec in trained)
-    assert costs.speed(begun) == pytest.approx(sum(costs.relative(begun, spec) for spec in trained) / seconds)
+    assert costs.speed(begun) == pytest.approx(sum(costs.work(begun, spec) for spec in trained) / seconds)
     assert costs.speed(load_tiny(shared_folder)) is None
 
 
@@ -85,21 +77,17 @@ def test_a_plan_counts_what_is_made_and_what_tables_share(load_tiny, tmp_path, m
     runs, shared, done, took, to_make, *_ = row(lines, "table1")
     assert (int(runs), int(shared), int(to_make)) == (len(of_table1), len(of_table1 & others), len(of_table1))
     assert done == "0" and row(lines, "in all")[0] == row(lines, "in all")[4] == str(len(specs))
-    work = [costs.relative(study, spec) for spec in specs if spec.role == "student"]
+    work = [costs.work(study, spec) for spec in specs if spec.role == "student"]
     seconds = duration(max(sum(work) / 2, max(work)) / 100)
     assert row(lines, "all students")[4:] == [str(len(work)), f"{sum(work):,.0f}", seconds]
     assert "workers: 2, each of 100 images a second, measured now" in lines
 
 
-def test_finished_runs_take_nothing_and_tell_the_speed(begun, not_measured):
-    lines = list(plan.plan(begun, 1))
-    runs, _, done, _, to_make, images, seconds = row(lines, "teachers")
-    assert int(runs) == int(done) > 0 and (to_make, images, seconds) == ("0", "0", "0 s")
+def test_finished_runs_take_nothing_and_tell_the_speed_unless_one_is_told(begun):
+    lines, runs = list(plan.plan(begun, 1)), survey(begun)
+    found, _, done, _, to_make, images, seconds = row(lines, "teachers")
+    assert int(found) == int(done) > 0 and (to_make, images, seconds) == ("0", "0", "0 s")
     assert any(line.endswith("images a second, by what finished runs took") for line in lines)
-
-
-def test_a_told_speed_is_believed(begun, not_measured):
-    runs = survey(begun)
     lines = list(plan.plan(begun, 3, speed=7.0))
     assert row(lines, "in all")[-1] == duration(takes(runs[~runs["done"]], 3, 7.0))
     assert "workers: 3, each of 7 images a second, as told" in lines
@@ -124,7 +112,7 @@ def test_the_paper_is_planned_without_its_images_at_their_known_counts():
     assert np.isfinite(runs[["work", "small", "weights"]].to_numpy()).all()
 
 
-def test_a_gpu_that_is_not_there_has_no_speed_unless_it_is_told(not_measured):
+def test_a_gpu_that_is_not_there_has_no_speed_unless_it_is_told():
     study = plan.load("paper", engine={"device": "cpu"})
     lines = list(plan.plan(study, 8, gpus=True))
     assert row(lines, "in all")[-1] == "?" and int(row(lines, "in all")[-2].replace(",", "")) > 1e8
@@ -155,27 +143,25 @@ def test_a_folder_of_unknown_size_must_be_there():
 
 def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tiny, tmp_path, monkeypatch):
     sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
-    study, seen = load_tiny(tmp_path, sweeps=sweeps, engine={"keep_weights": "needed"}), [0]
+    study, seen = load_tiny(tmp_path, sweeps=sweeps, engine={"keep_weights": "needed"}), []
 
     def used() -> int:
         return sum(path.stat().st_size for path in study.store.root.rglob("*") if path.is_file())
 
     def looked_at(function):
         def call(*arguments, **options):
-            seen.append(used())
-            found = function(*arguments, **options)
-            seen.append(used())
+            before, found, after = used(), function(*arguments, **options), used()
+            seen.extend([before, after])
             return found
 
         return call
 
-    monkeypatch.setattr(Store, "put", looked_at(Store.put))
-    monkeypatch.setattr(Store, "release", looked_at(Store.release))
+    for name in ("put", "release"):
+        monkeypatch.setattr(Store, name, looked_at(getattr(Store, name)))
     noisy = study.variants[Variant("symmetric", "0.4")]
     asked = [probe_of(noisy, "agreement", "lesion", row) for row in ("Baseline V", "RoS-KD")]
     wanted = with_prerequisites([*asked, study.student("lesion", "Baseline I")])  # the last alone keeps its weights
-    keys = {study.key(spec) for spec in wanted}
-    runs = survey(study)
+    keys, runs = {study.key(spec) for spec in wanted}, survey(study)
     end, most, images = plan.disk_of(study, runs[runs["key"].isin(keys)], 1)
     assert images == study.task("lesion").images.nbytes
     study.ensure(wanted)
@@ -196,9 +182,8 @@ def test_too_little_free_disk_is_told_before_anything_is_trained(load_tiny, shar
 
 def test_status_says_what_is_done_and_how_long_the_rest_takes(begun):
     runs, lines = survey(begun), list(plan.status(begun))
-    done = runs[runs["done"]]
+    done, own = runs[runs["done"]], runs[runs["stage"] == "students"]
     assert set(done["role"]) == {"teacher", "chance"} and set(runs.loc[~runs["done"], "role"]) > {"student", "bank"}
-    own = runs[runs["stage"] == "students"]
     assert row(lines, "all students")[2:5] == ["0", "0 s", str(len(own))]
     assert row(lines, "all students")[-1] == duration(takes(own, 1, costs.speed(begun)))
     assert row(lines, "in all")[2:4] == [str(len(done)), duration(done["took"].sum())]
@@ -213,24 +198,17 @@ def test_status_tells_what_killed_runs_left(begun):
     assert not any("left by killed runs" in line for line in plan.status(begun))
 
 
-def test_before_anything_is_done_status_says_how_to_plan(load_tiny, shared_folder):
-    lines = list(plan.status(load_tiny(shared_folder)))
-    assert lines[-1] == "how long they take: python -m rosutils plan smoke" and row(lines, "in all")[-1] == "?"
-
-
 def test_networks_that_say_less_than_the_base_rates_are_named_up_to_five(begun, monkeypatch):
     runs = survey(begun)
-    of = int(runs["margin"].notna().sum())
-    for margin, named in ((-0.1, min(5, of)), (0.1, 0)):
-        found = runs.assign(margin=runs["margin"].where(runs["margin"].isna(), margin))
-        monkeypatch.setattr(plan, "survey", lambda study, found=found: found)
-        lines = list(plan.status(begun))
-        said = f"{of} of {of} networks have a higher validation loss than the base rates alone, such as:"
-        assert (said in lines) is (named > 0)
-        assert (
-            not named
-            or [f"  {run}" for run in runs["run"][runs["margin"].notna()]][:5] == lines[lines.index(said) + 1 :]
-        )
+    networks = runs[runs["margin"].notna()]
+    said = (
+        f"{len(networks)} of {len(networks)} networks have a higher validation loss than the base rates alone, such as:"
+    )
+    monkeypatch.setattr(plan, "survey", lambda study: runs.assign(margin=runs["margin"].abs()))
+    assert said not in plan.status(begun)
+    monkeypatch.setattr(plan, "survey", lambda study: runs.assign(margin=-runs["margin"].abs()))
+    lines = list(plan.status(begun))
+    assert lines[lines.index(said) + 1 :] == [f"  {run}" for run in networks["run"][:5]]
 
 
 # Dry runs
@@ -286,30 +264,24 @@ def test_the_subset_that_is_doubted_is_that_of_the_scheme(load_tiny, shared_fold
     architectures = {"architectures": ["resnet18"] * 4 + ["mobilenet_v2"]}
     study = load_tiny(shared_folder, subsets=subsets, teachers=architectures, training={"batch_size": 32})
     [doubt] = [doubt for doubt in plan.doubts(study) if "subset" in doubt]
-    sizes_of = [
-        len(subset) for subset in overlapping_subsets(56, 5, 0.4, scheme="pairwise", generator=torch.Generator())
-    ]
+    how = {"scheme": "pairwise", "generator": torch.Generator()}
+    sizes_of = [len(subset) for subset in overlapping_subsets(56, 5, 0.4, **how)]
     assert f"about {np.mean(sizes_of):.0f} images, fewer than training.batch_size 32" in doubt
 
 
-def test_each_task_is_doubted_by_its_own_parameters():
+def test_doubts_are_about_a_tasks_own_parameters_and_of_an_opened_study_about_its_images(load_tiny, shared_folder):
     text = walked("smoke", by_task={"chest": {"training": {"epochs": 5, "milestones": [7]}}})
     assert "training.milestones has [7], but training ends after 5 epochs" in text
     assert "averaging_start is 1 of 2 epochs" in text and text.count("averaging_start") == 1
-
-
-def test_an_opened_study_is_doubted_by_the_images_that_it_has(load_tiny, shared_folder):
     study = load_tiny(shared_folder, training={"batch_size": 64})
-    assert known(study, "lesion") == (80, 3)
     assert any("lesion: a teacher's subset has about 39 images" in doubt for doubt in plan.doubts(study))
 
 
 def test_the_command_needs_no_data():
     result = CliRunner().invoke(main, ["reproduce", "paper", "--dry-run"])
     assert result.exit_code == 0, result.output
-    assert (
-        "expected in DATA=folder, which is not given" in result.output and "01_data" in result.output.splitlines()[-1]
-    )
+    assert "expected in DATA=folder, which is not given" in result.output
+    assert "01_data" in result.output.splitlines()[-1]
     wrong = CliRunner().invoke(main, ["reproduce", "paper", "--dry-run", "-y", "{subsets: {overlap: 1.4}}"])
     assert wrong.exit_code == 2 and "subsets.overlap: 1.4 is not allowed" in wrong.stderr
 

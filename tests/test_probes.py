@@ -43,7 +43,7 @@ def test_fgsm_is_that_of_the_attacks_on_the_true_labels_of_test_images(probed, t
         moved = attacks.fgsm(model, batch.images, batch.labels, **options)
         with torch.no_grad():
             expected = model(moved)
-        found = probed.run(spec).tensors("logits")[probes.attack_name("fgsm", norm, section.eps)]
+        found = probed.run(spec).tensors("logits")[f"fgsm {norm} {section.eps!r}"]
         torch.testing.assert_close(found, expected)
 
 

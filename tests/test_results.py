@@ -28,9 +28,8 @@ def frame(*rows):
 
 
 def test_what_is_written_is_read_back_to_the_last_bit(tmp_path):
-    table = frame(
-        row(value=1 / 3), row(replicate=1, value=math.nan), row(replicate=2, attack="pgd", eps=1.28 / 255, norm="l2")
-    )
+    attacked = row(replicate=2, attack="pgd", eps=1.28 / 255, norm="l2")
+    table = frame(row(value=1 / 3), row(replicate=1, value=math.nan), attacked)
     back = results.read(results.write(table, tmp_path / "deep" / "results.csv"))
     assert list(back) == list(COLUMNS)
     assert back["value"].tolist()[0] == 1 / 3 and math.isnan(back["value"][1]) and back["eps"][2] == 1.28 / 255
@@ -46,19 +45,12 @@ def test_bytes_do_not_depend_on_the_order_of_rows(tmp_path_factory, order, value
     assert results.write(table.iloc[list(order)][list(reversed(COLUMNS))], folder / "b.csv").read_bytes() == first
 
 
-def test_writing_leaves_nothing_else_behind_and_replaces_the_old_table(tmp_path):
+def test_a_table_is_replaced_in_one_step_and_stays_as_it_was_where_the_new_one_is_refused(tmp_path):
     path = results.write(frame(row()), tmp_path / "results.csv")
     results.write(frame(row(value=0.75)), path)
-    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
-    assert results.read(path)["value"].tolist() == [0.75]
-
-
-def test_a_refused_table_leaves_the_old_one_as_it_was(tmp_path):
-    path = results.write(frame(row()), tmp_path / "results.csv")
-    before = path.read_bytes()
     with pytest.raises(InputError):
-        results.write(frame(row(), row(value=0.75)), path)
-    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+        results.write(frame(row(), row(value=0.5)), path)
+    assert list(tmp_path.iterdir()) == [path] and results.read(path)["value"].tolist() == [0.75]
 
 
 @pytest.mark.parametrize(
@@ -94,9 +86,8 @@ def test_a_damaged_table_is_an_input_error_that_names_the_file(tmp_path, content
 
 
 def test_select_takes_values_lists_class_and_nan():
-    table = results.validate(
-        frame(row(), row(replicate=1), row(**{"class": "MEL"}, average=""), row(attack="pgd", eps=0.4, replicate=2))
-    )
+    of_a_class, attacked = row(**{"class": "MEL"}, average=""), row(attack="pgd", eps=0.4, replicate=2)
+    table = results.validate(frame(row(), row(replicate=1), of_a_class, attacked))
     assert len(results.select(table, replicate=[0, 1])) == 3
     assert results.select(table, class_="MEL")["class"].tolist() == ["MEL"]
     assert results.select(table, eps=math.nan)["replicate"].tolist() == [0, 0, 1]
@@ -117,24 +108,26 @@ def test_summary_is_the_mean_and_sample_std_over_seeds():
 
 
 def test_a_table_is_current_for_the_runs_and_the_bytes_it_was_written_from(tmp_path):
-    path = tmp_path / "results.csv"
-    assert not results.is_current(path, "these runs")
-    path.write_text("a table")
-    results.mark_current(path, "these runs")
-    assert results.is_current(path, "these runs") and not results.is_current(path, "other runs")
-    path.write_text("a tabel")
-    assert not results.is_current(path, "these runs")
-    path.write_text("a table")
-    note = path.with_suffix(".json")
+    path, measured = tmp_path / "results.csv", []
+
+    def current(made_from="these runs"):
+        """How often it was measured by now."""
+        results.current(path, made_from, lambda: measured.append(made_from) or frame(row()))
+        return len(measured)
+
+    assert [current(), current(), current("other runs"), current("other runs")] == [1, 1, 2, 2]
+    whole, note = path.read_bytes(), path.with_suffix(".json")
+    path.write_bytes(whole.replace(b"0.5", b"0.6"))
+    assert current("other runs") == 3 and path.read_bytes() == whole
     for damaged in (b"", note.read_bytes()[:40], b"\xff\xfe", b"[]"):  # a kill between two writes left such a note
         note.write_bytes(damaged)
-        assert not results.is_current(path, "these runs")
+        before = len(measured)
+        assert current("other runs") == before + 1
 
 
 def test_summary_does_not_average_over_anything_but_seeds():
-    table = results.validate(
-        frame(row(variant="overlap", variant_value="0.4"), row(variant="overlap", variant_value="1"))
-    )
+    points = [row(variant="overlap", variant_value=value) for value in ("0.4", "1")]
+    table = results.validate(frame(*points))
     with pytest.raises(InputError, match="variant_value: 0.4, 1"):
         results.summary(table, by=["setting"])
     assert len(results.summary(table)) == 2
@@ -145,27 +138,13 @@ def test_summary_does_not_average_over_anything_but_seeds():
 PAPER = published()
 
 
-def f1(task, setting):
-    return PAPER["table1"][task][setting]["f1"]
-
-
-def attacked(task, attack, setting):
-    rows = [r for r in PAPER["table2"]["rows"] if (r["task"], r["attack"], r["setting"]) == (task, attack, setting)]
-    return rows[0]["after"]["f1"]
-
-
 def test_every_printed_number_of_the_three_tables_is_there():
     for task in ("lesion", "chest"):
         assert list(PAPER["table1"][task]) == [name for name in ROWS if name != "Baseline III, subset teachers"]
     assert PAPER["table1"]["lesion"]["Baseline IV"] == {"precision": 0.683, "recall": 0.669, "f1": 0.677}
     assert PAPER["table1"]["chest"]["RoS-KD"] == {"precision": 0.360, "recall": 0.339, "f1": 0.349}
     assert len(PAPER["table2"]["rows"]) == 8 and len(PAPER["table3"]["methods"]) == 8
-    scores = [
-        r[when][m]
-        for r in PAPER["table2"]["rows"]
-        for when in ("before", "after")
-        for m in ("precision", "recall", "f1")
-    ]
+    scores = [value for r in PAPER["table2"]["rows"] for when in ("before", "after") for value in r[when].values()]
     assert len(scores) == 48 and all(0 < value < 1 for value in scores)
     assert {len(m["auroc"]) for m in PAPER["table3"]["methods"] + PAPER["table3"]["anchors"]} == {8}
     assert len(PAPER["table3"]["methods"][-1]["std"]) == 8
@@ -179,10 +158,8 @@ def test_table_iii_prints_means_of_its_rows_rounded_half_up(method):
 
 def test_table_ii_before_the_attack_repeats_table_i_but_for_the_row_that_is_noted():
     table1, rows = PAPER["table1"], PAPER["table2"]["rows"]
-    odd = {(r["task"], r["setting"]) for r in rows if r["before"] != table1[r["task"]][r["setting"]]}
-    assert odd == {("chest", "Baseline III")}
-    wrong = next(r for r in PAPER["table2"]["rows"] if (r["task"], r["setting"]) == ("chest", "Baseline III"))
-    assert wrong["before"] == PAPER["table1"]["chest"]["Baseline II"]
+    odd = {(r["task"], r["setting"]): r["before"] for r in rows if r["before"] != table1[r["task"]][r["setting"]]}
+    assert odd == {("chest", "Baseline III"): table1["chest"]["Baseline II"]}
 
 
 def test_the_averaging_the_paper_printed_is_told_by_the_harmonic_mean():

@@ -11,15 +11,10 @@ def load(**sections):
     return params.load("smoke", sweeps={"scale": {"training": {"epochs": 3}}, "readings": None, **sections})
 
 
-def difference(a, b, prefix=""):
-    """The dotted names of what differs between two sections."""
-    found = set()
-    for key, value in a.items():
-        if isinstance(value, dict) and isinstance(b[key], dict):
-            found |= difference(value, b[key], f"{prefix}{key}.")
-        elif value != b[key]:
-            found.add(f"{prefix}{key}")
-    return found
+def difference(a, b):
+    """The dotted names of what differs between two parameters."""
+    a, b = (params.flat(each.model_dump()) for each in (a, b))
+    return {key for key, value in a.items() if value != b[key]}
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +27,14 @@ def values(found, kind):
 
 
 def test_every_variant_changes_one_thing_at_the_sweeps_scale(found):
-    small = found[Variant("students")].model_dump()
-    assert small["training"]["epochs"] == 3
+    small = found[Variant("students")]
+    assert small.training.epochs == 3
     allowed = {
         "overlap": {"subsets.overlap"}, "symmetric": {"noise.kind", "noise.rate"}, "pairflip": {"noise.kind", "noise.rate"},
         "table3": {"seeds.replicates"}, "students": set(),
     }  # fmt: skip
     for variant, there in found.items():
-        changed = difference(there.model_dump(), small) - {"noise.false_negatives", "noise.false_positives"}
+        changed = difference(there, small) - {"noise.false_negatives", "noise.false_positives"}
         if variant.kind != "reading":
             assert changed <= allowed[variant.kind], variant
         elif variant != AS_CHOSEN and "dropped" not in variant.value:
@@ -55,12 +50,9 @@ def test_what_a_profile_chose_is_no_alternative(found):
     assert "shared core" in offered and "own-shard" not in offered
 
 
-def test_the_profiles_own_overlap_is_a_point_of_fig_3():
+def test_the_profiles_own_overlap_is_a_point_of_fig_3_and_runs_of_table_iii_are_replicates():
     own = params.load("smoke", subsets={"overlap": 0.25}, sweeps={"overlaps": [0.0, 1.0]})
     assert values(variants.variants(own), "overlap") == ["0", "0.25", "1"]
-
-
-def test_runs_of_table_iii_are_replicates_at_the_sweeps_scale():
     there = variants.variants(load(runs=4))[Variant("table3")]
     assert there.seeds.replicates == 4 and there.training.epochs == 3
 
@@ -73,7 +65,8 @@ def test_a_replicate_moves_every_seed_or_the_students_alone():
 
 def test_a_task_may_have_sections_of_its_own():
     own = params.load("smoke", by_task={"chest": {"training": {"epochs": 5}}})
-    assert variants.of_task(own, "chest").training.epochs == 5 and variants.of_task(own, "lesion") == own
+    assert variants.of_task(own, "chest").training.epochs == 5
+    assert variants.of_task(own, "lesion").training == own.training
     with pytest.raises(InputError, match="by_task.chest holds the section 'data'"):
         variants.of_task(params.load("smoke", by_task={"chest": {"data": {"pixels": 64}}}), "chest")
     with pytest.raises(InputError, match="by_task names 'skin'"):
@@ -85,37 +78,29 @@ def test_noise_variants_replace_the_noise_of_the_profile():
     assert (there.kind, there.rate, there.false_negatives, there.false_positives) == ("pairflip", 0.3, None, None)
 
 
-def test_some_variants_are_for_several_labels_only_and_one_is_about_baseline_iii():
+def test_some_variants_are_for_several_labels_only():
     several = [Variant("reading", label) for label in ("threshold 0.5", "images without findings dropped")]
     assert all(map(variants.for_multilabel_only, [Variant("table3"), *several]))
-    assert not any(map(variants.for_multilabel_only, [Variant("reading", "own-shard"), Variant("students"), Variant()]))
-    about = [label for label, _, _ in variants.READINGS if variants.about_baseline_iii(Variant("reading", label))]
-    assert about == ["Baseline III's mean of logits"]
+    others = [Variant("reading", "own-shard"), variants.OF_BASELINE_III, Variant("students"), Variant()]
+    assert not any(map(variants.for_multilabel_only, others))
 
 
 @pytest.mark.parametrize(
-    "scale, word", [({"training": {"epochs": 0}}, "epochs"), ({"trainning": {"epochs": 2}}, "trainning")]
+    ("sweeps", "says"),
+    [
+        ({"scale": {"training": {"epochs": 0}}}, "epochs"),
+        ({"scale": {"trainning": {"epochs": 2}}}, "trainning"),
+        ({"readings": ["plain"]}, "sweeps.readings holds 'plain'; allowed are shared core"),
+        ({"overlaps": [0.1234561, 0.1234562]}, "twice, as it is printed"),
+        ({"noise": {"symmetric": [0.2, 0.20000004], "pairflip": []}}, "twice, as it is printed"),
+        ({"overlaps": [0.1234561], "scale": {"subsets": {"overlap": 0.1234562}}}, "six digits do not tell apart"),
+    ],
 )
-def test_a_scale_that_does_not_fit_is_named(scale, word):
-    with pytest.raises(InputError, match=word):
-        variants.variants(params.load("smoke", sweeps={"scale": scale}))
+def test_a_sweep_that_does_not_fit_is_named_and_points_that_print_alike_are_refused(sweeps, says):
+    with pytest.raises(InputError, match=says):
+        variants.variants(params.load("smoke", sweeps=sweeps))
 
 
-def test_a_reading_that_nobody_knows_is_named():
-    with pytest.raises(InputError, match="sweeps.readings holds 'plain'; allowed are shared core"):
-        variants.variants(params.load("smoke", sweeps={"readings": ["plain"]}))
+def test_readings_are_those_asked_for():
     found = variants.variants(params.load("smoke", sweeps={"readings": ["own-shard"]}))
     assert [v for v in found if v.kind == "reading"] == [AS_CHOSEN, Variant("reading", "own-shard")]
-
-
-@pytest.mark.parametrize(
-    "sweeps", [{"overlaps": [0.1234561, 0.1234562]}, {"noise": {"symmetric": [0.2, 0.20000004], "pairflip": []}}]
-)
-def test_two_points_that_print_alike_are_refused_and_none_is_dropped(sweeps):
-    with pytest.raises(InputError, match="twice, as it is printed"):
-        params.load("smoke", sweeps=sweeps)
-
-
-def test_a_point_that_prints_like_the_profiles_own_is_refused():
-    with pytest.raises(InputError, match="six digits do not tell apart"):
-        variants.variants(params.load("smoke", sweeps={"overlaps": [0.1234561]}, subsets={"overlap": 0.1234562}))

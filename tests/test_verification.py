@@ -24,22 +24,13 @@ def table(**changes):
     return results.validate(pd.DataFrame([row | changes.get(f"row{n}", {}) for n, row in enumerate(rows)]))
 
 
-def test_equal_tables_have_no_differences():
+def test_every_changed_missing_added_and_misattributed_number_is_named_and_equal_tables_are_not():
     assert list(differences(table(), table())) == []
-
-
-@pytest.mark.parametrize("row", ["row0", "row1", "row2"])
-def test_a_changed_number_is_named_with_its_run(row):
-    [problem] = differences(table(**{row: {"value": 0.75}}), table())
-    assert "0.75" in problem and "run-a" in problem and "RoS-KD" in problem
-    assert ("replicate 1" in problem) == (row == "row1") and ("MEL" in problem) == (row == "row2")
-
-
-def test_the_last_bit_counts():
-    assert len(list(differences(table(row0={"value": math.nextafter(0.5, 1)}), table()))) == 1
-
-
-def test_missing_added_and_misattributed_rows_are_named():
+    for changed in ("row0", "row1", "row2"):
+        [problem] = differences(table(**{changed: {"value": 0.75}}), table())
+        assert "0.75" in problem and "run-a" in problem and "RoS-KD" in problem
+        assert ("replicate 1" in problem) == (changed == "row1") and ("MEL" in problem) == (changed == "row2")
+    assert len(list(differences(table(row0={"value": math.nextafter(0.5, 1)}), table()))) == 1, "the last bit"
     [lacking] = differences(table().iloc[1:], table())
     [added] = differences(table(), table().iloc[1:])
     [other] = differences(table(row0={"run": "run-b"}), table())
@@ -170,13 +161,10 @@ def test_figures_of_another_study_in_the_folder_are_told(study, load_tiny):
 
 def test_without_runs_or_images_the_files_are_verified_alone(study, tmp_path):
     figures, nowhere = {"artefacts": str(study.figures.parent)}, str(tmp_path)
+    without_images = {"engine": figures | {"store": str(study.folder)}, "data": {"root": nowhere}}
     for why, profile, sections in (
         ("no run is in", "smoke", {"engine": figures | {"store": nowhere}}),
-        (
-            "images are not to be had",
-            "real",
-            {"engine": figures | {"store": str(study.folder)}, "data": {"root": nowhere}},
-        ),
+        ("images are not to be had", "real", without_images),
     ):
         other = Study.load(profile, **sections)
         other.label = study.label

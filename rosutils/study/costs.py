@@ -32,20 +32,17 @@ class Sizes(NamedTuple):
     test: float
 
 
-def sizes(there, spec: RunSpec) -> Sizes:
-    """The images of an opened task."""
-    split = there.task(spec.task).split
-    return Sizes(len(there.training_index(spec)), *(len(split[part]) for part in Sizes._fields[1:]))
-
-
-def relative(study, spec: RunSpec) -> float:
-    """The work of a run of an opened task: good enough to begin with the longest."""
+def sizes(study, spec: RunSpec, share: float = 1) -> Sizes:
+    """The images of a run and its task; `share` is how many each of an unopened task stands for."""
     there = study.at(spec)
-    return work(there, spec, sizes(there, spec))
+    split = there.task(spec.task).split
+    counts = len(there.training_index(spec)), *(len(split[part]) for part in Sizes._fields[1:])
+    return Sizes(*(int(share * count) for count in counts))
 
 
-def work(there, spec: RunSpec, size: Sizes) -> float:
-    """The work of a run, in images that a ResNet-18 is trained on (see TRAINING); `there` is the study under its parameters."""
+def work(study, spec: RunSpec, size: Sizes | None = None) -> float:
+    """The work of a run, in images that a ResNet-18 is trained on (see TRAINING): good enough to begin with the longest."""
+    there, size = study.at(spec), size or sizes(study, spec)
     if spec.role in TRAINED:
         return RUN + _training(there, spec, size)
     attacks, landscape = there.parameters.attacks, there.parameters.landscape
@@ -80,12 +77,13 @@ def speed(study) -> float | None:
     """Work that one worker did in a second, by what the finished networks of a study took; None before there are any."""
     trained = [spec for spec in study.unique(study.all_runs()) if spec.role in TRAINED]
     seconds = {spec: run.about()["record"]["seconds"] for spec in trained if (run := study.run(spec))}
-    return sum(relative(study, spec) for spec in seconds) / max(sum(seconds.values()), 0.01) if seconds else None
+    return sum(work(study, spec) for spec in seconds) / max(sum(seconds.values()), 0.01) if seconds else None
 
 
-def disk(there, spec: RunSpec, size: Sizes, n_classes: int = 8) -> tuple[float, float]:
+def disk(study, spec: RunSpec, size: Sizes, n_classes: int = 8) -> tuple[float, float]:
     """Bytes of a finished run: of what stays, and of the weights that may be released."""
-    attacks, averaged = there.parameters.attacks, 2 if spec.weighting == "exponential" else 1
+    there, averaged = study.at(spec), 2 if spec.weighting == "exponential" else 1
+    attacks = there.parameters.attacks
     attacked = min(attacks.examples or size.test, size.test)
     rows = {
         "bank": there.views * size.train,

@@ -11,22 +11,21 @@ from rosutils.store import Store, digest
 WORDS = ("names", "class_names", "multilabel", "fingerprint", "card")
 
 
-def key(source: str, recipe: Mapping) -> str:
+def key(recipe: Mapping) -> str:
     """The key of a source's examples in the store; the recipe is its section and how its images are prepared."""
-    return f"examples-{source}-{digest(recipe)}"
+    return f"examples-{recipe['source']['source']}-{digest(recipe)}"
 
 
-def put(store: Store, source: str, recipe: Mapping, examples: Examples) -> str:
+def put(store: Store, recipe: Mapping, examples: Examples) -> str:
     """Keep all but the images of a source's examples; returns their key."""
     record = {name: getattr(examples, name) for name in WORDS} | {"shape": examples.images.shape}
     arrays = {name: torch.from_numpy(getattr(examples, name).copy()) for name in ("labels", "groups")}
-    name = key(source, recipe)
-    return store.put(name, recipe=recipe, record=record, tensors={"examples": arrays}).key
+    return store.put(key(recipe), recipe=recipe, record=record, tensors={"examples": arrays}).key
 
 
-def get(store: Store, source: str, recipe: Mapping) -> Examples | None:
+def get(store: Store, recipe: Mapping) -> Examples | None:
     """The examples without their images, which raise NoImages where one is looked at; None where the store has none."""
-    if (run := store.get(key(source, recipe))) is None:
+    if (run := store.get(key(recipe))) is None:
         return None
     record, arrays = run.about()["record"], run.tensors("examples")
     words = {name: tuple(record[name]) if name.endswith("names") else record[name] for name in WORDS}

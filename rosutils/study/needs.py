@@ -6,7 +6,7 @@ from dataclasses import replace
 from rosutils.params.sections import Architecture
 from rosutils.settings import COMPARED, NOISE_SETTINGS, ROWS, SAME_TEACHERS, setting
 from rosutils.study.experiment import RunSpec, needed_by
-from rosutils.study.variants import AS_CHOSEN, LABEL_NOISE, Variant, about_baseline_iii, for_multilabel_only
+from rosutils.study.variants import AS_CHOSEN, LABEL_NOISE, OF_BASELINE_III, Variant, for_multilabel_only
 
 
 TABLE3_STUDENT = "densenet121"
@@ -91,9 +91,9 @@ def noise(study) -> Iterator[RunSpec]:
 def readings(study) -> Iterator[RunSpec]:
     """RoS-KD under each open reading of the paper, one at a time; where Baseline III is read another way, Baseline III."""
     for there, task in points(study, "reading"):
-        if not about_baseline_iii(there.variant):
+        if there.variant != OF_BASELINE_III:
             yield there.student(task, "RoS-KD")
-        if about_baseline_iii(there.variant) or there.variant == AS_CHOSEN:
+        if there.variant in (OF_BASELINE_III, AS_CHOSEN):
             yield there.student(task, "Baseline III")
 
 

@@ -76,27 +76,27 @@ def known(study: Study, task: str) -> tuple[int, int] | None:
     return PUBLISHED.get(source.dataset if source.source == "medmnist" else source.source)
 
 
-def sizes(there: Study, spec: RunSpec) -> costs.Sizes:
+def sizes(study: Study, spec: RunSpec) -> costs.Sizes:
     """The images of a run, in proportion to those of its task; raises InputError where these are not known."""
+    there = study.at(spec)
     if not (found := known(there, spec.task)):
         raise InputError(f"how many images task '{spec.task}' has is not known without them; give --data FOLDER")
     share = min(found[0], there.parameters.data.examples or math.inf) / STAND_IN if isinstance(there, Unopened) else 1
-    return costs.Sizes(*(int(share * count) for count in costs.sizes(there, spec)))
+    return costs.sizes(there, spec, share)
 
 
 def survey(study: Study) -> pd.DataFrame:
     """Every run, one a row: the tables and figures that need it, what it costs, and where it is done what it took."""
     needed = {name: {study.key(spec) for spec in study.runs(name)} for name in ARTEFACTS}
-    missing = {study.key(spec) for spec in study.missing(study.all_runs())}
-    rows = []
-    for spec in study.unique(study.all_runs()):
-        there, key = study.at(spec), study.key(spec)
-        run, size = there.run(spec), sizes(there, spec)
-        took, margin = (run.about()["record"].get(name) if run else None for name in ("seconds", "validation_margin"))
+    specs = study.unique(study.all_runs())
+    missing, rows = {study.key(spec) for spec in study.missing(specs)}, []
+    for spec in specs:
+        key, run, size = study.key(spec), study.run(spec), sizes(study, spec)
+        record, (small, weights) = run.about()["record"] if run else {}, costs.disk(study, spec, size)
         about = {"key": key, "run": str(spec), "role": spec.role, "stage": STAGE[spec.role], "done": key not in missing}
-        about |= dict(zip(("small", "weights"), costs.disk(there, spec, size), strict=True))
-        about |= {"work": costs.work(there, spec, size), "needed": [name for name in ARTEFACTS if key in needed[name]]}
-        rows.append(about | {"took": took, "margin": margin})
+        about |= {"small": small, "weights": weights, "work": costs.work(study, spec, size)}
+        about |= {"needed": [name for name in ARTEFACTS if key in needed[name]]}
+        rows.append(about | {"took": record.get("seconds"), "margin": record.get("validation_margin")})
     return pd.DataFrame(rows).astype({"took": float, "margin": float})
 
 
@@ -109,7 +109,7 @@ def measured_speed(study: Study, workers: int) -> float:
 
 
 def _trained(pixels: int, count: int, device: str, precision: str) -> float:
-    """The same of this process: steps for SECONDS after a first one, which pays for allocation."""
+    """The same of this process, on one thread: steps for SECONDS after a first one, which pays for allocation."""
     count = min(count, max(2, PIXELS // pixels**2)) if device == "cpu" else count
     images, index = torch.rand(count, 3, pixels, pixels).to(device), torch.arange(count)
     batch = Batch(images, torch.zeros_like(index).to(device), index, 0)
@@ -160,10 +160,10 @@ def plan(study: Study, workers: int, *, gpus: bool = False, speed: float | None 
     runs, whence = survey(study), "as told"
     if not speed and gpus and study.device.type != "cuda":
         whence = "but how many images a GPU trains on in a second is not known without one; give it by --speed"
+    elif not speed and (speed := costs.speed(study)):
+        whence = "by what finished runs took"
     elif not speed:
-        found = costs.speed(study)
-        speed = found or measured_speed(study, workers)
-        whence = "by what finished runs took" if found else "measured now"
+        speed, whence = measured_speed(study, workers), "measured now"
     yield from table(runs, workers, speed)
     each, left = flops(study.parameters.data.pixels), runs.loc[~runs["done"], "work"].sum()
     yield f"images: as many as a ResNet-18 could be trained on instead, of {each:.2g} FLOPs each: {each * left:.2g} in all"

@@ -19,7 +19,7 @@ def probe(there, spec: RunSpec) -> tuple[dict, dict]:
     `there` is the study under the probe's own parameters.
     """
     make = {
-        "attack": _attack, "curve": _curve, "checks": _checks, "surface": _surface, "path": _path, "curvature": _curvature,
+        "attack": _attacked, "curve": _attacked, "checks": _checks, "surface": _surface, "path": _path, "curvature": _curvature,
         "agreement": _agreement,
     }  # fmt: skip
     return make[spec.role](there, spec, there.model(spec.of, spec.state))
@@ -36,30 +36,17 @@ def probe_loss(model: nn.Module, batch: Batch) -> Tensor:
     return task_loss(model(batch.images), batch.labels, multilabel=batch.labels.is_floating_point()).mean()
 
 
-def attack_name(attack: str, norm: str, eps: float) -> str:
-    """The name under which a probe keeps the logits after an attack; `eps` to the last bit."""
-    return f"{attack} {norm} {eps!r}"
-
-
-def _attack(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
-    """Table II: logits before and after FGSM and PGD in every reading of the radius."""
+def _attacked(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
+    """Logits before and after FGSM and PGD in every reading of the radius (Table II), or after PGD of the curve's radii."""
     section = there.parameters.attacks
-    return _attacked(there, spec, model, [(name, n, section.eps) for name in ("fgsm", "pgd") for n in section.norms])
-
-
-def _curve(there, spec: RunSpec, model: nn.Module) -> tuple[dict, dict]:
-    section = there.parameters.attacks
-    radii = [multiple * section.eps for multiple in section.curve_multiples]
-    return _attacked(there, spec, model, [("pgd", section.curve_norm, eps) for eps in radii])
-
-
-def _attacked(there, spec: RunSpec, model: nn.Module, wanted: list[tuple[str, str, float]]) -> tuple[dict, dict]:
-    section = there.parameters.attacks
+    wanted = [(attack, norm, section.eps) for attack in ("fgsm", "pgd") for norm in section.norms]
+    if spec.role == "curve":
+        wanted = [("pgd", section.curve_norm, multiple * section.eps) for multiple in section.curve_multiples]
     batches = list(there.loader(spec, there.sample(spec.task, section.examples)))
     found = {"before": training.predict(model, batches)[0]}
     for attack, norm, eps in wanted:
         moved = attacked(section, model, batches, attack, norm, eps, seed=spec.seed)
-        found[attack_name(attack, norm, eps)] = training.predict(model, moved)[0]
+        found[f"{attack} {norm} {eps!r}"] = training.predict(model, moved)[0]  # the radius to its last bit
     return {"logits": found}, {}
 
 

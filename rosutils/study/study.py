@@ -6,7 +6,7 @@ import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,14 @@ from rosutils.subsets import overlapping_subsets
 
 
 logger = logging.getLogger(__name__)
-PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
 BANK_FILES = ("logits.safetensors", "mean.safetensors")
 # All code that an item is made by, as it was when it was imported, the paper's numbers, and the versions of others' code.
 _FILES = [*sorted((ROOT / "rosutils").rglob("*.py")), ROOT / "params" / "published.yaml"]
 CODE = digest([[checksum(file) for file in _FILES], versions(), matplotlib.__version__])
-STAGES = {"teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",), "probes": PROBES}
+STAGES = {
+    "teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",),
+    "probes": ("attack", "curve", "checks", "surface", "path", "curvature", "agreement"),
+}  # fmt: skip
 
 
 @dataclass(eq=False, repr=False)
@@ -68,8 +70,8 @@ class Study:
         self.label = self.label or self.parameters.profile
         self._tasks: dict[str, Task] = {}
         self._keys: dict[RunSpec, str] = {}
-        self._read: tuple[list, pd.DataFrame | None] = ([], None)  # results, and the files they were read from
-        self._seen: tuple[list, str] = ([], "")  # the state of all runs, and their files then
+        self._seen: tuple[list, str] = ([], "")  # the files of all runs, and their state then
+        self._read: tuple[tuple, pd.DataFrame | None] = ((), None)  # what results were read from, and they
 
     def __reduce__(self):  # how it gets to workers: as its parameters, made into a study once in each process
         return _in_this_process, (pickle.dumps(self.parameters), self.variant, self.replicate, self.label, self.kind)
@@ -92,19 +94,18 @@ class Study:
 
     # Which parameters
 
-    def _like(self, parameters: Parameters, variant: Variant, replicate: int) -> "Study":
-        return type(self)(parameters, variant, replicate, self.label, self.opened, self.kind)
-
     @cached_property
     def variants(self) -> dict[Variant, "Study"]:
         """The studies of the sweeps, first replicates: the same source under other parameters."""
-        return {variant: self._like(there, variant, 0) for variant, there in variants.variants(self.parameters).items()}
+        found = variants.variants(self.parameters)
+        return {variant: replace(self, parameters=p, variant=variant, replicate=0) for variant, p in found.items()}
 
     @cached_property
     def replicates(self) -> list["Study"]:
         """The repetitions of this study: each with its own seeds, so its own split, views, teachers and students."""
         numbers = range(1, self.parameters.seeds.replicates)
-        return [self, *(self._like(variants.replicate(self.parameters, n), self.variant, n) for n in numbers)]
+        moved = {n: variants.replicate(self.parameters, n) for n in numbers}
+        return [self, *(replace(self, parameters=there, replicate=n) for n, there in moved.items())]
 
     def for_task(self, task: str) -> "Study":
         """This study with the sections that `by_task` lays over for the runs of one task."""
@@ -113,8 +114,7 @@ class Study:
     @cached_property
     def _by_task(self) -> dict[str, "Study"]:
         own = {task: variants.of_task(self.parameters, task) for task in self.parameters.by_task}
-        plain = {task: there.model_copy(update={"by_task": {}}) for task, there in own.items()}
-        return {task: self._like(there, self.variant, self.replicate) for task, there in plain.items()}
+        return {task: replace(self, parameters=there) for task, there in own.items()}
 
     def at(self, spec: RunSpec) -> "Study":
         """This study under the parameters that a run is made under; raises ValueError where it has no such run."""
@@ -173,7 +173,7 @@ class Study:
         """This study or, where it is whole as a machine with another kind of device made it and not as this one, as that has it."""
         trained = next((spec for spec in self.runs("table1") if spec.role in TRAINED), None)
         for kind in {"cpu", "cuda"} - {self.made_on} if trained and not self.kind else ():
-            other = type(self)(self.parameters, self.variant, self.replicate, self.label, self.opened, kind)
+            other = replace(self, kind=kind)
             if other.run(trained) and self.missing(self.all_runs()) and not other.missing(other.all_runs()):
                 return other
         return self
@@ -206,9 +206,8 @@ class Study:
         """A source's examples; without a data folder those that an archive brought, which have no images."""
         section, recipe = self.parameters.data.sources[name], self._recipe(name)
         if (which := (digest(recipe), self.root)) not in self.opened:
-            blind = self.root is None and section.source in RAW
+            found = kept.get(self.store, recipe) if self.root is None and section.source in RAW else None
             options = {"root": self.root, "cache_root": self.folder / "cache", **recipe["prepared"]}
-            found = kept.get(self.store, section.source, recipe) if blind else None
             self.opened[which] = found or open_source(section, **options)
         return self.opened[which]
 
@@ -217,10 +216,6 @@ class Study:
         data = self.parameters.data
         section = data.sources[name].model_dump(mode="json", exclude={"lists", "split", "keep_unlabelled"})
         return {"source": section, "prepared": data.model_dump(include={"pixels", "allow_missing", "skip_bad"})}
-
-    def has_images(self, task: str) -> bool:
-        """Whether the images of a task are here, or only its labels (see `archive`)."""
-        return not isinstance(self.task(task).images, Unseen)
 
     def tasks(self) -> dict[str, Task]:
         """Every task of the profile by name."""
@@ -439,7 +434,7 @@ class Study:
                 f"{len(missing)} runs are missing (the first: {self.key(missing[0])}), and those that are there were made on "
                 f"{self.made_on}; this machine has {self.device.type}: make all of them here, with another engine.store"
             )
-        if blind := {spec.task for spec in missing if not self.has_images(spec.task)}:
+        if blind := {spec.task for spec in missing if isinstance(self.task(spec.task).images, Unseen)}:
             raise NoImages(
                 f"{len(missing)} runs are missing (the first: {self.key(missing[0])}), and the images of "
                 f"{', '.join(sorted(blind))} that they are made from are not here; name their folder with DATA= or --data"
@@ -449,7 +444,7 @@ class Study:
         place = Place(engine.address, 0 if engine.device == "cpu" else engine.gpus_per_run, engine.retries)
         how = {"backend": engine.backend, "workers": self.workers(), "place": place}
         how |= {"tell": self._told, "speed": costs.speed(self) if missing else None}
-        work = {spec: costs.relative(self, spec) for spec in missing}
+        work = {spec: costs.work(self, spec) for spec in missing}
         later = sum(work.values())
         with workers_for(engine.backend, self.workers() if len(missing) > 1 else 1) as pool:
             for name, roles in STAGES.items():
@@ -472,13 +467,13 @@ class Study:
         """One job for each run, a teacher's with its bank; what its weights are not needed for after it is released by it."""
         banks = {self.key(spec.teachers[0]): spec for spec in missing if spec.role == "bank"}
         jobs = []
-        for number, spec in enumerate(wanted):
+        for spec in (spec for spec in wanted if spec.role != "bank" or self.run(spec) is None):
             key = self.key(spec)
-            specs = (spec, banks[key]) if key in banks and spec.role == "teacher" else (spec,)
+            specs = (spec, banks[key]) if key in banks else (spec,)
             made = {self.key(each) for each in specs}
             release = (key,) if key in readers and self._made(readers[key] - made) else ()
-            jobs.append(Job(specs, release, number))
-        return [job for job in jobs if job.specs[0].role != "bank" or self.run(job.specs[0]) is None]
+            jobs.append(Job(specs, release, len(jobs)))
+        return jobs
 
     def _made(self, keys: Iterable[str]) -> bool:
         return all(self.store.get(key) is not None for key in keys)
@@ -514,22 +509,19 @@ class Study:
 
     def as_printed(self) -> bool:
         """Whether these are params/paper.yaml's parameters, laid-over sections included; where it runs does not matter."""
-        elsewhere = {"engine": True, "data": {"root"}}
-        return self.parameters.model_dump(exclude=elsewhere) == params.load("paper").model_dump(exclude=elsewhere)
+        return self.shared() == Study(params.load("paper")).shared()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One command at a time writes to the folders of this study's name; the others wait, with a word."""
         lock = self.store.lock(f"folders-{self.label}")
         try:
-            lock.acquire(timeout=1)
+            held = lock.acquire(timeout=1)
         except Timeout:
             logger.warning("waiting for another command that writes to %s", self.figures)
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             yield
-        finally:
-            lock.release()
 
     def publish(self, item):
         """Make an item of the paper, write its tables and figures to `figures`; what a notebook shows of it."""
@@ -539,10 +531,9 @@ class Study:
         """The training histories of finished runs, one row per run and epoch."""
         tables = []
         for spec in runs:
-            trained_on = "full set" if spec.subset is None else "subset"
             about = {"run": self.key(spec), "task": spec.task, "architecture": self.name_of(spec)}
-            table = self.run(spec).table("history")
-            tables.append(table.assign(**about, trained_on=trained_on, replicate=spec.replicate))
+            about |= {"trained_on": "full set" if spec.subset is None else "subset", "replicate": spec.replicate}
+            tables.append(self.run(spec).table("history").assign(**about))
         return pd.concat(tables, ignore_index=True)
 
     def results(self) -> pd.DataFrame:
@@ -551,25 +542,12 @@ class Study:
         The file is written anew where runs have come, or where it is not what was written last; it is read again where one of
         them is another file than it was.
         """
-        files = self._files()  # as they are before they are read: another process may write meanwhile
-        if files != self._read[0]:
-            self._read = files, self._renewed()
+        path, made_from = self.output / "results.csv", digest([list(results.COLUMNS), self._state()])
+        now = made_from, size_and_time(path)  # before it is read: another process may write meanwhile
+        if now != self._read[0]:
+            with self.store.lock(f"results-{self.label}"):  # one notebook measures, others wait for it
+                self._read = now, results.current(path, made_from, self.measure)
         return self._read[1].copy()
-
-    def _files(self) -> list[tuple[int, int]]:
-        """Time and size of results.csv and of each run.json; a figure asks for results many times."""
-        runs = [self.store.root / self.key(spec) / "run.json" for spec in self.all_runs()]
-        return [size_and_time(path) for path in (self.output / "results.csv", *runs)]
-
-    def _renewed(self) -> pd.DataFrame:
-        runs = [(spec.variant, spec.replicate, spec.state, *self._bits(spec)) for spec in self.measured()]
-        sections = self.parameters.model_dump(include={"evaluation", "landscape"})
-        made_from = digest([experiment.FORMAT, list(results.COLUMNS), runs, sections])
-        path = self.output / "results.csv"
-        with self.store.lock(f"results-{self.label}"):  # one notebook measures, others wait for it
-            if not results.is_current(path, made_from):
-                results.mark_current(results.write(self.measure(), path), made_from)
-            return results.read(path)
 
     def measure(self) -> pd.DataFrame:
         """The same from the runs themselves, whatever results.csv says."""
@@ -580,14 +558,8 @@ class Study:
 
     def measured(self) -> list[RunSpec]:
         """The finished runs that results are about; of banks those of the noise study, for what teachers say of the labels."""
-        return [spec for spec in self._wanted() if self.run(spec) is not None]
-
-    def _wanted(self) -> list[RunSpec]:
-        return [spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.kind in LABEL_NOISE]
-
-    def _bits(self, spec: RunSpec) -> tuple[str, dict[str, str]]:
-        """The key of a finished run, and the checksums of its files: made again elsewhere it may have other numbers."""
-        return self.key(spec), self.run(spec).checksums()
+        wanted = (spec for spec in self.all_runs() if spec.role != "bank" or spec.variant.kind in LABEL_NOISE)
+        return [spec for spec in wanted if self.run(spec) is not None]
 
     def note(self, name: str, needs: Sequence[str], files: Iterable[Path]) -> None:
         """Note which files an item of the paper was written as, under which parameters, and from which runs."""
@@ -597,11 +569,11 @@ class Study:
 
     def drawn(self, name: str) -> list[Path]:
         """The files of an item, where this very code wrote those that lie there, and no run or parameter is another since."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged note is none: the item is made again
             about = json.loads((self.output / "published" / f"{name}.json").read_bytes())
             files = {self.figures / file: made for file, made in about["files"].items()}
-            if about["of"] == [CODE, self._state()]:
-                return list(files) if all(checksum(file) == made for file, made in files.items()) else []
+            if about["of"] == [CODE, self._state()] and all(checksum(file) == made for file, made in files.items()):
+                return list(files)
         return []
 
     def noted(self) -> dict[str, dict]:
@@ -609,7 +581,7 @@ class Study:
         found, made_from = {}, lru_cache(None)(self._made_from)
         # what was drawn elsewhere, and needs images that are not here, stays as provenance.json tells
         for path in (self.figures / "provenance.json", *sorted((self.output / "published").glob("[!.]*.json"))):
-            with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged note is none: the item is made again
+            with suppress(OSError, ValueError, KeyError, TypeError):
                 about = json.loads(path.read_bytes())
                 notes = about["items"] if path.name == "provenance.json" else {path.stem: about}
                 notes = {n: {key: each[key] for key in ("needs", "made_from", "files")} for n, each in notes.items()}
@@ -617,13 +589,19 @@ class Study:
         return found
 
     def _state(self) -> str:
-        """Of all runs, parameters and data: some items look at more than they need to be drawn."""
-        if (files := self._files()) != self._seen[0]:
-            self._seen = files, self._made_from(ARTEFACTS)
+        """Of parameters, data and all finished runs: results are made from it, and some items look at more than they need.
+
+        Runs are read again where one is another file than it was: a figure asks for results many times.
+        """
+        files = [size_and_time(self.store.root / self.key(spec) / "run.json") for spec in self.all_runs()]
+        if files != self._seen[0]:
+            self._seen = files, self._made_from()
         return self._seen[1]
 
-    def _made_from(self, needs: Iterable[str]) -> str:
-        runs = [self._bits(spec) for name in needs for spec in self.runs(name) if self.run(spec)]
+    def _made_from(self, needs: Iterable[str] | None = None) -> str:
+        """The same of the runs that some artefacts need; made again elsewhere, a run may have other files under its key."""
+        specs = self.all_runs() if needs is None else [spec for name in needs for spec in self.runs(name)]
+        runs = [(run.key, run.checksums()) for spec in specs if (run := self.run(spec))]
         return digest([self.shared(), [task.fingerprint for task in self.tasks().values()], runs])
 
     def shared(self) -> dict:
@@ -635,12 +613,15 @@ class Study:
 
         What images from raw folders are called, and their labels and groups, go with them: all that is shown but the images.
         """
-        specs, measured = [spec for spec in self.all_runs() if self.run(spec)], {self.key(s) for s in self.measured()}
-        keys, examples, banks = {self.key(s) for s in specs}, set(), [self.key(s) for s in specs if s.role == "bank"]
+        specs = [spec for spec in self.all_runs() if self.run(spec)]
+        keys, measured = ({self.key(spec) for spec in some} for some in (specs, self.measured()))
+        banks = (self.key(spec) for spec in specs if spec.role == "bank")
         without = {key: BANK_FILES[: 1 if key in measured else None] for key in banks}
-        for study, task in {(self.at(spec), spec.task) for spec in specs}:
-            if (source := study.parameters.data.sources[task].source) in RAW:
-                examples.add(kept.put(self.store, source, study._recipe(task), study._source(task)))
+        examples = {
+            kept.put(self.store, there._recipe(task), there._source(task))
+            for there, task in {(self.at(spec), spec.task) for spec in specs}
+            if there.parameters.data.sources[task].source in RAW
+        }
         return self.store.archive(keys | examples, file, without) - len(examples)
 
     def timings(self) -> pd.DataFrame:
@@ -664,7 +645,7 @@ class Study:
             "parameters": self.shared(),
             "versions": versions(),
             "items": notes,
-            "data": {name: _provenance(task) for name, task in self.tasks().items()},
+            "data": {name: _about(task) for name, task in self.tasks().items()},
             "runs": {key: about["record"] for key, about in abouts.items()},
             "recipes": {key: about["recipe"] for key, about in abouts.items()},
             "files": {name: value for about in notes.values() for name, value in about["files"].items()},
@@ -672,7 +653,7 @@ class Study:
         }
 
 
-def _provenance(task: Task) -> dict:
+def _about(task: Task) -> dict:
     found = {"images": len(task.images), "groups": len(task.groups.unique()), "noise_rate": round(task.noise_rate, 4)}
     found["fingerprint"] = task.fingerprint
     return found | {part: task.card.get(part) for part in ("source", "raw", "parts")}

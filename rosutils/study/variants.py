@@ -42,8 +42,8 @@ READINGS: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
     ("threshold 0.5", {"evaluation": {"thresholds": "fixed"}}, True),
 )
 _DROPPED = "images without findings dropped"
-_OF_BASELINE_III = "Baseline III's mean of logits"
 AS_CHOSEN = Variant("reading", "as chosen")
+OF_BASELINE_III = Variant("reading", "Baseline III's mean of logits")  # which RoS-KD does not have
 
 
 def variants(parameters: Parameters) -> dict[Variant, Parameters]:
@@ -56,8 +56,9 @@ def variants(parameters: Parameters) -> dict[Variant, Parameters]:
     for ratio in sorted({*small.sweeps.overlaps, small.subsets.overlap}):
         found["overlap", ratio] = changed(small, {"subsets": {"overlap": ratio}})
     found[Variant("table3")] = changed(small, {"seeds": {"replicates": parameters.sweeps.runs}})
+    alone = {"false_negatives": None, "false_positives": None}
     for kind, rates in parameters.sweeps.noise.items():
-        found |= {(kind, rate): changed(small, {"noise": _noise(kind, rate)}) for rate in rates}
+        found |= {(kind, rate): changed(small, {"noise": {"kind": kind, "rate": rate} | alone}) for rate in rates}
     found[AS_CHOSEN] = small
     found |= {("reading", label): there for label, there in _readings(small).items()}
     named: dict[Variant, Parameters] = {}
@@ -83,18 +84,13 @@ def of_task(parameters: Parameters, task: str) -> Parameters:
     sections = parameters.by_task.get(task, {})
     if wrong := sections.keys() & {"data", "engine", "by_task", "tasks"}:
         raise InputError(f"by_task.{task} holds the section '{min(wrong)}', which is the same for all tasks")
-    return changed(parameters, sections)
+    return changed(parameters, sections).model_copy(update={"by_task": {}})
 
 
 def for_multilabel_only(variant: Variant) -> bool:
     """Whether a variant is one for tasks with several labels per image: a reading of theirs, or a run of Table III."""
     several = {label for label, _, several in READINGS if several} | {_DROPPED}
     return variant.kind == "table3" or (variant.kind == "reading" and variant.value in several)
-
-
-def about_baseline_iii(variant: Variant) -> bool:
-    """Whether a reading is one of Baseline III, which RoS-KD does not have."""
-    return variant.value == _OF_BASELINE_III
 
 
 def _readings(small: Parameters) -> dict[str, Parameters]:
@@ -106,7 +102,3 @@ def _readings(small: Parameters) -> dict[str, Parameters]:
     without = {name: {"keep_unlabelled": False} for name in small.data.sources}
     found[_DROPPED] = changed(small, {"data": {"sources": without}})
     return {label: there for label, there in found.items() if there != small and label in (wanted or labels)}
-
-
-def _noise(kind: str, rate: float) -> dict:
-    return {"kind": kind, "rate": rate, "false_negatives": None, "false_positives": None}
