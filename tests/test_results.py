@@ -49,7 +49,7 @@ def test_a_table_is_replaced_in_one_step_and_stays_as_it_was_where_the_new_one_i
     path = results.write(frame(row()), tmp_path / "results.csv")
     results.write(frame(row(value=0.75)), path)
     with pytest.raises(InputError):
-        results.write(frame(row(), row(value=0.5)), path)
+        results.write(frame(row(), row(value=0.25)), path)
     assert list(tmp_path.iterdir()) == [path] and results.read(path)["value"].tolist() == [0.75]
 
 
