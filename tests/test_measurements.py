@@ -41,12 +41,6 @@ def test_f1_under_attack_is_scikit_learns(probed, rows, task, setting, name):
     assert found["value"].unique().tolist() == [pytest.approx(expected, abs=1e-12)]
 
 
-def test_thresholds_of_an_attacked_student_are_those_chosen_on_clean_validation_images(probed):
-    spec = probe_of(probed, "attack", "chest", "RoS-KD")
-    assert thresholds_of(probed, spec.of, "averaged").shape == (), "one for all labels"
-    assert thresholds_of(probed, probe_of(probed, "attack", "lesion", "RoS-KD").of, "averaged") is None
-
-
 def test_a_surface_gives_a_basin_for_each_level_and_pair_of_directions(probed, rows):
     areas = select(rows, metric="basin_area", task="lesion", setting="RoS-KD", variant="landscape", variant_value="")
     levels, directions = probed.parameters.landscape.levels, probed.parameters.landscape.directions
@@ -63,20 +57,17 @@ def test_agreement_of_students_and_teachers_counts_the_changed_labels(probed, ro
     task, train = there.task("lesion"), there.task("lesion").split["train"]
     given, clean = task.labels[train], task.clean_labels[train]
     changed = given != clean
-    assert changed.any()
-    student = there.student("lesion", "Baseline I")
+    student, teacher = there.student("lesion", "Baseline I"), there.teachers("lesion", "subset")[0]
     probe = next(s for s in probed.runs("noise") if s.role == "agreement" and s.of == student)
-    said = there.run(probe).tensors("logits")["train"].argmax(1)
-    which = {"task": "lesion", "variant": NOISY.kind, "variant_value": NOISY.value, "student": "mobilenet_v2"}
-    found = select(rows, setting="Baseline I", average="changed", class_="", **which)
-    values = found[found["metric"].str.startswith("agreement")].set_index("metric")["value"]
-    assert values["agreement_clean"] == pytest.approx(float((said == clean)[changed].double().mean()))
-    assert values["agreement_given"] == pytest.approx(float((said == given)[changed].double().mean()))
-    teacher = there.teachers("lesion", "subset")[0]
-    said = there.run(bank_of(teacher)).tensors("logits")["train"].mean(0).argmax(1)
-    which |= {"setting": "teacher, subset", "student": "resnet18"}
-    of_teacher = select(rows, metric="agreement_given", average="changed", **which)
-    assert of_teacher["value"].item() == pytest.approx(float((said == given)[changed].double().mean()))
+    for setting, network, logits in (
+        ("Baseline I", "mobilenet_v2", there.run(probe).tensors("logits")["train"]),
+        ("teacher, subset", "resnet18", there.run(bank_of(teacher)).tensors("logits")["train"].mean(0)),
+    ):
+        which = {"task": "lesion", "variant": NOISY.kind, "variant_value": NOISY.value, "setting": setting}
+        found = select(rows, average="changed", class_="", student=network, **which).set_index("metric")["value"]
+        for name, labels in (("agreement_clean", clean), ("agreement_given", given)):
+            said = logits.argmax(1)[changed] == labels[changed]
+            assert found[name] == pytest.approx(float(said.double().mean()))
 
 
 def test_noise_is_measured_on_the_labels_that_were_given(probed, rows):

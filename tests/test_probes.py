@@ -14,11 +14,8 @@ from rosutils.study.needs import fig4, probe_of
 TASKS = pytest.mark.parametrize("task", ["lesion", "chest"])
 
 
-def one(study, role, task, **wanted):
-    return next(
-        spec for spec in study.all_runs()
-        if spec.role == role and spec.task == task and all(getattr(spec, k) == v for k, v in wanted.items())
-    )  # fmt: skip
+def one(study, role, task, state):
+    return next(spec for spec in study.all_runs() if (spec.role, spec.task, spec.state) == (role, task, state))
 
 
 @TASKS
@@ -59,17 +56,16 @@ def test_every_attack_of_table_ii_and_every_radius_of_the_curve_is_kept(probed, 
 @TASKS
 @pytest.mark.parametrize("state", STATES)
 def test_the_centre_of_a_surface_is_the_loss_of_the_model_in_its_state(probed, task, state):
-    surface = one(probed, "surface", task, state=state)
+    surface = one(probed, "surface", task, state)
     found = probed.run(surface).tensors("surface")
     middle = len(found["grid"]) // 2
     batch = probes.test_batch(probed, task, probed.parameters.landscape.examples)
     with torch.no_grad():
         logits = probed.model(surface.of, state)(batch.images)
     expected = task_loss(logits, batch.labels, multilabel=task == "chest").mean()
-    assert found["grid"][middle] == 0 and float(found["loss"][middle, middle]) == pytest.approx(
-        float(expected), rel=1e-6
-    )
-    table = probed.run(one(probed, "curvature", task, state=state)).table("curvature")
+    assert found["grid"][middle] == 0
+    assert float(found["loss"][middle, middle]) == pytest.approx(float(expected), rel=1e-6)
+    table = probed.run(one(probed, "curvature", task, state)).table("curvature")
     curvature = table[table["average"].isna()].set_index("metric")["value"]
     assert curvature["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert curvature["weight_norm"] == pytest.approx(landscape.weight_norm(probed.model(surface.of, state)))
@@ -78,7 +74,7 @@ def test_the_centre_of_a_surface_is_the_loss_of_the_model_in_its_state(probed, t
 
 @TASKS
 def test_sharpness_is_measured_at_every_radius_from_the_same_draws(probed, task):
-    section, spec = probed.parameters.landscape, one(probed, "curvature", task, state="averaged")
+    section, spec = probed.parameters.landscape, one(probed, "curvature", task, "averaged")
     rows = probed.run(spec).table("curvature").query("metric == 'sharpness'")
     assert rows["average"].tolist() == section.sharpness_radii and (rows["value"] >= 0).all()
     model, batch = probed.model(spec.of, "averaged"), probes.test_batch(probed, task, section.examples)
@@ -93,10 +89,8 @@ def test_a_surface_is_walked_along_the_draws_of_its_seed(probed, task):
     losses = {spec.seed: probed.run(spec).tensors("surface")["loss"] for spec in surfaces}
     assert set(losses) == set(probed.parameters.landscape.directions)
     assert not losses[0].equal(losses[1])
-    model = probed.model(surfaces[0].of)
-    directions = landscape.filter_normalized_directions(
-        model, generator=torch.Generator().manual_seed(surfaces[0].seed)
-    )
+    model, generator = probed.model(surfaces[0].of), torch.Generator().manual_seed(surfaces[0].seed)
+    directions = landscape.filter_normalized_directions(model, generator=generator)
     grid = landscape.square_grid(probed.parameters.landscape.span, probed.parameters.landscape.points)
     batch = probes.test_batch(probed, task, probed.parameters.landscape.examples)
     again = landscape.loss_surface(model, directions, grid, batch, probes.probe_loss)
@@ -104,7 +98,7 @@ def test_a_surface_is_walked_along_the_draws_of_its_seed(probed, task):
 
 
 def test_agreement_is_about_the_training_part_without_augmentation(probed):
-    spec = one(probed, "agreement", "lesion", state="averaged")
+    spec = one(probed, "agreement", "lesion", "averaged")
     loader = probed.loader(spec.of, probed.at(spec).task("lesion").split["train"])
     expected, _ = training.predict(probed.model(spec.of, "averaged"), loader)
     assert probed.run(spec).tensors("logits")["train"].equal(expected)

@@ -4,15 +4,18 @@ import dataclasses
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import f1_score, roc_auc_score
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from rosutils import InputError, RunError, results, training
+from rosutils import InputError, RunError, results
 from rosutils.metrics import best_thresholds, precision_recall_f1
 from rosutils.settings import CHANCE, PLAIN, ROWS, SETTINGS, TEACHERS
 from rosutils.store import Store
@@ -42,14 +45,31 @@ def files(study) -> dict[str, int]:
     return {str(path.relative_to(study.store.root)): path.stat().st_mtime_ns for path in found}
 
 
+@contextmanager
+def steps(last: int | None = None) -> Iterator[list]:
+    """The steps of SGD that are taken meanwhile; in the one after so many the user presses Ctrl-C."""
+    taken = []
+
+    def step(optimizer, *arguments):
+        if isinstance(optimizer, torch.optim.SGD):
+            if len(taken) == last:
+                raise KeyboardInterrupt
+            taken.append(optimizer)
+
+    hook = register_optimizer_step_pre_hook(step)
+    try:
+        yield taken
+    finally:
+        hook.remove()
+
+
 def assert_same_bits(study, other, spec):
     first, second = study.run(spec), other.run(spec)
     names = {path.stem for path in first.path.glob("*.safetensors")}
     assert names == {path.stem for path in second.path.glob("*.safetensors")} and names
     for name in names:
         one, two = first.tensors(name), second.tensors(name)
-        assert one.keys() == two.keys()
-        assert [key for key in one if not one[key].equal(two[key])] == []
+        assert one.keys() == two.keys() and [key for key in one if not one[key].equal(two[key])] == []
     tables = [run.path / "history.csv" for run in (first, second)]
     assert spec.role == "bank" or tables[0].read_text() == tables[1].read_text()
 
@@ -143,21 +163,13 @@ def test_every_artefact_that_is_not_the_papers_says_so():
 # Made once
 
 
-def test_a_second_time_nothing_is_trained(trained, monkeypatch):
+def test_a_second_time_nothing_is_trained(trained):
     lesion = [spec for spec in trained.runs("table1") if spec.task == "lesion"]
     before = files(trained)
     assert len(before) >= 3 * len(lesion) and trained.missing(lesion) == []
-    monkeypatch.setattr(training, "_train_epoch", None)
-    Study(trained.parameters).ensure(lesion)
-    assert files(trained) == before
-
-
-def test_another_alpha_trains_students_alone(trained, monkeypatch):
-    section = trained.parameters.distillation.model_copy(update={"alpha": 0.3})
-    other = Study(trained.parameters.model_copy(update={"distillation": section}))
-    lesion = [spec for spec in other.runs("table1") if spec.task == "lesion"]
-    missing = other.missing(lesion)
-    assert {spec.role for spec in missing} == {"student"} and len(missing) == 5
+    with steps() as taken:
+        Study(trained.parameters).ensure(lesion)
+    assert files(trained) == before and taken == []
 
 
 def test_nothing_is_left_beside_the_finished_runs(trained):
@@ -193,43 +205,23 @@ def unbroken(load_tiny, tmp_path_factory) -> Study:
     return study
 
 
-def interrupt_at(epoch: int, monkeypatch):
-    """In epoch `epoch` (from 0) of the next training the user presses Ctrl-C after two batches."""
-    original, epochs = training._train_epoch, iter(range(100))
-
-    def train_epoch(model, loader, loss_fn, *args, **kwargs):
-        batches = iter(range(100))
-
-        def loss(*arguments):
-            if this == epoch and next(batches) == 2:
-                raise KeyboardInterrupt
-            return loss_fn(*arguments)
-
-        this = next(epochs)
-        return original(model, loader, loss, *args, **kwargs)
-
-    monkeypatch.setattr(training, "_train_epoch", train_epoch)
-
-
-@pytest.mark.parametrize(
-    ("setting", "left"), [*((name, 2) for name in INTERRUPTED), ("RoS-KD", 0)], ids=lambda value: f"{value}"
-)
+@pytest.mark.parametrize(("setting", "left"), [*((name, 2) for name in INTERRUPTED), ("RoS-KD", 0)])
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
-    unbroken, tiny_sections, setting, left, tmp_path, monkeypatch
+    unbroken, load_tiny, setting, left, tmp_path, monkeypatch
 ):
     """In its third epoch of four, or when all are over and nothing is stored yet."""
     shutil.copytree(unbroken.folder, tmp_path / "runs", ignore=shutil.ignore_patterns("student-*"))
-    study = Study.load("smoke", **tiny_sections(tmp_path, **LONGER))
-    spec, epochs, original = study.student("lesion", setting), [], training._train_epoch
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt_at(2 if left else 99, patch)
+    study = load_tiny(tmp_path, **LONGER)
+    spec = study.student("lesion", setting)
+    batches = len(study.loader(spec, study.training_index(spec), shuffled=True))
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, steps(2 * batches + 2 if left else None):
         if not left:
             patch.setattr(Store, "put", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
         make(study, spec)
     assert study.run(spec) is None and study.store.checkpoint(study.key(spec)).is_file()
-    monkeypatch.setattr(training, "_train_epoch", lambda *a, **k: epochs.append(1) or original(*a, **k))
-    make(study, spec)
-    assert len(epochs) == left
+    with steps() as taken:
+        make(study, spec)
+    assert len(taken) == left * batches
     assert_same_bits(unbroken, study, spec)
     assert not study.store.checkpoint(study.key(spec)).exists()
 

@@ -1,7 +1,7 @@
 """What a run costs, in images that a ResNet-18 is trained on, and the disk it takes: good enough to order runs and to plan."""
 
+from collections import namedtuple
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 
@@ -9,7 +9,7 @@ from rosutils import models
 from rosutils.study.experiment import TRAINED, RunSpec
 
 
-FLOAT, SMALL_FILES = 4, 4096  # bytes of a number, and of run.json and history.csv
+FLOAT, SMALL_FILES, CLASSES = 4, 4096, 8  # bytes of a number, and of run.json and history.csv; columns of logits
 # Training on one image, relative to a ResNet-18 in float32 (40 px, one CPU thread); on a GPU to one in bfloat16 (64 px, H100,
 # sixteen runs at once).
 TRAINING = {
@@ -19,17 +19,11 @@ TRAINING = {
 }
 # The same of a pass forward, of a gradient by the pixels, and of a product with the Hessian.
 FORWARD, GRADIENT, PRODUCT = 0.25, 0.7, 8.4
-EPOCH, RUN, POINT = 20.0, 30.0, 3.0  # a checkpoint and validation begun; a network stored and read; weights moved on a surface
+# A checkpoint and validation begun; a network stored and read; weights moved to a point of a surface.
+EPOCH, RUN, POINT = 20.0, 30.0, 3.0
 CHECKS, ASCENT = 17, 12  # attacks that the self-checks take, all told; gradients that `landscape.sharpness` takes
-
-
-class Sizes(NamedTuple):
-    """Images: what the run is trained on, and the parts of its task."""
-
-    trained_on: float
-    train: float
-    validation: float
-    test: float
+# Images: what a run is trained on, and the parts of its task.
+Sizes = namedtuple("Sizes", "trained_on train validation test")
 
 
 def sizes(study, spec: RunSpec, share: float = 1) -> Sizes:
@@ -80,7 +74,7 @@ def speed(study) -> float | None:
     return sum(work(study, spec) for spec in seconds) / max(sum(seconds.values()), 0.01) if seconds else None
 
 
-def disk(study, spec: RunSpec, size: Sizes, n_classes: int = 8) -> tuple[float, float]:
+def disk(study, spec: RunSpec, size: Sizes) -> tuple[float, float]:
     """Bytes of a finished run: of what stays, and of the weights that may be released."""
     there, averaged = study.at(spec), 2 if spec.weighting == "exponential" else 1
     attacks = there.parameters.attacks
@@ -90,15 +84,15 @@ def disk(study, spec: RunSpec, size: Sizes, n_classes: int = 8) -> tuple[float, 
         "agreement": size.train,
         "attack": attacked * (1 + 2 * len(attacks.norms)),
         "curve": attacked * (1 + len(attacks.curve_multiples)),
-        "surface": 2 * there.parameters.landscape.points**2 / n_classes,
+        "surface": 2 * there.parameters.landscape.points**2 / CLASSES,
     } | dict.fromkeys((*TRAINED, "pixels"), averaged * (size.validation + size.test))
     heavy = averaged * weights(spec.architecture) if spec.role in TRAINED else 0.0
-    return SMALL_FILES + FLOAT * n_classes * rows.get(spec.role, 0.0), heavy
+    return SMALL_FILES + FLOAT * CLASSES * rows.get(spec.role, 0.0), heavy
 
 
 @lru_cache(maxsize=16)
-def weights(architecture: str, n_classes: int = 8) -> int:
+def weights(architecture: str) -> int:
     """Bytes of a network's weights and statistics."""
     with torch.device("meta"):
-        state = models.create(architecture, n_classes, seed=0).state_dict()
+        state = models.create(architecture, CLASSES, seed=0).state_dict()
     return sum(value.numel() * value.element_size() for value in state.values())

@@ -4,14 +4,12 @@ import math
 from collections.abc import Iterator
 
 import pandas as pd
-from torch import Tensor
 
 from rosutils.chance import base_rate_margin, skill_margin
 from rosutils.landscape import basin_area
 from rosutils.metrics import agreement, evaluate
 from rosutils.settings import NOISE_SETTINGS, TEACHERS
 from rosutils.study.experiment import RunSpec, logits_of, settings_of, thresholds_of
-from rosutils.study.variants import LABEL_NOISE
 
 
 NOTHING = {"attack": "", "eps": math.nan, "norm": "", "class": "", "average": ""}
@@ -21,7 +19,7 @@ def rows_of(study, spec: RunSpec) -> Iterator[pd.DataFrame]:
     """The rows of one finished run, with every column of the results."""
     measure = {
         "teacher": _scores, "student": _scores, "pixels": _scores, "attack": _attacked, "curve": _attacked,
-        "surface": _surface, "curvature": _curvature, "agreement": _agreement, "bank": _teacher_agreement, "chance": _chance,
+        "surface": _surface, "curvature": _curvature, "agreement": _agreement, "bank": _agreement, "chance": _chance,
     }  # fmt: skip
     trained = spec.of or (spec.teachers[0] if spec.role == "bank" else spec)
     known = {"task": spec.task, "student": study.name_of(trained), "replicate": spec.replicate, "run": study.key(spec)}
@@ -88,22 +86,15 @@ def _of_landscape(rows: pd.DataFrame, spec: RunSpec) -> Iterator[pd.DataFrame]:
 
 
 def _agreement(there, spec: RunSpec) -> Iterator[pd.DataFrame]:
-    """How much a student's predictions on its training part agree with the clean and with the given labels."""
-    logits = there.run(spec).tensors("logits")["train"]
-    for setting, _ in settings_of(spec):
-        if setting in NOISE_SETTINGS:
-            yield _agreeing(there, spec.of, spec.state, logits).assign(setting=setting)
+    """How much predictions on the training part agree with the clean and with the given labels.
 
-
-def _teacher_agreement(there, spec: RunSpec) -> Iterator[pd.DataFrame]:
-    """The same of a teacher, by the mean of its logits over the views that its bank holds; in the noise study only."""
-    teacher = spec.teachers[0]
-    if spec.variant.kind in LABEL_NOISE:
-        logits = there.run(spec).tensors("mean")["train"]
-        yield _agreeing(there, teacher, "weights", logits).assign(setting=TEACHERS[teacher.subset is not None])
-
-
-def _agreeing(there, spec: RunSpec, state: str, logits: Tensor) -> pd.DataFrame:
-    task, thresholds = there.task(spec.task), thresholds_of(there, spec, state)
+    They are a student's or, in the noise study, a teacher's by the mean of its logits over the views that its bank holds.
+    """
+    teacher = None if spec.of else spec.teachers[0]
+    trained, about, file = (teacher, teacher, "mean") if teacher else (spec.of, spec, "logits")
+    logits, task = there.run(spec).tensors(file)["train"], there.task(spec.task)
     clean, given = (labels[task.split["train"]] for labels in (task.clean_labels, task.labels))
-    return agreement(logits, clean, given, multilabel=task.multilabel, thresholds=thresholds)
+    how = {"multilabel": task.multilabel, "thresholds": thresholds_of(there, trained, spec.state)}
+    for setting, _ in settings_of(about):
+        if setting in (*NOISE_SETTINGS, *TEACHERS):
+            yield agreement(logits, clean, given, **how).assign(setting=setting)

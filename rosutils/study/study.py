@@ -86,10 +86,7 @@ class Study:
 
     @classmethod
     def of_notebook(cls, names: Mapping[str, Any]) -> "Study":
-        """The study of a notebook's parameters, `globals()`: its `profile`, and whatever sections papermill or a person gave.
-
-        Raises InputError for a section that is misspelt, beside what `load` raises.
-        """
+        """The study of a notebook's `globals()`, `profile` and sections; raises InputError for one that is misspelt, as `load`."""
         return cls.load(names["profile"], **params.sections_in(names)).as_made()
 
     # Which parameters
@@ -282,10 +279,7 @@ class Study:
         return models.precision(torch.device(self.made_on)) if named == "auto" else named
 
     def loader(self, spec: RunSpec, index: Tensor, *, shuffled: bool = False, augmented: bool = False) -> Loader:
-        """Batches of examples `index`: shuffled by the run's seed for training, in order otherwise.
-
-        Raises InputError where a batch is larger than what is to be shuffled.
-        """
+        """Batches of examples, in order or shuffled by the run's seed; raises InputError where one batch is more than these."""
         there, how = self.at(spec), {"batch_size": EVALUATION_BATCH}
         if shuffled:
             size = there.parameters.training.batch_size
@@ -409,10 +403,7 @@ class Study:
     # Making them
 
     def check_batches(self, runs: Iterable[RunSpec]) -> None:
-        """Raises InputError where a batch is larger than what a run is trained on, or where all test images are of one group.
-
-        Before hours of training, not after.
-        """
+        """Raises InputError, before any training, where a batch is larger than a training set, or a test part is of one group."""
         for spec in runs:
             if spec.role in TRAINED:
                 task = self.at(spec).task(spec.task)
