@@ -15,7 +15,7 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from rosutils import InputError, RunError, results
+from rosutils import InputError, results
 from rosutils.metrics import best_thresholds, precision_recall_f1
 from rosutils.settings import CHANCE, PLAIN, ROWS, SETTINGS, TEACHERS
 from rosutils.store import Store
@@ -232,14 +232,6 @@ def test_the_average_of_the_best_epoch_is_reported_where_the_best_epoch_is(unbro
     assert history.notna().tolist() == [False, True, True, True]
     scores, labels = run.tensors("averaged_logits")["validation"], task.labels[task.split["validation"]]
     assert float(precision_recall_f1(scores, labels, average="weighted")[2]) == pytest.approx(history.max())
-
-
-def test_a_run_that_diverges_leaves_no_run_behind(load_tiny, shared_folder):
-    study = load_tiny(shared_folder, training={"learning_rate": 1e30})
-    spec = study.student("lesion", "Baseline I")
-    with pytest.raises(RunError, match=r"lesion: student .*: the loss is .* lower training\.learning_rate"):
-        study.ensure([spec])
-    assert study.run(spec) is None and not study.store.checkpoint(study.key(spec)).exists()
 
 
 # What is kept with a run

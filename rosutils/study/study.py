@@ -45,10 +45,8 @@ BANK_FILES = ("logits.safetensors", "mean.safetensors")
 # All code that an item is made by, as it was when it was imported, the paper's numbers, and the versions of others' code.
 _FILES = [*sorted((ROOT / "rosutils").rglob("*.py")), ROOT / "params" / "published.yaml"]
 CODE = digest([[checksum(file) for file in _FILES], versions(), matplotlib.__version__])
-STAGES = {
-    "teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",),
-    "probes": ("attack", "curve", "checks", "surface", "path", "curvature", "agreement"),
-}  # fmt: skip
+PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
+STAGES = {"teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",), "probes": PROBES}
 
 
 @dataclass(eq=False, repr=False)
@@ -100,9 +98,9 @@ class Study:
     @cached_property
     def replicates(self) -> list["Study"]:
         """The repetitions of this study: each with its own seeds, so its own split, views, teachers and students."""
-        numbers = range(1, self.parameters.seeds.replicates)
-        moved = {n: variants.replicate(self.parameters, n) for n in numbers}
-        return [self, *(replace(self, parameters=there, replicate=n) for n, there in moved.items())]
+        p = self.parameters
+        others = range(1, p.seeds.replicates)
+        return [self, *(replace(self, parameters=variants.replicate(p, n), replicate=n) for n in others)]
 
     def for_task(self, task: str) -> "Study":
         """This study with the sections that `by_task` lays over for the runs of one task."""
@@ -110,8 +108,8 @@ class Study:
 
     @cached_property
     def _by_task(self) -> dict[str, "Study"]:
-        own = {task: variants.of_task(self.parameters, task) for task in self.parameters.by_task}
-        return {task: replace(self, parameters=there) for task, there in own.items()}
+        p = self.parameters
+        return {task: replace(self, parameters=variants.of_task(p, task)) for task in p.by_task}
 
     def at(self, spec: RunSpec) -> "Study":
         """This study under the parameters that a run is made under; raises ValueError where it has no such run."""
@@ -192,12 +190,10 @@ class Study:
         return there._tasks[name]
 
     def _task(self, name: str) -> Task:
-        data, section = self.parameters.data, self.parameters.data.sources[name]
-        return make_task(
-            name, self._source(name), fractions=data.fractions, noise=self.parameters.noise, seed=self.parameters.seeds.data,
-            lists=split_lists(section, self.root), split=section.split, keep_unlabelled=section.keep_unlabelled,
-            sample=data.examples,
-        )  # fmt: skip
+        p, section = self.parameters, self.parameters.data.sources[name]
+        how = {"fractions": p.data.fractions, "noise": p.noise, "seed": p.seeds.data, "sample": p.data.examples}
+        how |= {"split": section.split, "keep_unlabelled": section.keep_unlabelled}
+        return make_task(name, self._source(name), lists=split_lists(section, self.root), **how)
 
     def _source(self, name: str) -> Examples:
         """A source's examples; without a data folder those that an archive brought, which have no images."""
