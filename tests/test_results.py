@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import rows
 
 from rosutils import InputError, results
 from rosutils.paper.published import published
@@ -15,16 +16,12 @@ from rosutils.settings import PRINTED_AVERAGE, ROWS
 
 
 def row(**changes):
-    base = {
-        "task": "lesion", "setting": "RoS-KD", "student": "resnet18", "replicate": 0, "variant": "", "variant_value": "",
-        "attack": "", "eps": math.nan, "norm": "", "class": "",
-        "average": "macro", "metric": "f1", "value": 0.5, "run": "student-a",
-    }  # fmt: skip
-    return base | changes
+    [one] = rows("lesion", "RoS-KD", 0.5, seeds=(0,), step=0, average="macro")
+    return one | {"run": "student-a"} | changes
 
 
-def frame(*rows):
-    return pd.DataFrame(list(rows))
+def frame(*found):
+    return pd.DataFrame(list(found))
 
 
 def test_what_is_written_is_read_back_to_the_last_bit(tmp_path):
@@ -157,8 +154,8 @@ def test_table_iii_prints_means_of_its_rows_rounded_half_up(method):
 
 
 def test_table_ii_before_the_attack_repeats_table_i_but_for_the_row_that_is_noted():
-    table1, rows = PAPER["table1"], PAPER["table2"]["rows"]
-    odd = {(r["task"], r["setting"]): r["before"] for r in rows if r["before"] != table1[r["task"]][r["setting"]]}
+    table1, table2 = PAPER["table1"], PAPER["table2"]["rows"]
+    odd = {(r["task"], r["setting"]): r["before"] for r in table2 if r["before"] != table1[r["task"]][r["setting"]]}
     assert odd == {("chest", "Baseline III"): table1["chest"]["Baseline II"]}
 
 
@@ -166,6 +163,6 @@ def test_the_averaging_the_paper_printed_is_told_by_the_harmonic_mean():
     def gap(r):
         return abs(2 * r["precision"] * r["recall"] / (r["precision"] + r["recall"]) - r["f1"])
 
-    gaps = {task: max(map(gap, rows.values())) for task, rows in PAPER["table1"].items()}
+    gaps = {task: max(map(gap, printed.values())) for task, printed in PAPER["table1"].items()}
     assert gaps["chest"] <= 0.001 < 0.003 < gaps["lesion"]
     assert PRINTED_AVERAGE == {False: "weighted", True: "micro"}

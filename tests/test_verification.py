@@ -5,23 +5,20 @@ import math
 import shutil
 import threading
 
-import pandas as pd
 import pytest
 import torch
+from rows import frame, rows
 
-from rosutils import results
 from rosutils.store import Store, checksum, digest
 from rosutils.study import Study
 from rosutils.study.verification import changed_files, differences, problems, unopened
 
 
 def table(**changes):
-    base = {
-        "task": "lesion", "setting": "RoS-KD", "student": "resnet18", "replicate": 0, "variant": "", "variant_value": "",
-        "attack": "", "eps": math.nan, "norm": "", "class": "", "average": "weighted", "metric": "f1", "value": 0.5, "run": "run-a",
-    }  # fmt: skip
-    rows = [base, base | {"replicate": 1}, base | {"class": "MEL", "metric": "auroc", "value": math.nan}]
-    return results.validate(pd.DataFrame([row | changes.get(f"row{n}", {}) for n, row in enumerate(rows)]))
+    """Three measurements of one run, some of them changed."""
+    found = rows("lesion", "RoS-KD", 0.5, seeds=(0, 1), step=0)
+    found += rows("lesion", "RoS-KD", math.nan, seeds=(0,), metric="auroc", **{"class": "MEL"})
+    return frame([row | {"run": "run-a"} | changes.get(f"row{number}", {}) for number, row in enumerate(found)])
 
 
 def test_every_changed_missing_added_and_misattributed_number_is_named_and_equal_tables_are_not():
