@@ -75,14 +75,16 @@ def test_what_is_no_file_of_a_run_is_refused_and_nothing_is_written_anywhere(fil
 
 
 def test_a_changed_file_and_another_recipe_under_a_key_are_refused(store, file, tmp_path):
-    other = Store(tmp_path / "other")
-    whole = file.read_bytes()
+    other, strange = Store(tmp_path / "other"), "student-resnet18-0123456789abcdef"
+    store.put(strange, recipe=RECIPE, record={}, tensors={})  # its checksums hold
+    store.archive([strange], tmp_path / "strange.zip")
+    about = json.loads(zipfile.ZipFile(file).read(f"{KEY}/run.json")) | {"recipe": {"alpha": 0.1}}
+    for archive in (tmp_path / "strange.zip", changed(file, f"{KEY}/run.json", json.dumps(about))):
+        with pytest.raises(InputError, match="is not the key of its recipe"):
+            other.adopt(archive)
+    store.archive([KEY], file)
     with pytest.raises(InputError, match=r"logits.safetensors is damaged"):
         other.adopt(changed(file, f"{KEY}/logits.safetensors", b"x"))
-    file.write_bytes(whole)
-    about = json.loads(zipfile.ZipFile(file).read(f"{KEY}/run.json")) | {"recipe": {"alpha": 0.1}}
-    with pytest.raises(InputError, match="is not the key of its recipe"):
-        other.adopt(changed(file, f"{KEY}/run.json", json.dumps(about)))
     assert other.keys() == [] and not list(other.root.glob(".student*"))
 
 

@@ -10,7 +10,7 @@ import rosutils
 
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
-    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store disk "
+    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store "
     "processes",
     1: "data intervals chance pixels results notebooks graphs",
     2: "bank",
@@ -28,7 +28,7 @@ LONGEST_FUNCTION, WHOLE = 60, 13_328  # lines of a function, and of all rooms to
 ROOMS = {
     "method": "__init__ settings subsets weights losses averaging distill training bank augment models noise",
     "instruments": "metrics intervals attacks chance pixels landscape",
-    "store, results, parameters": "store results params disk",
+    "store, results, parameters": "store results params",
     "data": "data",
     "study": "study graphs",
     "paper": "paper",

@@ -1,7 +1,6 @@
 """From parameters to the runs that tables and figures need: which are missing, how they are made, what is measured on them."""
 
 import json
-import logging
 import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from filelock import Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -40,7 +38,6 @@ from rosutils.study.variants import LABEL_NOISE, OWN, Variant
 from rosutils.subsets import overlapping_subsets
 
 
-logger = logging.getLogger(__name__)
 PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
 BANK_FILES = ("logits.safetensors", "mean.safetensors")
 # All code that an item is made by, as it was when it was imported, the paper's numbers, and the versions of others' code.
@@ -520,16 +517,8 @@ class Study:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One command at a time writes to the folders of this study's name; the others wait, with a word."""
-        lock = self.store.lock(f"folders-{self.label}")
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            logger.warning("waiting for another command that writes to %s", self.figures)
-            lock.acquire()
-        try:
+        with self.store.lock(f"folders-{self.label}", f"writes to {self.figures}"):
             yield
-        finally:
-            lock.release()
 
     def publish(self, item):
         """Make an item of the paper, write its tables and figures to `figures`; what a notebook shows of it."""
@@ -566,7 +555,7 @@ class Study:
         sections = self.parameters.model_dump(include={"evaluation", "landscape"})
         made_from = digest([experiment.FORMAT, list(results.COLUMNS), runs, sections])
         path = self.output / "results.csv"
-        with self.store.lock(f"results-{self.label}"):  # one notebook measures, others wait for it
+        with self.store.lock(f"results-{self.label}", f"measures for {path}"):  # one notebook does, others wait for it
             if not results.is_current(path, made_from):
                 results.mark_current(results.write(self.measure(), path), made_from)
             return results.read(path)
