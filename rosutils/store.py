@@ -299,7 +299,7 @@ class Store:
             yield
 
     def lease(self, key: str, patience: float = PATIENCE) -> SoftFileLease:
-        """What is held in `lock`."""
+        """What `lock` holds; it may be waited for with a time limit."""
         path = self.root / ".locks" / f"{key}.lease"  # .lock were earlier versions', empty: filelock waits for such
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):  # so does one have who died, or met a full disk, before its first word

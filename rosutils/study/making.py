@@ -179,11 +179,10 @@ class AfterEpoch:
 
     def _of_the_loss(self, model: nn.Module) -> dict:
         """What the loss has to tell of an epoch, and the selector's policy pass (r3: by F1 on a fixed part of validation)."""
+        told = getattr(self.loss, "after_epoch", dict)  # a supervised loss has nothing to tell
         if not getattr(self.loss, "wants_quality", False):
-            return self.loss.after_epoch() if hasattr(self.loss, "after_epoch") else {}
-        return self.loss.after_epoch(
-            validate(self.there, self.spec, model, count=EVALUATION_BATCH * 2)["validation_f1"]
-        )
+            return told()
+        return told(validate(self.there, self.spec, model, count=EVALUATION_BATCH * 2)["validation_f1"])
 
     def _averaged(self, model: nn.Module, epoch: int) -> float:
         """Eq. 1, then the validation F1 of the average with its BatchNorm glimpsed anew; nan in the warm-up epochs."""
