@@ -11,8 +11,8 @@ Tables I to III, Figs. 1 to 4: paper/table1 to table3, paper/fig1 to fig4; there
 cells (how a table is printed), compare (two studies); the paper's own numbers: params/published.yaml
 One's own images: suspects (labels that look wrong), predict (a student used)
 
-Around them: params/ (what a study is), study/ (which runs it needs, how they are made), store (finished runs),
-results (results.csv, from which all is drawn), processes (workers), disk (what cannot be written), graphs (a GPU's passes),
+Around them: params/ (what a study is), study/ (which runs it needs, how they are made), store (finished runs,
+and a full disk), results (results.csv, from which all is drawn), data/processes (workers), graphs (a GPU's passes),
 notebooks (papermill, copies), explore (widgets), __main__ (the commands).
 """
 

@@ -157,7 +157,7 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
 
 def _show(study, parameters: dict) -> None:
     """Run the notebooks; Table I beside the paper's, and where the report is."""
-    from rosutils.notebooks import NotebookError, run_all
+    from rosutils.notebooks import run_all
     from rosutils.study import Study, verification
 
     with study.alone():
@@ -165,10 +165,7 @@ def _show(study, parameters: dict) -> None:
             changed = f"{parameters['profile']} was changed while its runs were made"
             raise InputError(f"{changed}; the same command takes it as it is")
         study.results()  # measured once, here, and not by every notebook
-        try:
-            run_all(study.output / "notebooks", parameters)
-        except NotebookError as error:
-            _stop(error.status, str(error))
+        run_all(study.output / "notebooks", parameters)
         strangers = list(verification.changed_files(study.figures))
     for problem in strangers:
         click.echo(f"not shown: {problem}")

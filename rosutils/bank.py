@@ -26,9 +26,8 @@ class Bank:
     def __init__(self, logits: Tensor, index: Tensor, *, by_turns: bool = False) -> None:
         """`index` [N] holds the example numbers of the third axis of `logits`; `by_turns`: its views come round (see View)."""
         if logits.shape[2] != len(index):
-            raise InputError(
-                f"the bank holds logits of {logits.shape[2]} examples, but {len(index)} example numbers were given"
-            )
+            given = f"{len(index)} example numbers were given"
+            raise InputError(f"the bank holds logits of {logits.shape[2]} examples, but {given}")
         self.logits, self.by_turns = logits, by_turns
         self._position = torch.full((int(index.max()) + 1,), -1)
         self._position[index] = torch.arange(len(index))

@@ -7,13 +7,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import as_completed
 from pathlib import Path
 
 from jupyter_client import AsyncKernelManager
 from tqdm.auto import tqdm
 
-from rosutils.processes import processes
+from rosutils import InputError, RunError
+from rosutils.data.processes import processes
 
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
@@ -21,22 +22,11 @@ SIDE_BY_SIDE = 4  # at most: a kernel takes about 1 GB of memory
 AS_DRAWN = {"bbox_inches": None}  # no search for white margins: figures have none, and it takes as long as to draw
 
 
-class NotebookError(Exception):
-    """A notebook stopped: which one, in which cell, and why; `status` is the exit status that goes with it."""
-
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message, status)  # both, so that it survives the way between processes
-        self.message, self.status = message, status
-
-    def __str__(self) -> str:
-        return self.message
-
-
 def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None = None) -> None:
     """Execute copies of all notebooks into `folder`, the report (else the last) alone at the end, one thread in each.
 
-    Raises NotebookError for the first that stops; those that run beside it are ended then, and no other begins. Raises
-    RunError where a process was killed.
+    For the first that stops, or whose process is killed, raises RunError, or InputError where it did; it says which one, in
+    which cell, and why. Those that run beside it are ended then, and no other begins.
     """
     every = sorted(FOLDER.glob("[0-9]*.ipynb"), key=lambda path: (path.stem.endswith("report"), path))
     *independent, report = every if notebooks is None else notebooks
@@ -48,20 +38,13 @@ def run_all(folder: Path, parameters: dict, *, notebooks: Sequence[Path] | None 
         processes(workers) as pool,
     ):
         for several in (independent[::-1], [report]):  # the later ones take longest: they attack and walk around
-            _finish([pool.submit(_execute, path, folder, parameters, sockets) for path in several], bar)
-
-
-def _finish(calls: list[Future], bar: tqdm) -> None:
-    for call in calls:
-        call.add_done_callback(lambda done: bar.update())
-    for call in wait(calls, return_when=FIRST_EXCEPTION).done:
-        call.result()
+            for call in as_completed([pool.submit(_execute, path, folder, parameters, sockets) for path in several]):
+                call.result()
+                bar.update()
 
 
 def _execute(notebook: Path, folder: Path, parameters: dict, sockets: str) -> None:
-    sys.modules.setdefault(
-        "rfc3987_syntax", None
-    )  # no notebook is checked by it, and it compiles grammars for a second
+    sys.modules.setdefault("rfc3987_syntax", None)  # nothing is checked by it, and it compiles grammars for a second
     import papermill
     from nbclient.exceptions import DeadKernelError
     from nbclient.util import run_sync
@@ -73,10 +56,10 @@ def _execute(notebook: Path, folder: Path, parameters: dict, sockets: str) -> No
     try:
         papermill.execute_notebook(notebook, folder / notebook.name, parameters=parameters, **how)
     except papermill.PapermillExecutionError as error:
-        message = f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} {where}"
-        raise NotebookError(message, 2 if error.ename == "InputError" else 1) from None
+        kind = InputError if error.ename == "InputError" else RunError
+        raise kind(f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} {where}") from None
     except DeadKernelError:
-        raise NotebookError(f"{notebook.name}: its kernel died; is there too little memory? {where}") from None
+        raise RunError(f"{notebook.name}: its kernel died; is there too little memory? {where}") from None
     finally:
         kernel.latest.stop_channels()
 

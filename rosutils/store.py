@@ -1,4 +1,4 @@
-"""Content-addressed runs on disk: a run exists whole or not at all, checksummed, made by one process at a time."""
+"""Content-addressed runs on disk: whole or not at all, checksummed, made by one process at a time; and full disks."""
 
 import hashlib
 import io
@@ -11,24 +11,26 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from filelock import SoftFileLease
+from filelock import SoftFileLease, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rosutils import InputError
+from rosutils import InputError, RunError
 
 
 # Whoever makes a run renews its lease. One that was not renewed for so many seconds is passed over: its machine is gone.
 PATIENCE = 120.0
+SILENT = 5.0  # seconds; who has waited so long says what for
 IN_ARCHIVE = re.compile(r"[a-z]+-[a-z0-9_]+-[0-9a-f]{16}/(run\.json|[a-z_]+\.(safetensors|csv))")
 WEIGHTS = ("weights.safetensors", "averaged.safetensors", "running.safetensors")
-ABOUT, MORE = {"recipe", "record", "checksums", "checksum"}, {"released"}  # what run.json holds, and what it may
+ABOUT = {"recipe", "record", "checksums", "checksum"}  # what run.json holds, beside what was `released`
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class Run:
         """The content of run.json, and what is wrong with it."""
         try:
             about = json.loads((self.path / "run.json").read_bytes())
-            whole = about.keys() >= ABOUT and not about.keys() - ABOUT - MORE and isinstance(about["checksums"], dict)
+            whole = about.keys() - {"released"} == ABOUT and isinstance(about["checksums"], dict)
             fits = self.key.endswith(f"-{digest(about['recipe'])}")
             if not whole or about["checksum"] != seal(about, self.key):
                 return {}, "damaged" if fits else f"damaged ({self.key} is not the key of its recipe)"
@@ -103,7 +105,9 @@ class Run:
         if state:
             return [f"{self.key}/run.json is {state}"]
         expected = about["checksums"]
-        return [f"{self.key}/{name} is {state}" for name in expected if (state := self._state(name, expected[name]))]
+        found = [f"{self.key}/{name} is {state}" for name in expected if (state := self._state(name, expected[name]))]
+        strangers = {path.name for path in self.path.glob("[!.]*")} - {"run.json", *expected}
+        return found + [f"{self.key}/{name} is no file of that run" for name in sorted(strangers)]
 
     def _state(self, name: str, expected: str) -> str:
         if not (self.path / name).is_file():
@@ -129,6 +133,7 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._told: set[str] = set()  # what was waited for
 
     def get(self, key: str) -> Run | None:
         """The run, or None where it does not exist, or has no whole run.json."""
@@ -139,10 +144,8 @@ class Store:
         self, key: str, *, recipe: Mapping, record: Mapping, tensors: Mapping[str, Mapping[str, Tensor]],
         tables: Mapping[str, pd.DataFrame] | None = None,
     ) -> Run:  # fmt: skip
-        """Write a run into a temporary folder and rename it into place; an existing run stays, unless its weights were released."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
-        try:
+        """Write a run, whole or not at all; an existing run stays, unless its weights were released."""
+        with self._whole(key) as folder:
             for name, content in tensors.items():
                 plain = {part: value.detach().cpu().contiguous() for part, value in content.items()}
                 save_file(plain, folder / f"{name}.safetensors")
@@ -151,47 +154,51 @@ class Store:
             checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
             about = {"recipe": recipe, "record": record, "checksums": checksums}
             write_whole(folder / "run.json", _text(key, about))
-            self._move_into_place(folder, key)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         self.checkpoint(key).unlink(missing_ok=True)
         return Run(self.root / key)
 
-    def _move_into_place(self, folder: Path, key: str) -> None:
-        """Give a folder its name, once its files are on the disk; what is no run and has that name is set aside."""
-        folder.chmod(0o755)
-        for file in folder.iterdir():
-            file.chmod(0o644)
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        try:
-            there, aside = self.get(key), folder.with_name(f"{folder.name}-released")
-            if there is not None and there.released:
-                there.path.rename(aside)
-            elif (self.root / key).exists() and Run(self.root / key)._about()[1]:
-                self._set_aside(key)
-            if self.get(key) is None:
-                folder.rename(self.root / key)
-        except OSError:  # another process was faster: its run stays
-            if self.get(key) is None:
-                raise
-        shutil.rmtree(aside, ignore_errors=True)
+    @contextmanager
+    def _whole(self, key: str) -> Iterator[Path]:
+        """A temporary folder for a block to fill; it gets the key for its name once its files are on the disk.
 
-    def _set_aside(self, key: str) -> None:
-        place = self.root / ".aside" / f"{key}-{time.time_ns()}"
-        place.parent.mkdir(exist_ok=True)
-        (self.root / key).rename(place)
-        logger.warning("%s had no whole run.json; it is set aside as %s, and the run was made again", key, place)
+        A run that is there stays; a released one makes way, and what is no run is set aside.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        place = self.root / key
+        with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root, ignore_cleanup_errors=True) as temporary:
+            folder = Path(temporary) / key
+            folder.mkdir()
+            yield folder
+            folder.chmod(0o755)
+            for file in folder.iterdir():
+                file.chmod(0o644)
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            try:
+                there = self.get(key)
+                if there is not None and there.released:
+                    place.rename(folder.with_name("released"))
+                elif place.exists() and Run(place)._about()[1]:
+                    aside = self.root / ".aside" / f"{key}-{time.time_ns()}"
+                    aside.parent.mkdir(exist_ok=True)
+                    place.rename(aside)
+                    logger.warning(
+                        "%s had no whole run.json; it is set aside as %s, and the run was made again", key, aside
+                    )
+                if self.get(key) is None:
+                    folder.rename(place)
+            except OSError:  # another process was faster: its run stays
+                if self.get(key) is None:
+                    raise
 
     def release(self, key: str) -> None:
         """Delete the weights of a run and note their checksums; logits, tables and recipe stay."""
         run = self.get(key)
-        if run is None or run.released:
-            return
-        about = _released(run.about())
+        about = _released(run.about()) if run else {}
         if "released" in about:
-            write_whole(run.path / "run.json", _text(key, about))
-            for name in about["released"]:
+            if not run.released:
+                write_whole(run.path / "run.json", _text(key, about))
+            for name in about["released"]:  # what a killed process left of them as well
                 (run.path / name).unlink(missing_ok=True)
 
     def archive(self, keys: Iterable[str], file: Path, without: Mapping[str, Sequence[str]] | None = None) -> int:
@@ -225,9 +232,9 @@ class Store:
                     raise InputError(f"{what}; it is no archive of this kit")
                 keys = sorted({name.split("/")[0] for name in names})
                 return sum(self._adopted(archive, key, [n for n in names if n.startswith(f"{key}/")]) for key in keys)
+        except InputError:
+            raise
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"{file} is damaged, or no archive of this kit: {error}") from None
 
     def _adopted(self, archive: zipfile.ZipFile, key: str, names: list[str]) -> bool:
@@ -239,18 +246,14 @@ class Store:
             contents = {name.split("/")[1]: archive.read(name) for name in names}
         except OSError as error:  # a place before the file's beginning, say
             raise ValueError(error) from None
-        self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root, ignore_cleanup_errors=True) as folder:
-            place = Path(folder) / key
-            place.mkdir()
+        with self._whole(key) as folder:
             for name, content in contents.items():
-                (place / name).write_bytes(content)
-            run, problems = Run(place), Run(place).problems()
-            strange = contents.keys() - {"run.json", *run.about()["checksums"]}
-            problems += [f"{key}/{name} is no file of that run" for name in sorted(strange)]
-            if problems or not key.endswith(f"-{digest(run.about()['recipe'])}"):
-                raise InputError(f"{archive.filename}: {(problems or [f'{key} is not the key of its recipe'])[0]}")
-            self._move_into_place(place, key)
+                (folder / name).write_bytes(content)
+            problems = Run(folder).problems()
+            if not problems and not key.endswith(f"-{digest(Run(folder).about()['recipe'])}"):
+                problems = [f"{key} is not the key of its recipe"]
+            if problems:
+                raise InputError(f"{archive.filename}: {problems[0]}")
         return True
 
     def keys(self) -> list[str]:
@@ -277,11 +280,26 @@ class Store:
         """Where a run in progress keeps its last finished epoch."""
         return self.root / ".checkpoints" / f"{key}.safetensors"
 
-    def lock(self, key: str, patience: float = PATIENCE) -> SoftFileLease:
-        """A lock that lets one process make the run while others wait; one that died or is silent is passed over.
+    @contextmanager
+    def lock(self, key: str, does: str = "") -> Iterator[None]:
+        """A block that one process at a time is in; the others wait, and say once what for: for one that `does` something.
 
-        Should it live after all, both make the same run and the store keeps one.
+        One that died or is silent is passed over; should it live after all, both make the same run and the store keeps one.
         """
+        lease, does = self.lease(key), does or f"makes runs in {self.root}"
+        try:
+            held = lease.acquire(timeout=SILENT)
+        except Timeout:
+            if does not in self._told:
+                on = f"this one goes on by itself once that is done, or not heard of for {PATIENCE:.0f} seconds"
+                logger.warning("waiting for another command that %s and holds the lock on it; %s", does, on)
+            self._told.add(does)
+            held = lease.acquire()
+        with held:
+            yield
+
+    def lease(self, key: str, patience: float = PATIENCE) -> SoftFileLease:
+        """What `lock` holds; it may be waited for with a time limit."""
         path = self.root / ".locks" / f"{key}.lease"  # .lock were earlier versions', empty: filelock waits for such
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):  # so does one have who died, or met a full disk, before its first word
@@ -327,3 +345,29 @@ def checksum(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def free(folder: Path) -> int:
+    """Bytes that are free where a folder is, or will be."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """A block that writes below a folder; raises RunError where the system does not let it."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, BrokenPipeError) or not (isinstance(error, OSError) or "os error" in str(error)):
+            raise  # of another's ear, or of a content that is wrong
+        raise RunError(
+            f"{folder} cannot be written ({error}); {free(folder) / 1e6:,.1f} MB are free there. What is finished is kept: make "
+            "room or choose another folder, and the same command goes on"
+        ) from error
+
+
+def allocate(file: Path) -> None:
+    """Take all the room that a sparse file will need, or OSError: a page of a memory map without any would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)

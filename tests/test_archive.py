@@ -74,12 +74,16 @@ def test_what_is_no_file_of_a_run_is_refused_and_nothing_is_written_anywhere(fil
     assert not list(tmp_path.rglob("evil*")) and other.keys() == []
 
 
-def test_a_changed_or_foreign_file_and_another_recipe_under_a_key_are_refused(file, tmp_path):
-    whole, other = file.read_bytes(), Store(tmp_path / "other")
+def test_a_changed_or_foreign_file_and_another_recipe_under_a_key_are_refused(store, file, tmp_path):
+    whole, other, strange = file.read_bytes(), Store(tmp_path / "other"), "student-resnet18-0123456789abcdef"
+    store.put(strange, recipe=RECIPE, record={}, tensors={})  # its checksums hold
+    store.archive([strange], tmp_path / "strange.zip")
     about = json.loads(zipfile.ZipFile(file).read(f"{KEY}/run.json")) | {"recipe": {"alpha": 0.1}}
+    with pytest.raises(InputError, match="is not the key of its recipe"):
+        other.adopt(tmp_path / "strange.zip")
     for name, content, says in (
-        ("logits.safetensors", b"x", "logits.safetensors is damaged"),
         ("run.json", json.dumps(about), "is not the key of its recipe"),
+        ("logits.safetensors", b"x", "logits.safetensors is damaged"),
         ("history.csv", b"epoch\n1\n", "history.csv is no file of that run"),
     ):
         with pytest.raises(InputError, match=says):

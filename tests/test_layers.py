@@ -10,10 +10,9 @@ import rosutils
 
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
-    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store disk "
-    "processes",
-    1: "data intervals chance pixels results notebooks graphs",
-    2: "bank",
+    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store",
+    1: "data intervals chance pixels results graphs",
+    2: "bank notebooks",
     3: "distill",
     4: "study",
     5: "paper",
@@ -28,13 +27,13 @@ LONGEST_FUNCTION, WHOLE = 60, 13_328  # lines of a function, and of all rooms to
 ROOMS = {
     "method": "__init__ settings subsets weights losses averaging distill training bank augment models noise",
     "instruments": "metrics intervals attacks chance pixels landscape",
-    "store, results, parameters": "store results params disk",
+    "store, results, parameters": "store results params",
     "data": "data",
     "study": "study graphs",
     "paper": "paper",
     "explore": "explore",
     "own labels": "suspects predict",
-    "command line": "__main__ notebooks processes",
+    "command line": "__main__ notebooks",
 }
 BUDGET = {
     "method": 1273, "instruments": 1188, "store, results, parameters": 1175, "data": 1831, "study": 2413, "paper": 3906,

@@ -5,7 +5,6 @@ import base64
 import io
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -17,12 +16,11 @@ from PIL import Image
 
 from rosutils import paper, results, settings
 from rosutils.__main__ import main
-from rosutils.params import SECTIONS
+from rosutils.params import ROOT, SECTIONS
 from rosutils.study import Study
 from rosutils.study.verification import problems
 
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ARTEFACTS = (
     "fig1.pdf", "fig1.png", "table1.csv", "table1.md", "table1.tex", "table1.pdf", "table1.png", "teachers.csv", "teachers.md",
@@ -68,9 +66,7 @@ def test_a_notebook_is_thin(notebook):
     assert len(code(notebook)) <= 12
     for cell in code(notebook):
         assert len(cell.source.splitlines()) <= 12, cell.source
-        assert not [
-            node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        ]
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.walk(ast.parse(cell.source)))
         assert not any(word in cell.source for word in ("torch.optim", "open(", "plt.", ".backward("))
 
 
@@ -87,17 +83,8 @@ def test_one_parameters_cell_of_literals_holds_the_profile_and_empty_sections(no
 
 
 def papermill(notebook, output, *arguments):
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        f"notebooks/{notebook}.ipynb",
-        output,
-        "--cwd",
-        "notebooks",
-        *arguments,
-    ]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    given = f"notebooks/{notebook}.ipynb", str(output), "--cwd", "notebooks", *arguments
+    return subprocess.run([sys.executable, "-m", "papermill", *given], capture_output=True, text=True, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +105,25 @@ def test_the_chain_makes_every_artefact(chain):
     assert "published" in (folder / "figures/smoke/table1.csv").read_text()
 
 
-def test_the_chain_leaves_executed_notebooks_with_something_to_see_after_every_step(chain):
-    for path in NOTEBOOKS:
-        executed = read(chain[0] / "smoke" / "notebooks" / path.name)
-        outputs = [output for cell in code(executed) for output in cell.outputs]
-        assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"], (
-            outputs
-        )
-        assert len(outputs) >= 4
+@pytest.fixture(scope="module")
+def shown(chain):
+    """The outputs of each executed notebook."""
+    executed = {path.stem: read(chain[0] / "smoke" / "notebooks" / path.name) for path in NOTEBOOKS}
+    return {name: [output for cell in code(book) for output in cell.outputs] for name, book in executed.items()}
+
+
+def test_the_chain_leaves_executed_notebooks_with_something_to_see_after_every_step(shown):
+    for name, outputs in shown.items():
+        assert not [each for each in outputs if each.output_type == "error" or each.get("name") == "stderr"], name
+        assert len(outputs) >= 4, name
+
+
+def test_figures_in_executed_notebooks_are_sharp_at_twice_the_pixels_and_nothing_there_wants_to_be_played_with(shown):
+    pictures = [each for outputs in shown.values() for each in outputs if "image/png" in each.get("data", {})]
+    assert len(pictures) > 20 and "widget-view" not in str(shown)
+    for each in pictures:
+        width = Image.open(io.BytesIO(base64.b64decode(each.data["image/png"]))).width
+        assert abs(width - 2 * each.metadata["image/png"]["width"]) <= 1
 
 
 def test_the_command_ends_with_table_one_beside_the_papers_and_names_the_report(chain):
@@ -150,9 +148,8 @@ def test_a_second_time_nothing_is_to_be_made_and_all_is_drawn_with_the_same_byte
     assert study.missing(study.all_runs()) == []
 
     def everything():
-        return *(contents(folder, below=part) for part in ("figures/smoke", "store")), (
-            folder / "smoke/results.csv"
-        ).read_bytes()
+        measured = (folder / "smoke/results.csv").read_bytes()
+        return contents(folder, below="figures/smoke"), contents(folder, below="store"), measured
 
     before = everything()
     again = CliRunner().invoke(main, ["redraw", "smoke", "-y", engine(folder)])
@@ -186,20 +183,6 @@ def test_another_alpha_by_papermill_by_hand_and_by_y_trains_students_only_into_o
     # no number in the folder is another: but for the report, which nobody has asked for there
     assert list(problems(study)) == [f"{played}/provenance.json is missing; make reproduce writes it again"]
     assert finished == (contents(folder, below="figures/smoke"), (folder / "smoke/results.csv").read_bytes())
-
-
-def test_figures_in_executed_notebooks_are_sharp_at_twice_the_pixels(chain):
-    outputs = [output for path in NOTEBOOKS for cell in code(read(chain[0] / "smoke" / "notebooks" / path.name))
-               for output in cell.outputs if "image/png" in output.get("data", {})]  # fmt: skip
-    assert len(outputs) > 20
-    for output in outputs:
-        width = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).width
-        assert abs(width - 2 * output.metadata["image/png"]["width"]) <= 1
-
-
-def test_nothing_that_wants_to_be_played_with_is_in_executed_notebooks(chain):
-    for path in NOTEBOOKS:
-        assert "widget-view" not in (chain[0] / "smoke" / "notebooks" / path.name).read_text()
 
 
 def test_a_misspelt_section_given_to_papermill_stops_the_notebook(tmp_path):

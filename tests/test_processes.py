@@ -9,23 +9,17 @@ import time
 import warnings
 from pathlib import Path
 
+import psutil
 import pytest
 from joblib.externals.loky import ProcessPoolExecutor
 from tqdm.auto import tqdm
 
 from rosutils import InputError, RunError
-from rosutils.processes import mapped, processes
+from rosutils.data.processes import mapped, processes
 
 
-ROOT = Path(__file__).parents[1]
-
-
-def alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+SELF = Path(__file__)
+ELSEWHERE = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SELF.parents[:2]))}
 
 
 def wait_until(holds, seconds: float = 60):
@@ -51,7 +45,7 @@ def die():
 
 def compute(folder):
     """A job that computes, and does not look up, for a minute."""
-    open(os.path.join(folder, str(os.getpid())), "x").close()
+    (folder / str(os.getpid())).touch(exist_ok=False)
     end = time.monotonic() + 60
     while time.monotonic() < end:
         pass
@@ -75,7 +69,7 @@ def test_a_worker_never_sees_ctrl_c_not_even_as_it_starts():
 
 
 def test_a_signal_that_comes_as_workers_start_waits_until_they_have(monkeypatch):
-    monkeypatch.setattr("rosutils.processes.kill_process_tree", lambda process: ended.append(process.pid))
+    monkeypatch.setattr("rosutils.data.processes.kill_process_tree", lambda process: ended.append(process.pid))
     ended, whole = [], ProcessPoolExecutor._adjust_process_count
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that runs tests may ignore it
 
@@ -95,22 +89,20 @@ def test_an_error_of_a_job_is_raised_as_it_is():
 
 
 def test_a_worker_that_is_killed_is_one_error_that_says_how():
-    with pytest.raises(
-        RunError, match=r"a worker process ended .*\(SIGKILL\).* too little memory.* goes on from there"
-    ):
-        with processes(2) as pool:
-            pool.submit(die).result()
+    told = r"a worker process ended .*\(SIGKILL\).* too little memory.* goes on from there"
+    with pytest.raises(RunError, match=told), processes(2) as pool:
+        pool.submit(die).result()
 
 
 def test_jobs_that_wait_do_not_hold_up_the_end(tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt), processes(2) as pool:
         for _ in range(30):
-            pool.submit(compute, str(tmp_path))
+            pool.submit(compute, tmp_path)
         wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
         begun = time.monotonic()
         raise KeyboardInterrupt
     assert time.monotonic() - begun < 15
-    assert not any(alive(int(path.name)) for path in tmp_path.iterdir())
+    assert not any(psutil.pid_exists(int(path.name)) for path in tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
 
 
@@ -119,19 +111,16 @@ def show_progress():
         return multiprocessing.current_process().name
 
 
-SILENT = """
-import sys
-sys.path.insert(0, {tests!r})
-from test_processes import show_progress
-from rosutils.processes import processes
+SHOWS = """
+from test_processes import processes, show_progress
 with processes(1) as pool:
     pool.submit(show_progress).result()
 """
 
 
 def test_a_worker_that_showed_its_progress_ends_without_a_word():
-    script = SILENT.format(tests=os.path.dirname(__file__))
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    how = {"env": ELSEWHERE, "capture_output": True, "text": True, "timeout": 60}
+    done = subprocess.run([sys.executable, "-c", SHOWS], **how)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -145,27 +134,22 @@ def test_a_worker_that_grows_stays_and_is_no_warning():
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         with processes(1) as pool:
-            used = [call.result(timeout=60) for call in [pool.submit(grow, size) for size in (1, 500, 1, 1)]]
+            used = [call.result(timeout=60) for call in [pool.submit(grow, size) for size in (1, 500, 1)]]
     assert len(set(used)) == 1 and told == []
 
 
 PARENT = """
-import sys
-sys.path.insert(0, {tests!r})
-from test_processes import compute
-from rosutils.processes import processes
-with processes(2) as pool:
-    for call in [pool.submit(compute, {folder!r}) for _ in range(2)]:
-        call.result()
+import pathlib, sys
+from test_processes import compute, mapped
+list(mapped(compute, [(pathlib.Path(sys.argv[1]),)] * 2, 2))
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, number):
-    script = PARENT.format(tests=os.path.dirname(__file__), folder=str(tmp_path))
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], env=ELSEWHERE)
     wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
     parent.send_signal(number)
     parent.wait()
     workers = [int(path.name) for path in tmp_path.iterdir()]
-    wait_until(lambda: not any(map(alive, workers)), seconds=10)
+    wait_until(lambda: not any(map(psutil.pid_exists, workers)), seconds=10)

@@ -1,4 +1,4 @@
-"""The store of runs: whole or not at all, checksummed, locked."""
+"""The store of runs: whole or not at all, checksummed, locked; and what is said where the disk takes nothing."""
 
 import hashlib
 import json
@@ -18,22 +18,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 import rosutils.store
-from rosutils import InputError
-from rosutils.store import Store, digest, write_whole
+from rosutils import InputError, RunError
+from rosutils.store import Store, allocate, digest, free, write_whole, writing
 
 
 KEY = "student-resnet18-0123456789abcdef"
-quick = settings(max_examples=50, deadline=None)
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8)
-recipes = st.dictionaries(
-    st.text(max_size=6),
-    st.recursive(
-        scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-    ),
-    max_size=5,
-)
+values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=4), scalars, max_size=3)
 
 
 def content(seed=0):
@@ -50,13 +45,12 @@ def content(seed=0):
     }
 
 
-def history():
-    return pd.DataFrame({"loss": np.exp(np.random.default_rng(0).uniform(-300, 300, 5000))})
+HISTORY = pd.DataFrame({"loss": np.exp(np.random.default_rng(0).uniform(-300, 300, 500))})
 
 
 def put(store, key=KEY, *, seed=0, **changes):
     options = {"recipe": {"seed": seed, "alpha": 0.9}, "record": {"seconds": 1.5}, "tensors": content(seed)}
-    return store.put(key, **(options | {"tables": {"history": history()}} | changes))
+    return store.put(key, **(options | {"tables": {"history": HISTORY}} | changes))
 
 
 def bits(tensor):
@@ -71,12 +65,11 @@ def store(tmp_path):
 # Keys
 
 
-@quick
-@given(recipe=recipes, data=st.data())
+@settings(max_examples=50)
+@given(recipe=st.dictionaries(st.text(max_size=6), values, max_size=5), data=st.data())
 def test_the_digest_does_not_depend_on_the_order_of_the_keys(recipe, data):
     shuffled = dict(data.draw(st.permutations(list(recipe.items()))))
-    assert digest(shuffled) == digest(recipe)
-    assert digest(json.loads(json.dumps(recipe))) == digest(recipe)
+    assert digest(shuffled) == digest(json.loads(json.dumps(recipe))) == digest(recipe)
 
 
 def test_the_digest_is_sixteen_hex_digits_that_never_change():
@@ -84,7 +77,7 @@ def test_the_digest_is_sixteen_hex_digits_that_never_change():
     assert digest({"seed": 1, "alpha": 0.9}) == hashlib.sha256(b'{"alpha":0.9,"seed":1}').hexdigest()[:16]
 
 
-# Round trip
+# Whole or not at all
 
 
 def test_what_was_put_is_what_is_got_bit_for_bit_and_no_pickle(store):
@@ -101,10 +94,10 @@ def test_what_was_put_is_what_is_got_bit_for_bit_and_no_pickle(store):
         for key, value in expected.items():
             assert found[key].dtype == value.dtype and found[key].shape == value.shape
             assert bits(found[key]) == bits(value), key
-    pd.testing.assert_frame_equal(run.table("history"), history(), check_exact=True)
+    pd.testing.assert_frame_equal(run.table("history"), HISTORY, check_exact=True)
     about = run.about()
     assert about["recipe"] == {"seed": 0, "alpha": 0.9} and about["record"] == {"seconds": 1.5}
-    assert set(about["checksums"]) == {"weights.safetensors", "logits.safetensors", "history.csv"}
+    assert {"run.json", *about["checksums"]} == {path.name for path in run.path.iterdir()}, "every file has a checksum"
     assert store.verify() == []
 
 
@@ -114,7 +107,7 @@ def test_keys_are_those_of_finished_runs_sorted(store):
         put(store, key)
     (store.root / ".teacher-c-half").mkdir()
     (store.root / "unfinished").mkdir()
-    store.lock("teacher-d")
+    store.lease("teacher-d")
     assert store.keys() == ["student-a", "teacher-a", "teacher-b"]
 
 
@@ -124,11 +117,24 @@ def test_a_second_put_keeps_the_first(store):
     again = put(store, seed=1)
     assert (store.root / KEY / "run.json").read_bytes() == before
     assert again.tensors("weights")["bn.num_batches_tracked"] == 17
-    assert store.verify() == []
-    assert [path.name for path in store.root.iterdir()] == [KEY]  # no temporary folder stays
+    assert store.verify() == [] and [path.name for path in store.root.iterdir()] == [KEY]  # no temporary folder stays
 
 
-# Whole or not at all
+def test_a_put_overtaken_by_another_process_keeps_the_first_and_does_not_fail(store, monkeypatch):
+    """Between `get` and `rename` another put may land: OSError 39, Directory not empty."""
+    first = put(store).about()
+    real, calls = Store.get, []
+
+    def blind_at_first(self, key):
+        calls.append(key)
+        return None if len(calls) == 1 else real(self, key)
+
+    monkeypatch.setattr(Store, "get", blind_at_first)
+    assert put(store, seed=1).about() == first
+
+
+def full(*_):
+    raise OSError("disk full")
 
 
 def test_an_error_while_writing_leaves_nothing_but_the_checkpoint_and_what_is_there_removes_it(store, monkeypatch):
@@ -136,10 +142,6 @@ def test_an_error_while_writing_leaves_nothing_but_the_checkpoint_and_what_is_th
     mine.parent.mkdir(parents=True)
     for path in (mine, other):
         path.write_bytes(b"epoch 3")
-
-    def full(path):
-        raise OSError("disk full")
-
     with monkeypatch.context() as patched, pytest.raises(OSError, match="disk full"):
         patched.setattr(rosutils.store, "checksum", full)
         put(store)
@@ -150,12 +152,16 @@ def test_an_error_while_writing_leaves_nothing_but_the_checkpoint_and_what_is_th
     assert store.verify() == [] and not mine.exists() and other.exists()
 
 
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = write_whole(tmp_path / "new" / "a.json", "ä")
+    assert path.read_bytes() == "ä".encode()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, b"other")
+    assert path.read_bytes() == "ä".encode() and list(path.parent.iterdir()) == [path]
+
+
 # Damage
-
-
-def read(run, file):
-    name, _, kind = file.partition(".")
-    return run.table(name) if kind == "csv" else run.tensors(name)
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "history.csv"])
@@ -163,19 +169,85 @@ def test_one_changed_bit_or_a_missing_file_is_found_by_reading_and_by_verify(sto
     run = put(store)
     put(store, "teacher-whole")
     path = run.path / file
+    read = run.table if path.suffix == ".csv" else run.tensors
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(InputError, match=rf"{path} is damaged \(its checksum differs\): delete the folder"):
-        read(run, file)
+        read(path.stem)
     assert store.verify() == [f"{KEY}/{file} is damaged (its checksum differs)"]
     run.tensors("logits")
     path.unlink()
     with pytest.raises(InputError, match="is missing"):
-        read(run, file)
+        read(path.stem)
     assert store.verify() == [f"{KEY}/{file} is missing"]
     with pytest.raises(InputError, match="holds no averaged.safetensors; it holds"):
         run.tensors("averaged")
+
+
+CHANGES = [{"recipe": {"seed": 1}}, {"record": {"seconds": 2.5}}, {"released": {}}, {"more": 1}, {"checksum": "0"}]
+
+
+@pytest.mark.parametrize("changes", [*CHANGES, "{", "", "[]", "{}"])
+def test_a_run_json_that_is_not_as_written_is_no_run_and_verify_names_it_and_goes_on(store, changes):
+    run = put(store)
+    (put(store, "teacher-whole").path / "history.csv").unlink()
+    text = changes if isinstance(changes, str) else json.dumps(run.about() | changes)
+    (run.path / "run.json").write_text(text)
+    assert store.get(KEY) is None and store.verify()[0].startswith(f"{KEY}/run.json is damaged")
+    assert store.verify()[1:] == ["teacher-whole/history.csv is missing"]
+    with pytest.raises(InputError, match="make reproduce sets its folder aside"):
+        run.about()
+
+
+def test_a_run_under_the_key_of_another_is_told(store):
+    put(store).path.rename(store.root / "student-resnet18-fedcba9876543210")
+    assert store.verify()[0].endswith("(student-resnet18-fedcba9876543210 is not the key of its recipe)")
+
+
+def test_a_file_without_a_checksum_is_told_and_what_a_broken_release_left_goes(store):
+    run = put(store)
+    weights = (run.path / "weights.safetensors").read_bytes()
+    store.release(KEY)
+    assert run.released and store.verify() == []
+    before = (run.path / "run.json").read_bytes()
+    (run.path / "weights.safetensors").write_bytes(weights)  # killed before it was deleted
+    (run.path / "extra.csv").touch()
+    assert store.verify() == [f"{KEY}/{name} is no file of that run" for name in ("extra.csv", "weights.safetensors")]
+    store.release(KEY)
+    assert store.verify() == [f"{KEY}/extra.csv is no file of that run"]
+    assert (run.path / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", ["no run.json", "an empty run.json", "a file"])
+def test_what_is_no_run_is_set_aside_and_the_run_is_made_again(store, caplog, left):
+    """A crash without fsync left such folders: each time the run was made anew, then OSError, Directory not empty."""
+    run = put(store, seed=1)
+    if left == "an empty run.json":
+        (run.path / "run.json").write_bytes(b"")
+    elif left == "no run.json":
+        (run.path / "run.json").unlink()
+    else:
+        shutil.rmtree(run.path)
+        run.path.touch()
+    state = "damaged" if left == "an empty run.json" else "missing"
+    assert store.get(KEY) is None and store.verify() == [f"{KEY}/run.json is {state}"]
+    again = put(store)
+    assert again.tensors("weights")["bn.num_batches_tracked"] == 17 and store.verify() == []
+    [aside] = (store.root / ".aside").iterdir()
+    assert str(aside) in caplog.text and (aside / "logits.safetensors").exists() == (left != "a file")
+
+
+def test_waste_is_what_killed_processes_left_and_what_was_set_aside(store):
+    put(store)
+    unfinished = store.checkpoint("other")
+    old = [store.root / f".{KEY}-abc", store.root / ".aside" / f"{KEY}-1", store.checkpoint(KEY)]
+    old += [unfinished.with_suffix(".partial"), unfinished.with_name(".tmpA1b2")]
+    for path in (*old, unfinished):
+        path.mkdir(parents=True)
+        os.utime(path, (1, 1))
+    (store.root / f".{KEY}-now").mkdir()
+    assert sorted(store.waste()) == sorted(old), "what is being written, or will be resumed from, is none"
 
 
 # Several at once
@@ -197,111 +269,8 @@ def test_who_wants_the_same_run_waits_and_it_is_made_once(store):
     for each in threads:
         each.join()
     assert [store.get(KEY).about()["recipe"]["seed"]] == made and store.verify() == []
-    with store.lock(KEY), store.lock("student-other").acquire(timeout=1):
-        with pytest.raises(filelock.Timeout):
-            store.lock(KEY).acquire(timeout=0.01)
-
-
-TENSORS = {"w": {"x": torch.ones(2)}}
-
-
-def test_a_put_overtaken_by_another_process_keeps_the_first_and_does_not_fail(tmp_path, monkeypatch):
-    """Between `get` and `rename` another put may land: OSError 39, Directory not empty."""
-    store = Store(tmp_path)
-    first = store.put("a", recipe={"n": 1}, record={}, tensors=TENSORS)
-    real, calls = Store.get, []
-
-    def blind_at_first(self, key):
-        calls.append(key)
-        return None if len(calls) == 1 else real(self, key)
-
-    monkeypatch.setattr(Store, "get", blind_at_first)
-    assert store.put("a", recipe={"n": 2}, record={}, tensors=TENSORS).about() == first.about()
-    assert first.about()["recipe"] == {"n": 1}
-
-
-def run_json(run, **changes):
-    """run.json with changes, its checksum as it was."""
-    path = run.path / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-CHANGES = [{"recipe": {"seed": 1}}, {"record": {"seconds": 2.5}}, {"released": {}}, {"more": 1}, {"checksum": "0"}]
-
-
-@pytest.mark.parametrize("changes", [*CHANGES, "{", "", "[]", "{}"])
-def test_a_run_json_that_is_not_as_written_is_no_run_and_verify_names_it_and_goes_on(store, changes):
-    run = put(store)
-    (put(store, "teacher-whole").path / "history.csv").unlink()
-    if isinstance(changes, str):
-        (run.path / "run.json").write_text(changes)
-    else:
-        run_json(run, **changes)
-    assert store.get(KEY) is None and store.verify()[0].startswith(f"{KEY}/run.json is damaged")
-    assert store.verify()[1:] == ["teacher-whole/history.csv is missing"]
-    with pytest.raises(InputError, match="make reproduce sets its folder aside"):
-        run.about()
-
-
-def test_a_run_under_the_key_of_another_is_told(store):
-    put(store).path.rename(store.root / "student-resnet18-fedcba9876543210")
-    assert store.verify()[0].endswith("(student-resnet18-fedcba9876543210 is not the key of its recipe)")
-
-
-@pytest.mark.parametrize("left", ["no run.json", "an empty run.json", "a file"])
-def test_what_is_no_run_is_set_aside_and_the_run_is_made_again(store, caplog, left):
-    """A crash without fsync left such folders: each time the run was made anew, then OSError, Directory not empty."""
-    run = put(store, seed=1)
-    (run.path / "run.json").write_bytes(b"")
-    if left != "an empty run.json":
-        (run.path / "run.json").unlink()
-    if left in ("a file", "an empty folder"):
-        shutil.rmtree(run.path)
-        (run.path.mkdir if left == "an empty folder" else run.path.touch)()
-    assert store.get(KEY) is None and store.verify() == [
-        f"{KEY}/run.json is {'damaged' if 'empty run' in left else 'missing'}"
-    ]
-    again = put(store)
-    assert again.tensors("weights")["bn.num_batches_tracked"] == 17 and store.verify() == []
-    [aside] = (store.root / ".aside").iterdir()
-    assert str(aside) in caplog.text and (aside / "logits.safetensors").exists() == (
-        left in ("no run.json", "an empty run.json")
-    )
-
-
-def test_waste_is_what_killed_processes_left_and_what_was_set_aside(store):
-    put(store)
-    old = [store.root / f".{KEY}-abc", store.root / ".aside" / f"{KEY}-1"]
-    old += [
-        store.checkpoint(KEY),
-        store.checkpoint("other").with_suffix(".partial"),
-        store.checkpoint(KEY).parent / ".tmpA1b2",
-    ]
-    for path in old:
-        path.mkdir(parents=True)
-        os.utime(path, (1, 1))
-    (store.root / f".{KEY}-now").mkdir()
-    store.checkpoint("other").touch()
-    os.utime(store.checkpoint("other"), (1, 1))
-    assert sorted(store.waste()) == sorted(old), (
-        "what is being written, and a checkpoint that will be resumed from, is none"
-    )
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = write_whole(tmp_path / "new" / "a.json", "ä")
-    assert path.read_bytes() == "ä".encode()
-
-    def full(descriptor):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(path, b"other")
-    assert path.read_bytes() == "ä".encode() and list(path.parent.iterdir()) == [path]
-
-
-# A holder that is gone
+    with store.lock(KEY), store.lock("student-other"), pytest.raises(filelock.Timeout):
+        store.lease(KEY).acquire(timeout=0.01)
 
 
 HOLD = """
@@ -313,24 +282,37 @@ with Store(sys.argv[1]).lock("a"):
 """
 
 
-def test_the_lock_of_a_process_that_was_killed_is_free(store):
+def test_who_waits_says_once_what_for_and_the_lock_of_a_process_that_was_killed_is_free(store, caplog, monkeypatch):
+    """It was silent for up to two minutes."""
+    monkeypatch.setattr(rosutils.store, "SILENT", 0.1)
+
+    def wait():
+        with store.lock("a"):
+            pass
+
     with subprocess.Popen([sys.executable, "-c", HOLD, str(store.root)], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
-        with pytest.raises(filelock.Timeout):
-            store.lock("a").acquire(timeout=0.1)
+        waiting = [threading.Thread(target=wait) for _ in range(2)]
+        for each in waiting:
+            each.start()
+            each.join(0.5)
+        [told] = caplog.messages
+        assert f"another command that makes runs in {store.root} and holds the lock" in told
+        assert "goes on by itself" in told and all(each.is_alive() for each in waiting)
         holder.kill()
-    with store.lock("a").acquire(timeout=10):
-        pass
+    for each in waiting:
+        each.join(10)
+    assert not any(each.is_alive() for each in waiting)
 
 
 def test_a_holder_that_is_heard_of_is_waited_for_and_a_silent_one_is_passed_over(store):
     """The marker of a machine that is gone stays in a shared folder and is never touched again."""
-    with store.lock(KEY, patience=0.6) as held:
+    with store.lease(KEY, patience=0.6) as held:
         with pytest.raises(filelock.Timeout):
-            store.lock(KEY, patience=0.6).acquire(timeout=1.5)
+            store.lease(KEY, patience=0.6).acquire(timeout=1.5)
         marker = Path(held.lock_file).read_text()
     Path(held.lock_file).write_text(marker.replace(socket.gethostname(), "elsewhere"))
-    with store.lock(KEY, patience=0.6).acquire(timeout=10):
+    with store.lease(KEY, patience=0.6).acquire(timeout=10):
         pass
 
 
@@ -341,7 +323,41 @@ def test_a_lock_that_was_left_empty_is_passed_over_but_one_of_this_moment_is_wai
     for path in (lease, lease.with_suffix(".lock")):
         path.touch()
     with pytest.raises(filelock.Timeout):
-        store.lock(KEY).acquire(timeout=0.2)
+        store.lease(KEY).acquire(timeout=0.2)
     os.utime(lease, (1, 1))
-    with store.lock(KEY).acquire(timeout=5):
+    with store.lease(KEY).acquire(timeout=5):
         pass
+
+
+# The disk
+
+
+def test_free_is_that_of_the_folder_that_will_hold_it(tmp_path):
+    there = os.statvfs(tmp_path)
+    assert abs(free(tmp_path / "not" / "yet") - there.f_bavail * there.f_frsize) < 2**30
+
+
+def test_what_the_system_refuses_is_told_with_folder_and_room(tmp_path):
+    with pytest.raises(RunError, match=rf"^{tmp_path} cannot be written .*No space left.*[\d,.]+ MB are free there"):
+        with writing(tmp_path):
+            os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+    with pytest.raises(RunError, match=r"cannot be written .*os error 2"):
+        with writing(tmp_path):
+            save_file({"a": torch.zeros(1)}, tmp_path / "no folder" / "a.safetensors")
+
+
+def test_what_is_no_matter_of_the_disk_stays_as_it_is(tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(SafetensorError), writing(tmp_path):
+        load_file(tmp_path / "bad.safetensors")
+    for error in (BrokenPipeError, ValueError):
+        with pytest.raises(error), writing(tmp_path):
+            raise error
+
+
+def test_a_sparse_file_gets_all_its_room(tmp_path):
+    file = tmp_path / "sparse"
+    with file.open("wb") as opened:
+        opened.truncate(2**20)
+    allocate(file)
+    assert file.stat().st_blocks * 512 >= 2**20 and file.stat().st_size == 2**20

@@ -206,7 +206,8 @@ def test_only_files_of_the_runs_and_parameters_of_now_are_noted(study, load_tiny
     assert study.noted() == {}
 
 
-def test_one_command_at_a_time_writes_to_the_folders_of_a_name(study, load_tiny, caplog):
+def test_one_command_at_a_time_writes_to_the_folders_of_a_name(study, load_tiny, caplog, monkeypatch):
+    monkeypatch.setattr("rosutils.store.SILENT", 0.1)
     done, other = [], load_tiny(study.folder.parent)
 
     def second():
@@ -216,7 +217,7 @@ def test_one_command_at_a_time_writes_to_the_folders_of_a_name(study, load_tiny,
     thread = threading.Thread(target=second)
     with study.alone():
         thread.start()
-        thread.join(1.5)
+        thread.join(1)
         assert done == [] and f"waiting for another command that writes to {study.figures}" in caplog.text
     thread.join(20)
     assert done == ["second"]

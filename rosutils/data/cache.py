@@ -20,10 +20,9 @@ from tqdm.auto import tqdm
 from rosutils import InputError
 from rosutils.data.card import describe
 from rosutils.data.decode import CHANNELS, Seen, decode_chunk
+from rosutils.data.processes import mapped
 from rosutils.data.raw import stamp
-from rosutils.disk import allocate, free, writing
-from rosutils.processes import mapped
-from rosutils.store import seal, write_whole
+from rosutils.store import allocate, free, seal, write_whole, writing
 
 
 FORMAT = 3

@@ -1,7 +1,7 @@
 """What a run is, what it is made from, and its recipe: everything that decides its result, whose hash is its key."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -53,8 +53,7 @@ class RunSpec:
 
 def bank_of(teacher: RunSpec) -> RunSpec:
     """The bank of one teacher: its logits for every view of the whole training part."""
-    where = {"variant": teacher.variant, "replicate": teacher.replicate}
-    return RunSpec("bank", teacher.task, teacher.architecture, teacher.seed, teachers=(teacher,), **where)
+    return replace(teacher, role="bank", subset=None, teachers=(teacher,))
 
 
 def weights_needed(spec: RunSpec) -> list[RunSpec]:
@@ -98,12 +97,8 @@ def recipe(there, spec: RunSpec) -> dict:
         found["training"] = training.model_dump(exclude={"precision"}) | {"precision": there.precision(spec)}
         found |= {"view_seed": there.view(spec).seed, "batches": there.batches(spec)}
     if spec.role == "bank":
-        found |= {
-            "format": BANK_FORMAT,
-            "views": there.views,
-            "augmentation": training.augmentation.model_dump(exclude={"views"}),
-        }
-        found["view_seed"] = there.view(spec).seed
+        found |= {"format": BANK_FORMAT, "views": there.views, "view_seed": there.view(spec).seed}
+        found["augmentation"] = training.augmentation.model_dump(exclude={"views"})
     if spec.teachers:
         found["teachers"] = [there.key(teacher) for teacher in spec.teachers]
     if spec.role == "student" and spec.weighting != "none":
@@ -132,11 +127,8 @@ def _distillation(there, spec: RunSpec) -> dict:
     """The parameters of the distillation that this weighting uses, and no other."""
     section = there.parameters.distillation.model_dump()
     keys = ["temperature", "alpha"] + (["multilabel"] if there.task(spec.task).multilabel else [])
-    keys += {
-        "exponential": ["weights", "averaging_start", "refresh_batchnorm"],
-        "reinforced": ["reinforced"],
-        "uniform": ["mean_of"],
-    }.get(spec.weighting, [])
+    random = ["weights", "averaging_start", "refresh_batchnorm"]
+    keys += {"exponential": random, "reinforced": ["reinforced"], "uniform": ["mean_of"]}.get(spec.weighting, [])
     return {"weighting": spec.weighting} | {key: section[key] for key in keys}
 
 

@@ -19,10 +19,9 @@ from rosutils import RunError, chance, distill, graphs, models, pixels, training
 from rosutils.averaging import refresh_batchnorm
 from rosutils.bank import view_logits
 from rosutils.chance import base_rate_margin, skill_margin
-from rosutils.disk import writing
 from rosutils.losses import task_loss
 from rosutils.metrics import best_thresholds, precision_recall_f1
-from rosutils.store import Run
+from rosutils.store import Run, writing
 from rosutils.study.experiment import DRAWS, EVALUATION_BATCH, LOGITS, TRAINED, RunSpec, described, weights_needed
 from rosutils.study.probes import probe
 
@@ -180,12 +179,10 @@ class AfterEpoch:
 
     def _of_the_loss(self, model: nn.Module) -> dict:
         """What the loss has to tell of an epoch, and the selector's policy pass (r3: by F1 on a fixed part of validation)."""
-        if not hasattr(self.loss, "after_epoch"):
-            return {}
-        if getattr(self.loss, "wants_quality", False):
-            quality = validate(self.there, self.spec, model, count=EVALUATION_BATCH * 2)["validation_f1"]
-            return self.loss.after_epoch(quality)
-        return self.loss.after_epoch()
+        told = getattr(self.loss, "after_epoch", dict)  # a supervised loss has nothing to tell
+        if not getattr(self.loss, "wants_quality", False):
+            return told()
+        return told(validate(self.there, self.spec, model, count=EVALUATION_BATCH * 2)["validation_f1"])
 
     def _averaged(self, model: nn.Module, epoch: int) -> float:
         """Eq. 1, then the validation F1 of the average with its BatchNorm glimpsed anew; nan in the warm-up epochs."""

@@ -1,7 +1,6 @@
 """From parameters to the runs that tables and figures need: which are missing, how they are made, what is measured on them."""
 
 import json
-import logging
 import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from filelock import Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -40,7 +38,7 @@ from rosutils.study.variants import LABEL_NOISE, OWN, Variant
 from rosutils.subsets import overlapping_subsets
 
 
-logger = logging.getLogger(__name__)
+PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
 BANK_FILES = ("logits.safetensors", "mean.safetensors")
 # All code that an item is made by, as it was when it was imported, the paper's numbers, and the versions of others' code.
 _FILES = [*sorted((ROOT / "rosutils").rglob("*.py")), ROOT / "params" / "published.yaml"]
@@ -501,13 +499,7 @@ class Study:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One command at a time writes to the folders of this study's name; the others wait, with a word."""
-        lock = self.store.lock(f"folders-{self.label}")
-        try:
-            held = lock.acquire(timeout=1)
-        except Timeout:
-            logger.warning("waiting for another command that writes to %s", self.figures)
-            held = lock.acquire()
-        with held:
+        with self.store.lock(f"folders-{self.label}", f"writes to {self.figures}"):
             yield
 
     def publish(self, item):
@@ -532,7 +524,7 @@ class Study:
         path, made_from = self.output / "results.csv", digest([list(results.COLUMNS), self._state()])
         now = made_from, size_and_time(path)  # before it is read: another process may write meanwhile
         if now != self._read[0]:
-            with self.store.lock(f"results-{self.label}"):  # one notebook measures, others wait for it
+            with self.store.lock(f"results-{self.label}", f"measures for {path}"):  # one does, others wait
                 self._read = now, results.current(path, made_from, self.measure)
         return self._read[1].copy()
 

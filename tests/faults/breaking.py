@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import yaml
 from PIL import Image
 
@@ -109,15 +110,9 @@ class Command:
 
     def alive(self) -> list[int]:
         """The processes that have its mark: its own, and all that it started."""
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
-            try:
-                running = (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-                marked = f"{MARK}={self.mark}".encode() in (place / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            found += [int(place.name)] if running and marked else []
-        return found
+        found = psutil.process_iter(["environ", "status"])
+        marked = [process for process in found if (process.info["environ"] or {}).get(MARK) == self.mark]
+        return [process.pid for process in marked if process.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 def run(*arguments: str, log: Path, limit: int | None = None) -> Ended:
@@ -137,9 +132,8 @@ def bytes_of(folder: Path, names: Sequence[str] = ("figures/**/*", "runs/smoke*/
 def waste(folder: Path) -> list[str]:
     """What an attempt left half-done, after a later one has ended well."""
     kinds = ("*.partial", "*.part", "*.tmp", "*.building", ".*-????????")
-    return [
-        str(path.relative_to(folder)) for kind in kinds for path in folder.rglob(kind) if ".locks" not in path.parts
-    ]
+    found = [path.relative_to(folder) for kind in kinds for path in folder.rglob(kind)]
+    return [str(path) for path in found if ".locks" not in path.parts]
 
 
 def pictures(folder: Path, count: int) -> Path:

@@ -12,7 +12,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 
 import click
@@ -45,20 +46,21 @@ a process that stays, half a file, a traceback, or another exit status than is r
 """
 
 
+Tries = Iterable[tuple[str, list[str]]]  # the name of what was done, and what was wrong
+Rows = Iterator[tuple[str, int, int]]  # the same, how often it was tried, and how often something was lost
+
+
 class Study:
     """A tiny study with its files below a folder, and the bytes of one that was left alone."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log"
         folder.mkdir(parents=True)
-
-    def command(self) -> tuple[str, ...]:
-        """What reproduces it."""
-        return ("reproduce", "smoke", "-y", sections(self.folder))
+        self.command = ("reproduce", "smoke", "-y", sections(folder))
 
     def whole(self) -> dict[str, str]:
         """Make it, or go on with it, and return the bytes of results and figures."""
-        done = run(*self.command(), log=self.log)
+        done = run(*self.command, log=self.log)
         if wrong := done.faults(0):
             raise click.ClickException(f"an undisturbed command failed: {wrong}\n{done.said[-3000:]}")
         return bytes_of(self.folder)
@@ -68,20 +70,18 @@ class Study:
         return next(path.parent for path in (self.folder / "runs").glob("*/results.csv"))
 
 
-def broken(study: Study, begins: str, longest: float, before=lambda: None) -> Iterator[tuple[str, list[str]]]:
-    """Commands broken off at a random moment after one says `begins`: the signal's name, and what was wrong."""
-    for number in range(TRIES):
-        name = list(SIGNALS)[number % len(SIGNALS)]
+def broken(command: Sequence[str], log: Path, begins: str, longest: float, before=lambda: None) -> Tries:
+    """A command broken off at a random moment after it says `begins`: the signal's name, and what was wrong."""
+    for name, (number, group) in islice(cycle(SIGNALS.items()), TRIES):
         before()
-        started, (signal_number, group) = Command(*study.command(), log=study.log), SIGNALS[name]
-        if not started.reaches(begins):
-            yield name, ["it ended before"]
-            continue
+        started = Command(*command, log=log)
+        started.reaches(begins)
         time.sleep(longest * random.random())
-        yield name, started.breaks(signal_number, group).faults(STATUS[signal_number], 0)
+        ended = started.ended() if started.process.poll() is not None else started.breaks(number, group)
+        yield name, ended.faults(STATUS[number], 0)
 
 
-def counted(part: str, tries: Iterator[tuple[str, list[str]]], then=lambda: []) -> Iterator[tuple[str, int, int]]:
+def counted(part: str, tries: Tries, then=lambda: []) -> Rows:
     """A row for each kind of try; what is wrong `then`, in the end, is a loss of each."""
     found: dict[str, list[list[str]]] = {}
     for name, wrong in tries:
@@ -93,7 +93,7 @@ def counted(part: str, tries: Iterator[tuple[str, list[str]]], then=lambda: []) 
         yield f"{part}: {name}", len(all_wrong), len(all_wrong) if last else sum(map(bool, all_wrong))
 
 
-def training(folder: Path) -> Iterator[tuple[str, int, int]]:
+def training(folder: Path) -> Rows:
     """`reproduce` while it trains; a store that has all teachers is begun anew."""
     undisturbed, study = Study(folder / "reference"), Study(folder / "study")
     reference = undisturbed.whole()
@@ -106,7 +106,7 @@ def training(folder: Path) -> Iterator[tuple[str, int, int]]:
     def end() -> list[str]:
         return differs(study, reference, trained_elsewhere=True)
 
-    yield from counted("reproduce, training", broken(study, "teachers: ", 20, anew), end)
+    yield from counted("reproduce, training", broken(study.command, study.log, "teachers: ", 20, anew), end)
 
 
 def differs(study: Study, reference: dict[str, str], *, trained_elsewhere: bool = False) -> list[str]:
@@ -116,40 +116,35 @@ def differs(study: Study, reference: dict[str, str], *, trained_elsewhere: bool 
     return [name for name in names if not name.endswith(timed)] + waste(study.folder)
 
 
-def notebooks(folder: Path) -> Iterator[tuple[str, int, int]]:
+def notebooks(folder: Path) -> Rows:
     """`reproduce` while notebooks run, and from its start on where all runs are there."""
     study = Study(folder / "study")
     reference = study.whole()
-    yield from counted("notebooks", broken(study, "notebooks: ", 40), lambda: differs(study, reference))
+    tries = broken(study.command, study.log, "notebooks: ", 40)
+    yield from counted("notebooks", tries, lambda: differs(study, reference))
 
     def unmeasured() -> None:
         for path in (study.folder / "runs").glob("*/results.*"):
             path.unlink()
 
-    tries = broken(study, "runs: ", 20, unmeasured)
+    tries = broken(study.command, study.log, "runs: ", 20, unmeasured)
     yield from counted("redraw (all runs are there)", tries, lambda: differs(study, reference))
 
 
-def prepare(folder: Path) -> Iterator[tuple[str, int, int]]:
+def prepare(folder: Path) -> Rows:
     """`prepare` of 6,000 files, whose cache is deleted wherever it is whole."""
     raw, log, out = pictures(folder / "Bilder für Ärzte", 6000), folder / "log", folder / "out"
-    reference = bytes_of(prepared(raw, folder / "whole", log), ["**/*"])
 
-    def tries() -> Iterator[tuple[str, list[str]]]:
-        for number in range(TRIES):
-            if list(out.glob("*/card.json")):
-                shutil.rmtree(out)
-            name = list(SIGNALS)[number % len(SIGNALS)]
-            started, (signal_number, group) = Command(*preparing(raw, out), log=log), SIGNALS[name]
-            started.reaches("images/s")
-            time.sleep(3 * random.random())
-            alive = started.process.poll() is None
-            ended = started.breaks(signal_number, group) if alive else started.ended()
-            yield name, ended.faults(STATUS[signal_number], 0)
+    def whole(place: Path) -> dict[str, str]:
+        run(*preparing(raw, place), log=log)
+        return bytes_of(place, ["**/*"])
 
-    yield from counted(
-        "prepare", tries(), lambda: [] if bytes_of(prepared(raw, out, log), ["**/*"]) == reference else ["bytes"]
-    )
+    def anew() -> None:
+        if list(out.glob("*/card.json")):
+            shutil.rmtree(out)
+
+    reference, tries = whole(folder / "whole"), broken(preparing(raw, out), log, "images/s", 3, anew)
+    yield from counted("prepare", tries, lambda: [] if whole(out) == reference else ["bytes"])
 
 
 def preparing(raw: Path, out: Path) -> tuple[str, ...]:
@@ -157,44 +152,35 @@ def preparing(raw: Path, out: Path) -> tuple[str, ...]:
     return ("prepare", "folder", "--raw", str(raw), "--size", "32", "--out", str(out))
 
 
-def prepared(raw: Path, out: Path, log: Path) -> Path:
-    """The folder, made to its end."""
-    run(*preparing(raw, out), log=log)
-    return out
-
-
-def side_by_side(folder: Path) -> Iterator[tuple[str, int, int]]:
+def side_by_side(folder: Path) -> Rows:
     """Two and four commands on one store, in a folder with spaces and other letters."""
     reference = Study(folder / "reference").whole()
     for count in (2, 4):
         study = Study(folder / f"{count} zugleich, für alle")
         logs = [study.folder / f"log{number}" for number in range(count)]
-        started = [Command(*study.command(), log=log) for log in logs]
+        started = [Command(*study.command, log=log) for log in logs]
         wrong = [each.ended(3000).faults(0) for each in started]
         last = differs(study, reference, trained_elsewhere=True)
         click.echo(f"{count} at once: {wrong} {last}")
-        yield (
-            f"{count} commands on one store, its path with spaces and umlauts",
-            count,
-            sum(map(bool, wrong)) or count * bool(last),
-        )
+        lost = sum(map(bool, wrong)) or count * bool(last)
+        yield f"{count} commands on one store, its path with spaces and umlauts", count, lost
 
 
-def full(folder: Path) -> Iterator[tuple[str, int, int]]:
+def full(folder: Path) -> Rows:
     """A file may have so many bytes and no more, as where the disk is full; then without that limit."""
     reference, raw = Study(folder / "reference").whole(), pictures(folder / "raw", 300)
     study = Study(folder / "study")
-    sizes = (10_000, 100_000, 300_000, 1_000_000, 3_000_000, 8_000_000)
-    tries = (("no file above a size", run(*study.command(), log=study.log, limit=size).faults(1)) for size in sizes)
-    yield from counted("reproduce, full disk", tries, lambda: differs(study, reference, trained_elsewhere=True))
-    tries = (
-        ("no file above a size", run(*preparing(raw, folder / "out"), log=folder / "log", limit=size).faults(1))
-        for size in (1000, 20_000, 200_000, 800_000)
-    )
-    yield from counted("prepare, full disk", tries)
+
+    def tries(command: Sequence[str], *sizes: int) -> Tries:
+        for size in sizes:
+            yield "no file above a size", run(*command, log=study.log, limit=size).faults(1)
+
+    found = tries(study.command, 10_000, 100_000, 300_000, 1_000_000, 3_000_000, 8_000_000)
+    yield from counted("reproduce, full disk", found, lambda: differs(study, reference, trained_elsewhere=True))
+    yield from counted("prepare, full disk", tries(preparing(raw, folder / "out"), 1000, 20_000, 200_000, 800_000))
 
 
-def damages(folder: Path) -> Iterator[tuple[str, int, int]]:
+def damages(folder: Path) -> Rows:
     """Ten damages of each kind of file of a finished study: noticed, and mended, or one line says what is wrong.
 
     Files that are shown are damaged together, one of each kind, and drawn again by the command; those of runs and of images one
@@ -246,7 +232,7 @@ def damaged_together(study: Study, number: int, kinds: dict[str, list[Path]], re
     """What is wrong after a damage to a file of each kind that is shown."""
     chosen = {kind: random.choice(paths) for kind, paths in kinds.items()}
     held = {kind: damage(path, number) for kind, path in chosen.items()}
-    verified, again = run("verify", *study.command()[1:], log=study.log), run(*study.command(), log=study.log)
+    verified, again = run("verify", *study.command[1:], log=study.log), run(*study.command, log=study.log)
     wrong, after = verified.faults(1) + again.faults(0), bytes_of(study.folder)
     found = {kind: list(wrong) for kind in kinds}
     for kind, path in chosen.items():
@@ -256,7 +242,7 @@ def damaged_together(study: Study, number: int, kinds: dict[str, list[Path]], re
     return found
 
 
-def kernels(folder: Path) -> Iterator[tuple[str, int, int]]:
+def kernels(folder: Path) -> Rows:
     """200 kernels started side by side, four at a time."""
     empty = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
     empty.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -69,9 +69,8 @@ def _prepare(parent: int) -> None:
     """End this process within a second of its parent's end, however that came; leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process_executor._USE_PSUTIL = False  # or it takes growth by 300 MB for a leak, starts another process, and warns
-    tqdm.set_lock(
-        threading.RLock()
-    )  # its own is a semaphore, which a process that is killed leaves behind, with a warning
+    # tqdm's own lock is a semaphore, which a process that is killed leaves behind, with a warning
+    tqdm.set_lock(threading.RLock())
 
     def watch() -> None:
         while os.getppid() == parent:
