@@ -12,7 +12,7 @@ cells (how a table is printed), compare (two studies); the paper's own numbers: 
 One's own images: suspects (labels that look wrong), predict (a student used)
 
 Around them: params/ (what a study is), study/ (which runs it needs, how they are made), store (finished runs,
-and a full disk), results (results.csv, from which all is drawn), data/processes (workers), graphs (a GPU's passes),
+and a full disk), results (results.csv, from which all is drawn), processes (workers), graphs (a GPU's passes),
 notebooks (papermill, copies), explore (widgets), __main__ (the commands).
 """
 

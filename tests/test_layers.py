@@ -10,9 +10,10 @@ import rosutils
 
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
-    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store",
-    1: "data intervals chance pixels results graphs",
-    2: "bank notebooks",
+    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store "
+    "processes",
+    1: "data intervals chance pixels results notebooks graphs",
+    2: "bank",
     3: "distill",
     4: "study",
     5: "paper",
@@ -33,7 +34,7 @@ ROOMS = {
     "paper": "paper",
     "explore": "explore",
     "own labels": "suspects predict",
-    "command line": "__main__ notebooks",
+    "command line": "__main__ notebooks processes",
 }
 BUDGET = {
     "method": 1273, "instruments": 1188, "store, results, parameters": 1175, "data": 1831, "study": 2413, "paper": 3906,

@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 from rosutils import InputError
 from rosutils.data.card import describe
 from rosutils.data.decode import CHANNELS, Seen, decode_chunk
-from rosutils.data.processes import mapped
 from rosutils.data.raw import stamp
+from rosutils.processes import mapped
 from rosutils.store import allocate, free, seal, write_whole, writing
 
 
