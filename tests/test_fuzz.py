@@ -219,7 +219,7 @@ def whole_files():
         return [*found, path.read_bytes()]
 
 
-@tries(15, 100)
+@tries(20, 100)
 @given(contents=st.lists(st.sampled_from(whole_files()).flatmap(damaged), min_size=3, max_size=3), skip=st.booleans())
 def test_image_files(contents, skip):
     with tempfile.TemporaryDirectory() as place:
