@@ -101,36 +101,37 @@ def test_a_table_that_cannot_be_used_is_explained(tmp_path, header, rows, option
         load(write(tmp_path / "mine", rows, header, files=["a.png", "b.png", "c.png", "d.png"]), **options)
 
 
-def test_names_without_a_file_and_files_without_a_name_are_listed_all_at_once(tmp_path):
-    root = write(
-        tmp_path / "mine", [*numbered(7), "z.png,z"], "image,label", ["1.png", "2.png", "4.png", "in/other.png"]
-    )
-    with pytest.raises(
-        InputError, match=r"5 of 8 images .* \(first: 0.png\): 0.png, 3.png, 5.png, 6.png, z.png; .*the 3 present"
-    ):
+def test_names_without_a_file_and_files_without_a_name_are_listed_all_at_once(tmp_path, caplog):
+    files = ["1.png", "2.png", "in/4.png", "in/other.png", "._1.png"]  # the last as macOS leaves it
+    root = write(tmp_path / "mine", [*numbered(7), "z.png,z"], "image,label", files)
+    missing = r"5 of 8 images .* missing \(first: 0.png\): 0.png, 3.png, 5.png, 6.png, z.png; "
+    with pytest.raises(InputError, match=f"{missing}.*--allow-missing.* the 3 present"):
         load(root)
+    assert not (tmp_path / "cache").exists()
     found = load(root, allow_missing=True)
     assert found.names == ("1.png", "2.png", "4.png") and found.class_names == ("x", "y"), "those that are there"
     assert found.card["raw"]["missing"] == 5 and found.card["raw"]["without_row"] == 1
+    assert "1 images have no row in the table and are left out" in caplog.text
     [left_out] = (tmp_path / "cache").glob("*/left_out.csv")
-    missing = "".join(f"{name}.png,no file\n" for name in "0356z")
-    assert left_out.read_text() == f"name,reason\n{missing}in/other.png,no row in the table\n"
+    told = "".join(f"{name}.png,no file\n" for name in "0356z")
+    assert left_out.read_text() == f"name,reason\n{told}in/other.png,no row in the table\n"
     (root / "1.png").unlink()
     with pytest.raises(InputError, match="all images have the label 'x'; two are needed"):
         load(root, allow_missing=True)
     (root / "1.png").symlink_to("/nonexistent/object")
-    with pytest.raises(InputError, match="5 of 8 images .*first: 0.png.*1 file.s. are empty, 0 bytes: 1.png"):
+    shutil.copytree(root / "in", root / "again")
+    with pytest.raises(InputError, match=f"{missing}.*4.png is there twice.*1 file.s. are empty, 0 bytes: 1.png"):
         load(root)
 
 
 def test_a_long_list_of_missing_files_is_in_a_file_that_the_message_names(tmp_path):
-    root = write(tmp_path / "mine", numbered(50), "image,label", ["0.png"])
-    with pytest.raises(InputError, match="49 of 50 .*all of them listed in .*mine-missing.txt"):
-        load(root)
-    assert len((tmp_path / "cache" / "mine-missing.txt").read_text().splitlines()) == 49
+    root = write(tmp_path / "mine", numbered(50), "image,label", [])
+    with pytest.raises(InputError, match="50 of 50 .*all of them listed in .*mine-missing.txt; no image was found"):
+        load(root, allow_missing=True)
+    assert len((tmp_path / "cache" / "mine-missing.txt").read_text().splitlines()) == 50
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("a file where a folder should be")
-    with pytest.raises(InputError, match="49 of 50 .*and 29 more; set data.allow_missing"):
+    with pytest.raises(InputError, match="50 of 50 .*and 30 more; no image was found; download the images into"):
         load(root)
 
 
@@ -325,12 +326,13 @@ def test_dicom_files_are_read_or_one_line_says_what_reads_them(tmp_path, monkeyp
         load(root, grey=True)
 
 
-def test_equal_pixels_are_found_and_told_with_groups_and_labels(tmp_path):
+def test_equal_pixels_are_found_and_told_with_groups_and_labels(tmp_path, caplog):
     root = write(tmp_path / "mine", [f"{n}.png,{label},{group}" for n, label, group in ("ax1", "bx2", "cy1", "dx3")])
-    (root / "c.png").write_bytes((root / "a.png").read_bytes())
-    card = load(root).card
-    expected = {"sets": 1, "images": 2, "across_groups": 0, "across_labels": 1, "listed": [["a.png", "c.png"]]}
-    assert card["duplicates"] == expected and card["intensity"]["flat"] == 0
+    for one, other in ("ac", "bd"):
+        shutil.copy(root / f"{one}.png", root / f"{other}.png")
+    card, listed = load(root).card, [["a.png", "c.png"], ["b.png", "d.png"]]
+    assert card["duplicates"] == {"sets": 2, "images": 4, "across_groups": 1, "across_labels": 1, "listed": listed}
+    assert card["intensity"]["flat"] == 0 and "the very same pixels are in several groups 1 times" in caplog.text
 
 
 def test_lists_of_a_split_are_found_in_ones_own_folder(tmp_path):

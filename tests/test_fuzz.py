@@ -114,16 +114,7 @@ FIELDS = (
     " ", '"', '"a,b"', "a,b", "1,5", "\0", "\u00b2", "9" * 5000, "=cmd()", "<script>", "e\u0301", "a;b", "a\tb", "\r",
 )  # fmt: skip
 fields = st.sampled_from(FIELDS) | st.text(max_size=5)
-HEADERS = (
-    "image,label",
-    "image,label,group",
-    "Image, LABEL ,Group",
-    "image;label;group",
-    "image\tlabel",
-    "image,x,y",
-    "label",
-    "",
-)
+HEADERS = "image,label|image,label,group|Image, LABEL ,Group|image;label;group|image\tlabel|image,x,y|label|".split("|")
 OPTIONS = (
     {}, {"labels": ["x", "y"]}, {"labels": ["x", "y"], "one_hot": True}, {"label": "group"}, {"group": "label"}, {"image": "label"},
     {"grey": True}, {"window": [0, 100.0]}, {"label": "?"}, {"table": "../labels.csv"}, {"table": "."}, {"path": "i0.png"},

@@ -39,9 +39,9 @@ def write(root, rows=ROWS, images=INPUT, lines=None):
     return raw
 
 
-def load(root, allow_missing=False):
+def load(root):
     section = params.source({"source": "isic2019"})
-    return open_source(section, pixels=32, root=root, allow_missing=allow_missing, cache_root=root / "cache")
+    return open_source(section, pixels=32, root=root, allow_missing=False, cache_root=root / "cache")
 
 
 @pytest.mark.parametrize("images", [INPUT, f"{INPUT}/{INPUT}"])
@@ -61,22 +61,6 @@ def test_images_labels_and_lesions_are_read_in_the_order_of_names_and_counted_in
     assert card["raw"]["images_named"] == 5 and card["raw"]["missing"] == 0 and card["raw"]["without_row"] == 0
     assert card["raw"]["shorter_side"] == {"smallest": 30, "largest": 30} and card["raw"]["enlarged"] == 5
     assert set(card["raw"]["label_files"]) == {TRUTH, METADATA}
-
-
-def test_a_partial_download_is_refused_unless_allowed_and_one_without_any_image_always(tmp_path):
-    raw = write(tmp_path)
-    for name in ("ISIC_0000002", "ISIC_0000005"):
-        (raw / INPUT / f"{name}.jpg").unlink()
-    with pytest.raises(InputError, match=r"2 of 5 images .* missing \(first: ISIC_0000002\).*the 3 present"):
-        load(tmp_path)
-    assert not (tmp_path / "cache").exists()
-    found = load(tmp_path, allow_missing=True)
-    assert found.names == ("ISIC_0000001_downsampled", "ISIC_0000003", "ISIC_0000004")
-    assert found.labels.tolist() == [0, 2, 1] and found.card["raw"]["missing"] == 2
-    for path in (raw / INPUT).glob("*.jpg"):
-        path.unlink()
-    with pytest.raises(InputError, match="5 of 5 images .*no image was found"):
-        load(tmp_path, allow_missing=True)
 
 
 @pytest.mark.parametrize(
@@ -113,15 +97,3 @@ def test_downsampled_may_be_at_the_name_or_at_the_file_only(tmp_path):
     assert found.names[0] == "ISIC_0000001_downsampled" and found.names[3] == "ISIC_0000004"
     np.testing.assert_allclose(found.images[[0, 3], 0, 8, 8], [20, 60], atol=3)
     assert found.card["raw"]["without_row"] == 0
-
-
-def test_missing_files_empty_files_and_files_there_twice_are_told_in_one_message(tmp_path):
-    raw = write(tmp_path)
-    (raw / INPUT / INPUT).mkdir()
-    (raw / INPUT / INPUT / "ISIC_0000002.jpg").write_bytes(b"another copy")
-    (raw / INPUT / "ISIC_0000003.jpg").write_bytes(b"")
-    (raw / INPUT / "ISIC_0000005.jpg").unlink()
-    with pytest.raises(InputError) as error:
-        load(tmp_path)
-    for part in ("1 of 5 images", "ISIC_0000005", "ISIC_0000002 is there twice", "1 file(s) are empty", "ISIC_0000003"):
-        assert part in str(error.value)

@@ -42,9 +42,9 @@ def write(root, rows=ROWS, folders=("images_001/images", "images_002/images"), *
     return raw
 
 
-def load(root, allow_missing=False, **options):
+def load(root, **options):
     section = params.source({"source": "nih", **options})
-    return open_source(section, pixels=8, root=root, allow_missing=allow_missing, cache_root=root / "cache")
+    return open_source(section, pixels=8, root=root, allow_missing=False, cache_root=root / "cache")
 
 
 @pytest.mark.parametrize("folders", [("images_001/images", "images_012/images"), ("images",)])
@@ -90,16 +90,6 @@ def test_the_file_of_2017_with_its_trailing_commas_is_read(tmp_path, header_comm
     assert list(found.card["raw"]["label_files"]) == ["Data_Entry_2017.csv"]
 
 
-def test_images_without_a_row_are_left_out_counted_and_told(tmp_path, caplog):
-    raw = write(tmp_path, folders=("images",))
-    Image.new("L", (20, 20)).save(raw / "images" / "00000009_000.png")
-    (raw / "images" / "._00000001_000.png").write_bytes(b"left by macOS")
-    found = load(tmp_path)
-    assert len(found.names) == 5
-    assert found.card["raw"]["without_row"] == 1
-    assert "1 images have no row" in caplog.text
-
-
 def test_either_revision_of_the_labels_can_be_asked_for(tmp_path):
     raw = write(tmp_path)
     text = (raw / "Data_Entry_2017_v2020.csv").read_text()
@@ -123,9 +113,6 @@ def test_archives_one_to_twelve_are_read_with_greys_of_every_kind_and_the_card_c
     found = load(tmp_path)
     assert len(found.names) == 12 and found.images[[2, 11], 0, 0, 0].tolist() == [70, 99]
     assert found.card["raw"]["modes"] == {"L": 10, "RGBA": 1, "I;16": 1}
-    Image.new("L", (20, 20)).save(raw / "images_002" / "images" / "00000000_000.png")
-    with pytest.raises(InputError, match="00000000_000.png is there twice"):
-        load(tmp_path)
 
 
 # The publisher's split, and that of public CheXNet reproductions

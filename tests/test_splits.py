@@ -73,9 +73,7 @@ def test_names_are_matched_as_those_of_a_table_and_labels_behind_them_are_no_par
     names = ["a/0.png", "a/1.png", "b/2.png", "c/3.png", "c/4.png", "d/5.png", "6", "7"]
     lines = ["a\\0.png", "1.png 0 1 0", "b/2,0,1", "./c/3.png", "4", ",,"]
     found = by_lists(tmp_path, range(8), names=names, train=lines, validation=["5.png"], test=["6.jpg", " 7 ,"])
-    assert {part: index.tolist() for part, index in found.items()} == {
-        "train": [0, 1, 2, 3, 4], "validation": [5], "test": [6, 7]
-    }  # fmt: skip
+    assert [found[part].tolist() for part in PARTS] == [[0, 1, 2, 3, 4], [5], [6, 7]]
 
 
 def test_names_that_fit_no_image_or_several_are_counted_and_refused_beyond_those_known_to_be_absent(tmp_path):

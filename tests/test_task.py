@@ -70,9 +70,7 @@ def test_lists_decide_the_parts_and_as_many_names_as_images_are_missing_may_fit_
         task(partial, lists=paths | {"validation": "nowhere"})
     split = task(partial, lists=paths).split
     assert "1 names fit no image and are left out: absent (train)" in caplog.text
-    assert {part: index.tolist() for part, index in split.items()} == {
-        "train": [1, 5, 9], "validation": [0], "test": [2, 7]
-    }  # fmt: skip
+    assert [split[part].tolist() for part in PARTS] == [[1, 5, 9], [0], [2, 7]]
 
 
 # Label noise

@@ -127,7 +127,7 @@ def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Seque
 
 def decode_all(
     paths: Sequence[str], pixels: int, mode: str, window, *, folder: Path, title: str
-) -> tuple[np.ndarray, list[Seen | str]]:
+) -> tuple[np.ndarray, list]:
     """Decode files on all cores into `folder`: the images, and what each file holds, or why it is unreadable.
 
     Chunks that a killed attempt finished are kept where files and pixels are unchanged since. Raises InputError when the disk

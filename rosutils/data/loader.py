@@ -15,9 +15,7 @@ from rosutils.data.task import Task
 
 SHARE = 0.5  # of the device's free memory is for the images of one task: the rest is for networks and for other workers
 SENT = 4096  # images at a time: to the device, and into views there, whose many small steps cost the host more than the device
-VIEWED = (
-    2**26
-)  # bytes of images at a time that are made into views, which take this and twice as much until they are used
+VIEWED = 2**26  # bytes of images at a time that are made into views; three times as much is gone until they are used
 # What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch.
 Batch = namedtuple("Batch", "images labels index epoch")
 

@@ -176,9 +176,7 @@ def _walk(folder: Path) -> Iterator[str]:
         yield from (os.path.normpath(os.path.join(start, name)) for name in sorted(files) if not name.startswith("."))
 
 
-def _refuse_files(
-    table: Path, missing: list[str], files: Mapping, allow_missing: bool, skip_bad: bool, out: Path
-) -> None:
+def _refuse_files(table: Path, missing: list[str], files: Mapping, allow_missing, skip_bad, out: Path) -> None:
     folder, problems = table.parent, []
     if missing and not (allow_missing and files):
         what = f"{len(missing):,} of {len(missing) + len(files):,} images named in {table} are missing (first: {missing[0]}): "

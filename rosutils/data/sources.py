@@ -166,8 +166,14 @@ def _made(section, pixels: int, there, building: Path, skip_bad: bool) -> tuple[
     images, found = cache.decode_all(there.paths, pixels, mode, window, folder=building, title=title)
     bad = {number: why for number, why in enumerate(found) if isinstance(why, str)}
     seen = [each for each in found if not isinstance(each, str)]
-    alike = section.source == "folder"  # publishers' own sets hold what they hold
-    _refuse(bad, seen, there.paths, window, building.parent, skip_bad, alike)
+    if bad and not (skip_bad and seen):
+        told = [f"{there.paths[number]}: {why}" for number, why in bad.items()]
+        lines = listed(told, building.parent / "unreadable.txt", "\n  ")
+        raise InputError(
+            f"{len(bad):,} file(s) are not readable images; delete and download them again, or go on without them "
+            f"(data.skip_bad: true / --skip-bad):\n  {lines}"
+        )
+    _refuse_greys(seen, window, alike=section.source == "folder")  # publishers' own sets hold what they hold
     kept = np.setdiff1d(np.arange(len(names)), list(bad))
     content = there.content | {key: there.content[key][kept] for key in ("labels", "groups")}
     content |= {"names": tuple(names[number] for number in kept), "images": cache.only(building, images, kept)}
@@ -208,23 +214,17 @@ def _tell(card: dict, place: Path) -> None:
             logger.warning("%s", doubt)
 
 
-def _refuse(
-    bad: dict[int, str], seen: list[decode.Seen], paths: list[str], window, out: Path, skip_bad: bool, alike: bool
-) -> None:
-    """Raises InputError for unreadable files, unless they may be left out, and for greys that 8 bits would not tell apart."""
-    if bad and (not skip_bad or not seen):
-        lines = listed([f"{paths[number]}: {why}" for number, why in bad.items()], out / "unreadable.txt", "\n  ")
-        raise InputError(
-            f"{len(bad):,} file(s) are not readable images; delete and download them again, or go on without them "
-            f"(data.skip_bad: true / --skip-bad):\n  {lines}"
-        )
+def _refuse_greys(seen: list[decode.Seen], window, alike: bool) -> None:
+    """Raises InputError for greys that 8 bits would not tell apart, and where `alike` for those of 16 and of 8 bits."""
     deep = [each[4:] for each in seen if each.darkest is not None]
     if (others := len(seen) - len(deep)) and (deep and alike or window is not None):
         what = f"{len(deep):,} images have 16 bits" if window is None else f"window {window} is for 16-bit images"
         raise InputError(f"{what}, but {others:,} have 8 bits: save all of them alike")
-    low, highs = min((low for low, _ in deep), default=0), sorted(high for _, high in deep) or [decode.WHITE]
+    if window is not None or not deep:
+        return
+    low, highs = min(low for low, _ in deep), sorted(high for _, high in deep)
     high = highs[-1] if highs[len(highs) // 2] >= BRIGHT else highs[len(highs) // 2]  # one of 16 bits among those of 12
-    if window is None and (low < 0 or not BRIGHT <= high <= decode.WHITE):
+    if low < 0 or not BRIGHT <= high <= decode.WHITE:
         raise InputError(
             f"the 16-bit images hold greys from {low:,} to {high:,} of 0 to {decode.WHITE:,}, few of which 8 bits would tell "
             f"apart: name those that are to be black and white, such as window: [{low}, {high}] (source folder)"

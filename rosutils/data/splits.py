@@ -27,9 +27,7 @@ def middles(groups: Tensor, *, generator: torch.Generator) -> Tensor:
     return (counts[order].cumsum(0) - counts[order].double() / 2)[order.argsort()][member]
 
 
-def split_by_group(
-    groups: Tensor, fractions: Sequence[float], *, eligible: Tensor | None = None, generator: torch.Generator
-) -> dict[str, Tensor]:
+def split_by_group(groups: Tensor, fractions: Sequence[float], *, eligible=None, generator) -> dict[str, Tensor]:
     """Section IV-A: shuffle groups, then fill train, validation and test to their fractions of the examples; whole groups."""
     eligible = torch.arange(len(groups)) if eligible is None else eligible
     bounds = torch.tensor(fractions, dtype=torch.float64).cumsum(0)[:-1] * len(eligible)
