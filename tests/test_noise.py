@@ -82,7 +82,7 @@ def test_the_share_of_changed_labels_is_the_nominal_rate(kind, rate, seed, n_cla
 
 def test_each_label_follows_its_own_row_of_a_free_matrix():
     matrix = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.1, 0.2, 0.7]])
-    clean = torch.arange(3).repeat_interleave(20000)
+    clean = torch.arange(3).repeat_interleave(8000)
     noisy = flip_labels(clean, matrix, generator=seeded())
     measured = torch.stack([(noisy[clean == row][:, None] == torch.arange(3)).double().mean(0) for row in range(3)])
     torch.testing.assert_close(measured, matrix.double(), atol=0.02, rtol=0)
@@ -126,12 +126,10 @@ def test_the_draw_of_one_example_or_entry_does_not_depend_on_other_labels(seed, 
 def test_the_input_is_never_modified():
     classes, entries = random_classes(500, 8, 0), random_entries(500, 8, 0)
     kept = classes.clone(), entries.clone()
-    flip_labels(classes, transition_matrix("symmetric", 1, 8), generator=seeded())
-    unchanged = flip_labels(entries, label_flip_rates(0, 0, 8), generator=seeded())
-    flip_labels(entries, label_flip_rates(1, 1, 8), generator=seeded())
+    for rate in (0, 1):
+        flip_labels(classes, transition_matrix("symmetric", rate, 8), generator=seeded()).zero_()
+        flip_labels(entries, label_flip_rates(rate, rate, 8), generator=seeded()).zero_()
     assert torch.equal(classes, kept[0]) and torch.equal(entries, kept[1])
-    unchanged.zero_()
-    assert torch.equal(entries, kept[1])
 
 
 def test_flip_rates_take_one_number_for_all_or_one_per_label():

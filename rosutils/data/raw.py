@@ -23,10 +23,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", "
 MISSING, NO_ROW, TWICE = "no file", "no row in the table", "a second file of that name"
 
 
-class Unasked(str):
-    """The name of a column that may be absent."""
-
-
 class Raw(NamedTuple):
     """A raw folder that has been looked through, but for the images themselves."""
 
@@ -46,7 +42,7 @@ def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; {layout.WHERE}")
-    tables = {path: read_table(path, columns, layout.REPAIR) for path, columns in layout.tables(folder, section)}
+    tables = {path: read_table(path, layout.REPAIR, *columns) for path, *columns in layout.tables(folder, section)}
     (path, table), *_ = tables.items()
     names = table.iloc[:, 0]
     files, unnamed = find(folder, list(names), getattr(layout, "other_names", lambda name: ()))
@@ -64,24 +60,23 @@ def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad
     return Raw(list(tables), len(table), content, grouped_by, paths, left_out)
 
 
-def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
-    """Columns of a csv file as stripped text, the index their lines; one that is `Unasked` may be absent.
+def read_table(path: Path, repair: str, columns: Sequence[str], unasked: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns of a csv file as stripped text, the index their lines; those that are `unasked` may be absent.
 
     Headers are compared without spaces around them and without case. Raises InputError for a column absent or there twice,
     a row with another number of fields than the header, an image without a name or in two rows.
     """
-    asked = [name for name in columns if not isinstance(name, Unasked)]
     if not path.is_file():
-        raise InputError(f"there is no {path} with the columns {', '.join(asked)}; {repair}")
+        raise InputError(f"there is no {path} with the columns {', '.join(columns)}; {repair}")
     header, rows = _rows(path)
     table = pd.DataFrame(index=[line for line, _ in rows])
-    for name in columns:
+    for name in (*columns, *unasked):
         same = [at for at, title in enumerate(header) if title.casefold() == name.casefold()]
         if len(same) > 1:
             raise InputError(f"{path} has {len(same)} columns {header[same[0]]!r}; leave one of them, or rename them")
         if same:
             table[name] = pd.Series([row[same[0]].strip() for _, row in rows], table.index, dtype=object)
-    absent = ", ".join(name for name in asked if name not in table)
+    absent = ", ".join(name for name in columns if name not in table)
     if absent or not rows:
         has = f"no column {absent}, it has {', '.join(map(repr, header))}" if absent else "no rows"
         raise InputError(f"{path} has {has}; {repair}")
