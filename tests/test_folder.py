@@ -292,6 +292,7 @@ def test_the_folder_is_the_same_however_it_is_called(tmp_path, monkeypatch, capl
     load(root)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(root)
+    (root / "up").symlink_to(tmp_path / "link")  # is walked once
     options = {"pixels": 16, "allow_missing": False, "cache_root": tmp_path / "cache"}
     for name in ("mine", "link"):
         open_source(params.source({"source": "folder"}), root=name, **options)
