@@ -198,9 +198,12 @@ def _report(raw: Raw, seen: list[decode.Seen], pixels: int, unreadable: int) -> 
 def _tell(card: dict, place: Path) -> None:
     """Say what is doubtful about a set when it is prepared; raises InputError where all images are of one class."""
     counts, total, raw = card["counts"], card["examples"], card.get("raw", {})
-    present, absent = ([name for name, count in counts.items() if bool(count) is there] for there in (True, False))
-    if (same := not any(0 < count < total for count in counts.values())) and not card["multilabel"]:
-        raise InputError(f"all {total:,} images are {present[0]}; images of two classes are needed at least")
+    absent = [name for name, count in counts.items() if not count]
+    same = not any(0 < count < total for count in counts.values())
+    if same and not card["multilabel"]:
+        raise InputError(
+            f"all {total:,} images are {max(counts, key=counts.get)}; images of two classes are needed at least"
+        )
     twins = card["duplicates"]["across_groups"]
     for doubt, holds in (
         (f"{raw.get('without_row', 0):,} images have no row in the table and are left out", raw.get("without_row")),
@@ -215,7 +218,7 @@ def _tell(card: dict, place: Path) -> None:
 
 
 def _refuse_greys(seen: list[decode.Seen], window, alike: bool) -> None:
-    """Raises InputError for greys that 8 bits would not tell apart, and where `alike` for those of 16 and of 8 bits."""
+    """Raises InputError for greys that 8 bits would not tell apart, and for 16 beside 8 bits where all are to be `alike`."""
     deep = [each[4:] for each in seen if each.darkest is not None]
     if (others := len(seen) - len(deep)) and (deep and alike or window is not None):
         what = f"{len(deep):,} images have 16 bits" if window is None else f"window {window} is for 16-bit images"
