@@ -44,6 +44,7 @@ class ReinforcedSelector(nn.Module):
         self.register_buffer("quality_mean", torch.tensor(-torch.inf))  # none was told so far
         self.learning_rate = learning_rate
         self.entropy_bonus = entropy_bonus
+        # batches: states [K, B, D], the actions that counted [K, B], their advantages [B]
         self.episode: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def states(self, features: Tensor, probabilities: Tensor, losses: Tensor) -> Tensor:
@@ -66,10 +67,6 @@ class ReinforcedSelector(nn.Module):
         draws = torch.rand(states.shape[:2], generator=generator, pin_memory=states.is_cuda)
         draws = draws.to(states.device, non_blocking=states.is_cuda)
         return (draws < self(states)).float()
-
-    def remember(self, states: Tensor, actions: Tensor, advantages: Tensor) -> None:
-        """Keep a batch of the episode: states [K, B, D], the actions that counted [K, B], their advantages [B]."""
-        self.episode.append((states, actions, advantages))
 
     def learn(self, quality: float | None = None) -> None:
         """One policy-gradient pass over the episode, which is then forgotten.
@@ -117,8 +114,3 @@ def counted_actions(draws: Tensor, probabilities: Tensor) -> Tensor:
     """The actions that count, [K, B]: those drawn; where nobody was, the likeliest teacher alone (the first of equals)."""
     likeliest = torch.arange(len(draws), device=draws.device)[:, None] == probabilities.argmax(0)
     return torch.where(draws.sum(0) > 0, draws, likeliest.to(draws.dtype))
-
-
-def selection_weights(actions: Tensor) -> Tensor:
-    """The selected teachers, at least one for each example, count equally: weights [K, B] that sum to 1."""
-    return actions / actions.sum(0)

@@ -15,7 +15,7 @@ Norm = Literal["l2", "linf", "l2-scaled"]
 Flips = Literal["symmetric", "pairflip"]
 RESERVED = ("store", "cache")
 COLDEST = 0.001
-SMALLEST_SIDE = 33  # in pixels; see `models.dead_share`
+SMALLEST_SIDE = 33  # in pixels; see `models.SMALLEST_SIDE`
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 UpTo1000 = Annotated[float, Field(gt=0, le=1000)]
