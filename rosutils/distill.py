@@ -21,8 +21,7 @@ class EpochMeans:
     """Means over the images of an epoch, kept where they are computed and read once, at its end."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._images = 0
+        self._sums, self._images = {}, 0
 
     def add(self, values: dict[str, Tensor]) -> None:
         """A batch's values by the name of their column: [B], or [K, B] for as many columns, <name>1 to <name>K."""
@@ -34,8 +33,8 @@ class EpochMeans:
         """The means as columns for the history; the next epoch begins at nothing."""
         found = {}
         for name, total in self._sums.items():
-            means = (total.reshape(-1) / self._images).tolist()
-            found |= {name: means[0]} if total.ndim == 0 else {f"{name}{m}": mean for m, mean in enumerate(means, 1)}
+            means = (total / self._images).tolist()
+            found |= {f"{name}{m}": mean for m, mean in enumerate(means, 1)} if total.ndim else {name: means}
         self._sums, self._images = {}, 0
         return found
 

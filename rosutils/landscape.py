@@ -62,10 +62,14 @@ def loss_surface(
 
     Eval mode, buffers as they are; a copy is moved. A loss that overflows stays inf or nan.
     """
-    grid, (first, second) = np.asarray(grid, dtype=np.float64), _checked_directions(model, directions)
+    grid, start = np.asarray(grid, dtype=np.float64), dict(model.named_parameters())
+    shapes = {name: parameter.shape for name, parameter in start.items()}
+    if any({name: value.shape for name, value in each.items()} != shapes for each in directions):
+        raise InputError("a direction has other names or shapes than the model's parameters; draw it for this network")
     if grid.ndim != 1 or len(grid) == 0 or not np.isfinite(grid).all():
         raise InputError(f"grid has shape {grid.shape}; it is a row [G >= 1] of finite coordinates, see square_grid")
-    walker, start = _copied(model), dict(model.named_parameters())
+    walker = copy.deepcopy(model).eval()
+    first, second = ({name: value.to(start[name]) for name, value in each.items()} for each in directions)
     moved = {name: p for name, p in walker.named_parameters() if first[name].any() or second[name].any()}
     losses = np.empty((len(grid), len(grid)))
     for i, a in enumerate(grid):
@@ -107,14 +111,6 @@ def _direction(parameter: Tensor, moved: bool, generator: Generator) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(draw.mul_(own).div_(drew))
 
 
-def _checked_directions(model: nn.Module, directions: tuple[Direction, Direction]) -> list[Direction]:
-    """Both directions, on the model's device."""
-    every = dict(model.named_parameters())
-    if any({n: v.shape for n, v in each.items()} != {n: p.shape for n, p in every.items()} for each in directions):
-        raise InputError("a direction has other names or shapes than the model's parameters; draw it for this network")
-    return [{name: value.to(every[name]) for name, value in each.items()} for each in directions]
-
-
 # Numbers beside its picture
 
 
@@ -132,7 +128,7 @@ def sharpness(model: nn.Module, batch, loss_fn: Loss, *, radius: float, generato
     """
     if not 0 < radius < math.inf:
         raise InputError(f"radius is {radius}; it must be a positive share of the weights' norm")
-    centre, climber = list(_moved_weights(model).values()), _copied(model).requires_grad_(True)
+    centre, climber = list(_moved_weights(model).values()), copy.deepcopy(model).eval().requires_grad_(True)
     if not centre:
         raise InputError("the model has no weights to move, only biases and normalisation layers")
     weights, reach = list(_moved_weights(climber).values()), radius * _norm(centre)
@@ -190,7 +186,7 @@ def _gradient(weights: Sequence[Tensor], model: nn.Module, batch, loss_fn: Loss,
 
 def _hessian(model: nn.Module, batch, loss_fn: Loss) -> tuple[list[Tensor], Callable]:
     """All parameters of a copy, and the Hessian's product with a vector shaped like them; one graph for all products."""
-    model = _copied(model).requires_grad_(True)
+    model = copy.deepcopy(model).eval().requires_grad_(True)
     parameters = list(model.parameters())
     _, gradient = _gradient(parameters, model, batch, loss_fn, create_graph=True)
     # where the loss is linear in the weights there is nothing to differentiate again
@@ -224,7 +220,7 @@ def path(start: nn.Module, end: nn.Module, batch, loss_fn: Loss, *, steps: int) 
     if shapes[0] != shapes[1]:
         names = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
         raise InputError(f"start and end are networks of different shape ({', '.join(names[:3])}, ...)")
-    models = [_copied(model) for model in (start, end)]  # the package freezes what it is given
+    models = [copy.deepcopy(model).eval() for model in (start, end)]  # the package freezes what it is given
     ends = [loss_landscapes.point(model, _LossAt([], batch, loss_fn)) for model in models]
     inner = _LossAt(_buffers_between(*models, steps - 1), batch, loss_fn)
     way = loss_landscapes.linear_interpolation(*models, inner, steps=steps - 1, deepcopy_model=True)
@@ -268,11 +264,6 @@ def _moved_weights(model: nn.Module, ignore: Sequence[str] = IGNORABLE) -> dict[
         if ("bias" in ignore and "bias" in name) or ("bn" in ignore and isinstance(module, NORMALISATION))
     }
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in still}
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """The network to be moved about, in eval mode; the caller's stays as it is, bit for bit."""
-    return copy.deepcopy(model).eval()
 
 
 def _drawn(like: Tensor, generator: Generator | None, dtype=None, device=None) -> Tensor:

@@ -109,14 +109,8 @@ def best_thresholds(scores: Array, labels: Array, *, rule: str = "micro") -> Ten
     if rule not in ("micro", "per-label"):
         raise InputError(f"rule is {rule!r}; allowed are micro, per-label")
     scores, labels = _checked(scores, labels, multilabel=True)
-    probabilities, labels = torch.from_numpy(special.expit(scores)), torch.from_numpy(labels)
-    if rule == "per-label":
-        return _best_of_each(probabilities, labels)
-    return _best_of_each(probabilities.reshape(-1, 1), labels.reshape(-1, 1))[0]
-
-
-def _best_of_each(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The best threshold of each column [C]."""
+    columns = (-1, 1) if rule == "micro" else scores.shape  # of one threshold each
+    probabilities, labels = (torch.from_numpy(each).reshape(columns) for each in (special.expit(scores), labels))
     probabilities, order = probabilities.sort(dim=0, descending=True)
     labels = labels.gather(0, order)
     n_positive, n_predicted = labels.sum(0), torch.arange(1, len(labels) + 1)[:, None]
@@ -128,7 +122,8 @@ def _best_of_each(probabilities: Tensor, labels: Tensor) -> Tensor:
     lowest, below = probabilities.gather(0, row)[0], next_lower.gather(0, row)[0]
     halfway = (lowest + below) / 2
     # between two neighbouring floats the midpoint may round down onto the lower one, which must stay negative
-    return torch.where(n_positive == 0, 0.5, torch.where(halfway > below, halfway, lowest))
+    found = torch.where(n_positive == 0, 0.5, torch.where(halfway > below, halfway, lowest))
+    return found[0] if rule == "micro" else found
 
 
 def evaluate(

@@ -33,8 +33,7 @@ def overlapping_subsets(
     `overlap` is p, from 0 (a partition) to 1 (k copies); each scheme is described at the top of this module.
     Sizes are p·N + (1-p)·N/k to within one example, for "pairwise" with the core's share in place of p. With
     `groups` [N] (a lesion or patient per example) a group is in a subset entirely or not at all, and sizes are
-    met to within one and a half times the largest group. Raises InputError for an overlap outside [0, 1], an
-    unknown scheme, n_subsets < 1, groups of the wrong length, or fewer groups than subsets.
+    met to within one and a half times the largest group.
     """
     group_of = np.arange(n_examples) if groups is None else _number_groups(groups, n_examples)
     sizes = np.bincount(group_of)

@@ -73,17 +73,15 @@ class ReinforcedSelector(nn.Module):
 
         A `quality` after the episode, less its running mean, is added to every advantage of the episode (reward r3).
         """
-        surplus = 0.0 if quality is None else self._surplus(quality)
+        surplus = 0.0
+        if quality is not None:  # the first is only kept; then the running mean moves half of the way
+            told = torch.full_like(self.quality_mean, quality)
+            before = torch.where(self.quality_mean.isinf(), told, self.quality_mean)
+            self.quality_mean.copy_((before + told) / 2)
+            surplus = told - before
         for states, actions, advantages in self.episode:
             self._step(states, actions, _scaled(advantages + surplus))
         self.episode = []
-
-    def _surplus(self, quality: float) -> Tensor:
-        """The quality less its running mean, which then moves half of the way; the first is only kept."""
-        told = torch.full_like(self.quality_mean, quality)
-        before = torch.where(self.quality_mean.isinf(), told, self.quality_mean)
-        self.quality_mean.copy_((before + told) / 2)
-        return told - before
 
     def _step(self, states: Tensor, actions: Tensor, advantages: Tensor) -> None:
         with torch.enable_grad():

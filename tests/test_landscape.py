@@ -330,17 +330,11 @@ def test_the_highest_loss_on_the_way_counts_and_what_is_no_number_does_not(losse
 
 
 def test_the_ascent_ends_where_there_is_no_slope_and_a_model_of_zeros_has_no_ball_to_rise_in():
-    flat = iter([1.0, 2.0])
-    found = landscape.sharpness(
-        Weights(torch.ones(1, 4)),
-        None,
-        lambda m, batch: (0 * m.weight).sum() + next(flat),
-        radius=0.1,
-        generator=seeded(),
-    )
-    assert found == 1
+    losses, draws = iter([1.0, 2.0]), {"radius": 0.1, "generator": seeded()}
+    flat = lambda model, batch: (0 * model.weight).sum() + next(losses)  # noqa: E731
+    assert landscape.sharpness(Weights(torch.ones(1, 4)), None, flat, **draws) == 1
     ones = torch.ones(2, 2)
-    assert landscape.sharpness(Weights(0 * ones), (ones, ones), quadratic, radius=0.1, generator=seeded()) == 0
+    assert landscape.sharpness(Weights(0 * ones), (ones, ones), quadratic, **draws) == 0
 
 
 # curvature
