@@ -20,10 +20,7 @@ __version__ = "0.1.0"
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong (a parameter, a file, a folder); the message says what, and what to do.
-
-    Every public function raises it for values, shapes and combinations that it cannot work with.
-    """
+    """What was given is wrong (a parameter, a shape, a file), to whatever function; the message says what, and what to do."""
 
 
 def check_count(name: str, value: int, least: int, needs: str = "it must be") -> None:

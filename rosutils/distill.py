@@ -1,6 +1,7 @@
 """Teachers, weighting and losses become a `loss_fn` for `training.fit`; Eq. 1 becomes an `after_epoch`."""
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -118,22 +119,21 @@ class ReinforcedLoss:
     def __init__(self, bank: Bank, selector: ReinforcedSelector, *, seed: int, reward: str = "r2", **options) -> None:
         """`options` are Eq. 4's: temperature, alpha, multilabel."""
         self.bank, self.selector, self.reward, self.options = bank, selector, reward, options
+        self.wants_quality = reward == "r3"  # for `after_epoch`: on a part of validation that stays the same
         self._generator, self.means = EpochGenerator(seed), EpochMeans()
-
-    @property
-    def wants_quality(self) -> bool:
-        """Whether `after_epoch` needs the student's quality on a part of validation that stays the same (r3)."""
-        return self.reward == "r3"
 
     def __call__(self, model: nn.Module, batch):
         """The loss of a batch, a scalar; its states, actions and advantages are remembered for the policy."""
         features = model.features(batch.images)
         logits, teachers = model.head(features), self.bank(batch)
         states = self._states(features, teachers, batch.labels)
-        draws = self._draws(states, batch.epoch)
-        actions = counted_actions(draws, self.selector(states))
-        if batch.epoch > 0:
-            self.selector.episode.append((states, actions, self._advantages(logits, teachers, batch.labels, actions)))
+        if batch.epoch == 0:
+            draws = actions = torch.ones(states.shape[:2], device=states.device)
+        else:
+            draws = self.selector.select(states, generator=self._generator(batch.epoch))
+            actions = counted_actions(draws, self.selector(states))
+            worth = partial(self._worth, logits, teachers, batch.labels)
+            self.selector.episode.append((states, actions, worth(actions) - worth(torch.ones_like(actions))))
         self.means.add({
             "selected": actions.mean(0), "unselected": draws.sum(0) == 0, "selected_": actions,
             "divergence_": divergences(logits, teachers, self.options),
@@ -152,17 +152,7 @@ class ReinforcedLoss:
         hard = torch.stack([losses.task_loss(teacher, labels, multilabel=several) for teacher in teachers])
         return self.selector.states(features, losses.soft_targets(teachers, 1.0, multilabel=several), hard)
 
-    def _draws(self, states: Tensor, epoch: int) -> Tensor:
-        if epoch == 0:
-            return torch.ones(states.shape[:2], device=states.device)
-        return self.selector.select(states, generator=self._generator(epoch))
-
     @torch.no_grad()
-    def _advantages(self, logits: Tensor, teachers: Tensor, labels: Tensor, actions: Tensor) -> Tensor:
-        """How much more than the mixture of all teachers the one selected for each image is worth, [B]."""
-        everyone = torch.ones_like(actions)
-        return self._worth(logits, teachers, labels, actions) - self._worth(logits, teachers, labels, everyone)
-
     def _worth(self, logits: Tensor, teachers: Tensor, labels: Tensor, actions: Tensor) -> Tensor:
         """What a mixture is worth for each image, [B], in nats; not below -10, where the states' losses end as well."""
         several = labels.is_floating_point()

@@ -53,7 +53,10 @@ class ReinforcedSelector(nn.Module):
         Features are the same for all teachers: at their full length, the root of F, their noise moves all of them together.
         """
         normed = F.layer_norm(features.detach(), features.shape[1:]) / features.shape[1] ** 0.5
-        loss = _standardised(losses.clamp(max=10))
+        clipped = losses.clamp(max=10)
+        centred = clipped - clipped.mean()
+        deviation = (centred.square().sum() / max(1, centred.numel() - 1)).sqrt()
+        loss = centred / deviation.clamp(min=1e-3)  # of equal losses only rounding is left, which must not be blown up
         return torch.cat([normed.expand(len(losses), -1, -1), probabilities, loss[..., None]], dim=-1)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -94,13 +97,6 @@ class ReinforcedSelector(nn.Module):
         with torch.no_grad():
             for parameter, gradient in zip(self.policy.parameters(), gradients, strict=True):
                 parameter.add_(gradient * (self.learning_rate / norm.clamp(min=1)))
-
-
-def _standardised(values: Tensor) -> Tensor:
-    """Mean 0, standard deviation 1; of equal values only rounding is left, which must not be blown up."""
-    centred = values - values.mean()
-    deviation = (centred.square().sum() / max(1, values.numel() - 1)).sqrt()
-    return centred / deviation.clamp(min=1e-3)
 
 
 def _scaled(advantages: Tensor) -> Tensor:

@@ -28,7 +28,6 @@ from rosutils.attacks import (
 EPS = 1.28 / 255
 SHAPE = (3, 8, 8)
 norms = pytest.mark.parametrize("norm", NORMS)
-kinds = pytest.mark.parametrize("multilabel", [False, True], ids=["one label", "several labels"])
 
 
 def seeded(seed):
@@ -113,22 +112,15 @@ def closed_form(images, gradient, eps, norm):
 
 
 @norms
-@kinds
-def test_fgsm_on_a_linear_model_is_the_closed_form(norm, multilabel):
-    model, (images, labels) = linear(), examples(multilabel=multilabel, dtype=torch.float64, low=0.3, high=0.7)
-    expected = closed_form(images, linear_gradient(model, images, labels), 0.02, norm)
-    assert 0 < expected.min() and expected.max() < 1
-    torch.testing.assert_close(attack("fgsm", model, images, labels, eps=0.02, norm=norm), expected, atol=1e-12, rtol=0)
-
-
-@norms
-@pytest.mark.parametrize("multilabel, classes", [(False, 2), (True, 1)], ids=["two classes", "one label"])
-def test_pgd_on_a_linear_model_is_the_closed_form(norm, multilabel, classes):
-    # with two classes, or one label, the gradient changes its length only
-    model = linear(classes)
+@pytest.mark.parametrize(
+    "name, multilabel, classes", [("fgsm", False, 4), ("fgsm", True, 4), ("pgd", False, 2), ("pgd", True, 1)]
+)
+def test_attacks_on_a_linear_model_are_the_closed_form(norm, name, multilabel, classes):
+    model = linear(classes)  # with two classes, or one label, the gradient changes its length only
     images, labels = examples(classes=classes, multilabel=multilabel, dtype=torch.float64, low=0.3, high=0.7)
     expected = closed_form(images, linear_gradient(model, images, labels), 0.02, norm)
-    found = attack("pgd", model, images, labels, eps=0.02, norm=norm, step_size=0.02 / 3)
+    assert 0 < expected.min() and expected.max() < 1
+    found = attack(name, model, images, labels, eps=0.02, norm=norm, step_size=0.02 / 3)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
@@ -313,21 +305,6 @@ def test_the_loss_follows_the_labels():
         ({"images": (examples()[0] * 255).byte()}, "images are torch.uint8"),
         ({"images": examples()[0][0]}, r"images are torch.float32 \(3, 8, 8\)"),
         ({"images": examples()[0][:0]}, r"images are torch.float32 \(0, 3, 8, 8\)"),
-    ],
-)
-def test_wrong_input_is_named(change, message):
-    images, labels = examples()
-    arguments = {"images": images, "eps": EPS, "norm": "linf"} | change
-    for name in ("fgsm", "pgd"):
-        with pytest.raises(InputError, match=message):
-            attack(name, network(), labels=labels, step_size=EPS, **arguments)
-    with pytest.raises(InputError, match=message):
-        random_perturbation(**arguments, generator=seeded(0))
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
         ({"steps": 0}, "steps is 0"),
         ({"steps": 2.5}, "steps is 2.5"),
         ({"steps": True}, "steps is True"),
@@ -337,9 +314,16 @@ def test_wrong_input_is_named(change, message):
         ({"random_start": True}, "randomness needs a torch.Generator"),
     ],
 )
-def test_wrong_pgd_options_are_named(options, message):
+def test_wrong_input_is_named(change, message):
+    images, labels = examples()
+    arguments = {"images": images, "eps": EPS, "norm": "linf"} | change
     with pytest.raises(InputError, match=message):
-        attack("pgd", network(), *examples(), **options)
+        attack("pgd", network(), labels=labels, **{"step_size": EPS} | arguments)
+    if not change.keys() <= {"steps", "step_size", "random_start"}:
+        with pytest.raises(InputError, match=message):
+            attack("fgsm", network(), labels=labels, **arguments)
+        with pytest.raises(InputError, match=message):
+            random_perturbation(**arguments, generator=seeded(0))
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])

@@ -37,16 +37,6 @@ def logit(probability):
     return math.log(probability / (1 - probability))
 
 
-def test_precision_recall_and_f1_by_hand():
-    labels, predicted = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 2, 2])
-    scores = torch.nn.functional.one_hot(predicted, 3).float()
-    per_class = precision_recall_f1(scores, labels, average=None)
-    np.testing.assert_allclose(per_class, [[1, 1 / 2, 1 / 2], [2 / 3, 1 / 2, 1], [4 / 5, 1 / 2, 2 / 3]])
-    assert precision_recall_f1(scores, labels, average="micro") == pytest.approx((4 / 6, 4 / 6, 4 / 6))
-    weighted = (3 * 4 / 5 + 2 * 1 / 2 + 1 * 2 / 3) / 6
-    assert precision_recall_f1(scores, labels, average="weighted").f1 == pytest.approx(weighted)
-
-
 @quick
 @given(seed=seeds, n=st.integers(1, 60), multilabel=st.booleans())
 def test_scores_are_scikit_learns_and_the_f1_of_averages_is_made_of_them(seed, n, multilabel):

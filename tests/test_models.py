@@ -93,17 +93,16 @@ def test_gradients_reach_every_parameter_and_the_pixels(architecture):
     assert batch.grad.any()
 
 
-@every
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(architecture):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = create(architecture, C, seed=3).state_dict()
+    first = create("resnet18", C, seed=3).state_dict()
     assert torch.equal(before, torch.get_rng_state())  # the global generator is given back
     torch.manual_seed(6)
-    again, other = create(architecture, C, seed=3).state_dict(), create(architecture, C, seed=4).state_dict()
+    again, other = create("resnet18", C, seed=3).state_dict(), create("resnet18", C, seed=4).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
-    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("conv1.weight"))
-    assert not torch.equal(first["head.weight"], other["head.weight"])
+    drawn = [name for name in first if name.endswith(("conv1.weight", "head.weight"))]
+    assert drawn and not any(torch.equal(first[name], other[name]) for name in drawn)
 
 
 # Pre-training

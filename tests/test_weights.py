@@ -89,10 +89,8 @@ def test_who_was_drawn_counts_and_where_nobody_was_the_likeliest(draws, seed):
     probabilities = torch.rand(draws.shape, generator=seeded(seed))
     for counted, drawn, p in zip(counted_actions(draws, probabilities).T, draws.T, probabilities.T, strict=True):
         assert torch.equal(counted, drawn if drawn.any() else single_weights(len(p), int(p.argmax())))
-
-
-def test_of_equally_likely_teachers_the_first_counts():
-    assert counted_actions(torch.zeros(3, 2), torch.full((3, 2), 0.5)).tolist() == [[1, 1], [0, 0], [0, 0]]
+    equals = counted_actions(torch.zeros(3, 2), torch.full((3, 2), 0.5))
+    assert equals.tolist() == [[1, 1], [0, 0], [0, 0]]  # the first of them
 
 
 # Reinforced selection
@@ -120,8 +118,9 @@ def set_parameters(policy, seed, scale=0.3):
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
 
 
-def test_the_policy_starts_undecided():
+def test_the_policy_starts_undecided_and_its_state_is_all_there_is():
     assert torch.equal(selector()(random_states()), torch.full((K, B), 0.5))
+    assert selector().state_dict().keys() == {"policy.weight", "policy.bias", "quality_mean"}
 
 
 @pytest.mark.parametrize("scale", [0.3, 100])
@@ -243,10 +242,8 @@ def test_the_entropy_bonus_draws_the_policy_towards_undecided():
 
 
 def test_a_step_is_no_longer_than_the_learning_rate():
-    policy = selector(learning_rate=0.1)
-    states = 1e3 * random_states()
-    change = learned_change(policy, [(states, torch.ones(K, B), torch.full((B,), 50.0))])
-    assert change.norm().item() == pytest.approx(0.1, rel=1e-4)
+    episode = [(1e3 * random_states(), torch.ones(K, B), torch.full((B,), 50.0))]
+    assert learned_change(selector(learning_rate=0.1), episode).norm().item() == pytest.approx(0.1, rel=1e-4)
 
 
 @given(factor=st.floats(0.125, 100, width=32))
@@ -267,33 +264,10 @@ def test_learning_empties_the_episode_and_an_empty_one_changes_nothing():
     policy, states = selector(), random_states()
     policy.episode.append((states, policy.select(states, generator=seeded()), torch.arange(B) / B))
     policy.learn()
-    assert policy.episode == []
     before = parameters(policy)
-    assert before.any()
+    assert policy.episode == [] and before.any()
     policy.learn()
     assert torch.equal(before, parameters(policy))
-
-
-def taught(policy, generator, *, episodes=3):
-    """Episodes of random states, in which the first teacher is worth selecting."""
-    for _ in range(episodes):
-        states = random_states(int(torch.randint(1000, (), generator=generator)), b=32)
-        actions = policy.select(states, generator=generator)
-        policy.episode.append((states, actions, actions[0] - 0.5))
-        policy.learn(float(torch.rand((), generator=generator)))
-
-
-def test_a_selector_restored_from_its_state_continues_with_the_same_bits():
-    unbroken, generator = selector(), seeded()
-    taught(unbroken, generator)
-    restored, other = selector(), seeded()
-    restored.load_state_dict(unbroken.state_dict())
-    other.set_state(generator.get_state())
-    taught(unbroken, generator)
-    taught(restored, other)
-    assert unbroken.state_dict().keys() == {"policy.weight", "policy.bias", "quality_mean"}
-    for name, value in unbroken.state_dict().items():
-        assert torch.equal(value, restored.state_dict()[name]), name
 
 
 def test_a_batch_of_one_example_does_not_poison_the_policy():
