@@ -20,14 +20,14 @@ __version__ = "0.1.0"
 
 
 class InputError(ValueError):
-    """What was given is wrong (a parameter, a shape, a file), to whatever function; the message says what, and what to do."""
+    """Something given is wrong (a parameter, a shape, a file); any function may raise it, and says what, and what to do."""
+
+
+class RunError(RuntimeError):
+    """What was asked is sound, but this machine could not do it, or a training diverged; the message says what, and what to do."""
 
 
 def check_count(name: str, value: int, least: int, needs: str = "it must be") -> None:
     """Raises InputError unless the value is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}; {needs} a whole number, at least {least}")
-
-
-class RunError(RuntimeError):
-    """What was asked is sound, but this machine could not do it, or a training diverged; the message says what, and what to do."""

@@ -5,7 +5,7 @@ Whatever is moved is a copy of the network in eval mode: the caller's stays as i
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import loss_landscapes
@@ -222,7 +222,12 @@ def path(start: nn.Module, end: nn.Module, batch, loss_fn: Loss, *, steps: int) 
         raise InputError(f"start and end are networks of different shape ({', '.join(names[:3])}, ...)")
     models = [copy.deepcopy(model).eval() for model in (start, end)]  # the package freezes what it is given
     ends = [loss_landscapes.point(model, _LossAt([], batch, loss_fn)) for model in models]
-    inner = _LossAt(_buffers_between(*models, steps - 1), batch, loss_fn)
+    pairs = list(zip(*(model.buffers() for model in models), strict=True))
+    between = (  # counters, which do not enter the loss, stay the start's
+        [torch.lerp(a, b, step / (steps - 1)) if a.is_floating_point() else a for a, b in pairs]
+        for step in range(1, steps)
+    )
+    inner = _LossAt(between, batch, loss_fn)
     way = loss_landscapes.linear_interpolation(*models, inner, steps=steps - 1, deepcopy_model=True)
     return np.array([ends[0], *way[:-1], ends[1]])
 
@@ -240,13 +245,6 @@ class _LossAt(Metric):
         for buffer, value in zip(model.buffers(), next(self.buffers, ()), strict=False):
             buffer.copy_(value)
         return _scalar(self.loss_fn(model, self.batch)).item()
-
-
-def _buffers_between(start: nn.Module, end: nn.Module, steps: int) -> Iterator[list[Tensor]]:
-    """The buffers at 1/steps, 2/steps, ... of the way; counters, which do not enter the loss, stay the start's."""
-    pairs = list(zip(start.buffers(), end.buffers(), strict=True))
-    for step in range(1, steps + 1):
-        yield [torch.lerp(a, b, step / steps) if a.is_floating_point() else a for a, b in pairs]
 
 
 # The weights that are moved

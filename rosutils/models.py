@@ -37,12 +37,10 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = head
+        self.backbone, self.head = backbone, head
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
-        self.memory_format = torch.contiguous_format
-        self.precision = torch.float32
+        self.memory_format, self.precision = torch.contiguous_format, torch.float32
 
     def prepared(self, images: Tensor) -> Tensor:
         """What the network itself sees of images [B, 1 or 3, H, W] in [0, 1]: normalised, framed, in its layout."""

@@ -42,8 +42,7 @@ class ReinforcedSelector(nn.Module):
         nn.init.zeros_(self.policy.weight)
         nn.init.zeros_(self.policy.bias)
         self.register_buffer("quality_mean", torch.tensor(-torch.inf))  # none was told so far
-        self.learning_rate = learning_rate
-        self.entropy_bonus = entropy_bonus
+        self.learning_rate, self.entropy_bonus = learning_rate, entropy_bonus
         # batches: states [K, B, D], the actions that counted [K, B], their advantages [B]
         self.episode: list[tuple[Tensor, Tensor, Tensor]] = []
 
