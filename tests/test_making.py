@@ -54,7 +54,7 @@ def test_with_fixed_weights_the_loss_is_eq_4_with_the_teachers_run_on_the_very_b
     options = {"temperature": 0.5, "alpha": 0.9, "multilabel": False}
     with torch.no_grad():
         logits = torch.stack([study.model(teacher)(batch.images) for teacher in spec.teachers])
-        by_hand = distillation_loss(student(batch.images), logits, batch.labels, torch.tensor(weights), **options)
+        by_hand = distillation_loss(student(batch.images), logits, batch.labels, weights, **options)
         found = making.loss_fn(study, spec)(student, batch)
     torch.testing.assert_close(found, by_hand)
 
