@@ -15,7 +15,7 @@ from test_isic2019 import INPUT, TRUTH, truth_line, write
 
 from rosutils.__main__ import main
 from rosutils.data.sources import open_source
-from rosutils.params import FOLDER, ROOT
+from rosutils.params import FOLDER, ROOT, profiles
 from rosutils.study import Study
 
 
@@ -68,8 +68,10 @@ def test_options_that_are_no_sections_are_refused(text, named):
     assert_refused(run("status", "smoke", "-y", text), "-y", named)
 
 
-def test_an_unknown_profile_and_a_file_with_a_misspelt_key_are_refused(tmp_path):
-    assert_refused(run("reproduce", "smok"), "smok", "smoke", "demo", "paper")
+def test_an_unknown_profile_or_study_and_a_file_with_a_misspelt_key_are_refused(tmp_path):
+    assert_refused(run("reproduce", "smok"), "smok", *profiles())
+    text = sections(tmp_path / "runs")
+    assert_refused(run("compare", "smoke+alpha0.5", "smoke", "-y", text), "the study 'smoke+alpha0.5' has no results")
     text = (FOLDER / "smoke.yaml").read_text(encoding="utf-8")
     (tmp_path / "my.yaml").write_text(text.replace("  epochs: 2", "  epoch: 2"), encoding="utf-8")
     assert_refused(run("reproduce", tmp_path / "my.yaml"), "training.epoch", "did you mean 'epochs'")
@@ -83,13 +85,9 @@ def real(folder: Path, *arguments, **changes):
     return run(*arguments, "-y", sections(folder / "runs", tasks=["lesion"], data=data, **changes))
 
 
-@pytest.mark.parametrize("command", ["reproduce", "status"])
-def test_real_data_without_a_place_are_refused(tmp_path, command):
-    assert_refused(real(tmp_path, command, "real"), "isic2019", "DATA=")
-    assert left_behind(tmp_path) == []
-
-
-def test_a_raw_folder_that_is_not_there_is_refused(tmp_path):
+def test_real_data_without_a_place_or_with_one_that_is_not_there_are_refused(tmp_path):
+    for command in ("reproduce", "status"):
+        assert_refused(real(tmp_path, command, "real"), "isic2019", "DATA=")
     found = real(tmp_path, "reproduce", "real", "--data", tmp_path / "none")
     assert_refused(found, str(tmp_path / "none" / "isic2019"))
     found = run("prepare", "isic2019", "--raw", tmp_path / "no", "--size", 16, "--out", tmp_path / "out")
@@ -204,15 +202,10 @@ def test_a_store_that_cannot_be_written_is_one_line_with_its_folder_and_what_is_
     assert str(tmp_path / "runs" / "store") in lines[-1] and "MB are free" in lines[-1]
 
 
-def python(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "rosutils", *map(str, arguments)], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120,
-    )  # fmt: skip
-
-
 def test_as_a_process_wrong_input_is_one_line_on_stderr_and_status_2(tmp_path):
-    found = python("reproduce", "smoke", "-y", sections(tmp_path / "runs", subsets={"overlap": 1.4}))
+    command = [sys.executable, "-m", "rosutils", "reproduce", "smoke", "-y"]
+    text, env = sections(tmp_path / "runs", subsets={"overlap": 1.4}), {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run([*command, text], capture_output=True, text=True, env=env, timeout=120)
     assert found.returncode == 2 and found.stdout == ""
     assert found.stderr.count("\n") == 1 and found.stderr.startswith("error: subsets.overlap: 1.4 is not allowed")
     assert left_behind(tmp_path) == []
