@@ -78,6 +78,13 @@ def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float], **op
     return fig, axes
 
 
+def picture(ax, pixels) -> None:
+    """Pixels [channels, H, W], uint8 or in [0, 1], without axes."""
+    pixels = np.moveaxis(np.asarray(pixels), 0, -1).squeeze()
+    ax.imshow(pixels, cmap="gray", vmin=0, vmax=255 if pixels.dtype == np.uint8 else 1, interpolation="nearest")
+    ax.set_axis_off()
+
+
 def measured(rows: pd.DataFrame, tasks: dict[str, dict], what: str) -> dict[str, dict]:
     """The tasks that have rows; InputError that names `what` is missing if none has."""
     found = {task: about for task, about in tasks.items() if (rows["task"] == task).any()}
