@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
@@ -18,14 +18,16 @@ from rosutils.weights import exponential_weights
 
 
 NOTEBOOK = "03_distillation"
-# Teachers that were planted: colour, marker and dashes.
-PLANTED = {"good": (look.BLUE, "o", ""), "random": (look.GREY, "s", (1, 2)), "misleading": (look.RED, "^", (4, 2))}
-REWARDS, SEEDS = ("r1", "r2", "r3"), 3
-STACKED, DRAWS = 40, 2000
+# Colour, marker and dashes of teachers that were planted; colour, marker and name of what Eq. 1 averages.
+DOTS, DASHES = (0, (1, 2)), (0, (4, 2))
+PLANTED = {"good": (look.BLUE, "o", "-"), "random": (look.GREY, "s", DOTS), "misleading": (look.RED, "^", DASHES)}
 AVERAGED = {
-    "validation_f1": {"color": look.BLUE, "marker": "o", "label": "student M (Baseline V)"},
-    "averaged_validation_f1": {"color": look.RED, "marker": "s", "label": "average M$_{smooth}$ (RoS-KD)"},
+    "validation_f1": (look.BLUE, "o", "student M (Baseline V)"),
+    "averaged_validation_f1": (look.RED, "s", "average M$_{smooth}$ (RoS-KD)"),
 }
+REWARDS, SEEDS = ("r1", "r2", "r3"), 3
+ABOVE = {"loc": "outside upper left", "ncols": 3, "alignment": "left"}
+STACKED, DRAWS = 40, 2000
 
 
 def soft_targets(logits, temperatures, class_names, *, multilabel: bool = False) -> Figure:
@@ -47,14 +49,13 @@ def weight_draws(weights, architectures: list[str]) -> Figure:
     weights = np.asarray(weights, dtype=float)
     shares, k = weights / weights.sum(1, keepdims=True), weights.shape[1]
     fig, [[left, right]] = look.subplots(1, 2, size=(look.WIDTH, 2.3), width_ratios=(3, 2))
-    first, places = shares[:STACKED], np.arange(1, min(STACKED, len(shares)) + 1)
-    for share, bottom, colour in zip(first.T, np.cumsum(first, axis=1).T - first.T, look.colours(k), strict=True):
+    first, places = shares[:STACKED].T, np.arange(1, min(STACKED, len(shares)) + 1)
+    for share, bottom, colour in zip(first, np.cumsum(first, axis=0) - first, look.colours(k), strict=True):
         left.bar(places, share, bottom=bottom, color=colour, width=0.9, lw=0)
     left.set(xlabel="draw", ylabel="share of the weight", title="one draw per bar")
     left.set(ylim=(0, 1), xlim=(0.4, places[-1] + 0.6))
-    names = map(look.architecture_name, architectures)
-    handles = [Patch(color=colour, label=name) for colour, name in zip(look.colours(k), names, strict=True)]
-    fig.legend(handles=handles, loc="outside upper left", ncols=min(k, 6))
+    handles = [Patch(color=colour) for colour in look.colours(k)]
+    fig.legend(handles, map(look.architecture_name, architectures), loc="outside upper left", ncols=min(k, 6))
     largest, expected = shares.max(1), sum(1 / i for i in range(1, k + 1)) / k
     right.hist(largest, bins=np.linspace(1 / k, 1, 31), color=look.PALE, edgecolor="white", lw=0.3)
     right.axvline(expected, ymax=0.76, color=look.RED, label=f"expected for Exp(1): $H_{{{k}}}/{k}$ = {expected:.3f}")
@@ -76,11 +77,9 @@ def averaging(history: pd.DataFrame) -> Figure:
     handles = {}
     for ax, task in zip(axes, tasks, strict=True):
         here = history[history["task"] == task]
-        for column, how in AVERAGED.items():
+        for column, (colour, marker, label) in AVERAGED.items():
             each = here.pivot(index="epoch", columns="replicate", values=column)
-            if each.shape[1] > 1:
-                ax.plot(each, color=how["color"], lw=0.5, alpha=0.6)
-            [handles[how["label"]]] = ax.plot(each.mean(axis=1), ms=3, **how)
+            handles[label] = _with_mean(ax, each, colour, marker=marker, ms=3)
         started = here.loc[here["averaged_validation_f1"].notna(), "epoch"]
         if len(started):
             span = (started.min() - 0.5, here["epoch"].max() + 0.5)
@@ -89,8 +88,15 @@ def averaging(history: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     counts = sorted(set(history.groupby("task")["replicate"].nunique()))
     said = "one replicate" if counts == [1] else f"mean over {many(counts)}; thin: each"
-    fig.legend(handles.values(), handles, loc="outside upper left", ncols=3, title=said, alignment="left")
+    fig.legend(handles.values(), handles, **ABOVE, title=said)
     return fig
+
+
+def _with_mean(ax, each: pd.DataFrame, colour: str, dashes="-", **how) -> Line2D:
+    """The columns, thin where there are several, and their mean."""
+    if each.shape[1] > 1:
+        ax.plot(each, color=colour, ls=dashes, lw=0.5, alpha=0.6)
+    return ax.plot(each.mean(axis=1), color=colour, ls=dashes, **how)[0]
 
 
 def reliability(found: dict[str, dict[str, tuple]], temperatures) -> Figure:
@@ -109,7 +115,7 @@ def reliability(found: dict[str, dict[str, tuple]], temperatures) -> Figure:
                 sure, right = _confidence(*said, temperature)
                 bins = pd.DataFrame({"sure": sure, "right": right}).groupby(np.minimum((10 * sure).astype(int), 9))
                 means, share = bins.mean(), bins.size() / len(sure)
-                error = float(((means["sure"] - means["right"]).abs() * share).sum())
+                error = ((means["sure"] - means["right"]).abs() * share).sum()
                 label = f"τ = {temperature:g}: ECE {error:.2f}"
                 ax.plot(means["sure"], means["right"], marker=marker, ms=3.5, mew=0, color=colour, label=label)
             ax.plot([0, 1], [0, 1], zorder=0, **look.CHANCE_LOOK)
@@ -134,25 +140,19 @@ def selection(frame: pd.DataFrame) -> Figure:
 
     Columns reward, seed, epoch, teacher (good, random, misleading), probability: of `planted_selection`.
     """
-    rewards, seeds = list(dict.fromkeys(frame["reward"])), frame["seed"].nunique()
-    colour, marker, dashes = ({teacher: how[part] for teacher, how in PLANTED.items()} for part in range(3))
+    rewards, seeds, handles = list(dict.fromkeys(frame["reward"])), frame["seed"].nunique(), {}
     fig, [axes] = look.subplots(1, len(rewards), size=(min(look.WIDTH, 1.4 + 2 * len(rewards)), 2.4), sharey=True)
     for ax, reward in zip(axes, rewards, strict=True):
-        rows = frame[frame["reward"] == reward]
         for threshold in (0.2, 0.8):
             ax.axhline(threshold, color=look.PALE, lw=0.8, zorder=0)
-        where = {"x": "epoch", "y": "probability", "hue": "teacher", "style": "teacher", "palette": colour, "dashes": dashes,
-                 "hue_order": list(PLANTED), "style_order": list(PLANTED), "errorbar": None, "ax": ax}  # fmt: skip
-        if seeds > 1:
-            sns.lineplot(rows, **where, units="seed", estimator=None, legend=False, lw=0.5, alpha=0.6)
-        sns.lineplot(rows, **where, markers=marker, ms=3.5, mew=0, legend=ax is axes[0])
-        ax.set(title=f"reward {reward}", xlabel="epoch", ylim=(0, 1), ylabel="probability of selection")
+        rows = frame[frame["reward"] == reward].pivot(index="epoch", columns=["teacher", "seed"], values="probability")
+        for teacher, (colour, marker, dashes) in PLANTED.items():
+            handles[f"P({teacher})"] = _with_mean(ax, rows[teacher], colour, dashes, marker=marker, ms=3.5, mew=0)
+        ax.set(title=f"reward {reward}", xlabel="epoch", ylim=(0, 1))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].get_legend().remove()
+    axes[0].set_ylabel("probability of selection")
     told = f"mean of {seeds} seeds; thin: each" if seeds > 1 else "one seed"
-    labels = [f"P({label})" for label in labels]
-    fig.legend(handles, labels, loc="outside upper left", ncols=3, title=told, alignment="left")
+    fig.legend(handles.values(), handles, **ABOVE, title=told)
     return fig
 
 
@@ -213,15 +213,6 @@ def _weights(study) -> Figure:
     return weight_draws(torch.stack(draws), names)
 
 
-def _averaging(study) -> Figure:
-    return averaging(pd.concat([there.history([spec]) for there, spec in _students(study)]))
-
-
-def _selection(study) -> Figure:
-    planted = [planted_selection(reward=reward, seed=seed) for reward in REWARDS for seed in range(SEEDS)]
-    return selection(pd.concat(planted))
-
-
 SOFT_TARGETS = Item(
     "soft_targets", "Eq. 3", NOTEBOOK, (), _soft_targets, lambda study, made: "One teacher's soft targets for one training image; "
     f"τ = {study.parameters.distillation.temperature:g} is used, the paper has 0.5.",
@@ -231,7 +222,8 @@ WEIGHTS = Item(
     "The paper says that one teacher at a time matters; how often the draws agree.",
 )  # fmt: skip
 AVERAGING = Item(
-    "averaging", "Eq. 1", NOTEBOOK, (), _averaging,
+    "averaging", "Eq. 1", NOTEBOOK, (),
+    lambda study: averaging(pd.concat([there.history([spec]) for there, spec in _students(study)])),
     "Validation F1 of the student (Baseline V) and of the average of its epochs (RoS-KD); of one epoch alone the two differ, for "
     "the average's BatchNorm is estimated anew.",
 )  # fmt: skip
@@ -242,6 +234,7 @@ RELIABILITY = Item(
     "replicates; diagonal: as sure as it should be.",
 )  # fmt: skip
 SELECTION = Item(
-    "selection", "Baseline IV, planted teachers", NOTEBOOK, (), _selection,
+    "selection", "Baseline IV, planted teachers", NOTEBOOK, (),
+    lambda study: selection(pd.concat([planted_selection(reward=r, seed=n) for r in REWARDS for n in range(SEEDS)])),
     "Whom it selects where one teacher of three is good; lines: 0.2, 0.8.",
 )  # fmt: skip
