@@ -119,12 +119,6 @@ def bars(ax, values: dict, index, colours: list[str], **how) -> None:
     ax.invert_yaxis()
 
 
-def _whole_epochs(fig: Figure) -> Figure:
-    for ax in fig.axes:
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    return fig
-
-
 def source(*functions: Callable) -> None:
     """Show what functions do, to the letter."""
     display(Code("\n\n".join(map(inspect.getsource, functions)), language="python"))
@@ -244,7 +238,9 @@ def averages(study, task: str) -> None:
         right.legend(*(part[2:] for part in right.get_legend_handles_labels()))
         right.set_title(f"test F1 {with_it:.3f}; without the average {without:.3f}: {without - with_it:+.3f}")
         right.set_ylabel("validation F1")
-        return _whole_epochs(fig)
+        for ax in (left, right):
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        return fig
 
     play(draw, "which epochs are averaged, and the F1 of student and average", epoch=(1, len(rows)))
 
@@ -270,10 +266,11 @@ def curves(study, artefact: str, first: str = "") -> None:
             colours = look.colours(len(names)) if followed else [look.BLUE, look.RED]
             shown = rows.filter(list(columns)).rename(columns=columns)
             shown.plot(ax=ax, color=colours, marker="o", ms=3, title=heading, legend=not followed)
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if teachers:
             fig.legend(*axes[-1].get_legend_handles_labels(), loc="outside right center")
         fig.suptitle(run, size=8)
-        return _whole_epochs(fig)
+        return fig
 
     play(draw, "loss, F1 and divergence to each teacher, by epoch", run=list(specs))
 

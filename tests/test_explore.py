@@ -113,6 +113,7 @@ def test_a_surface_is_turned_with_the_mouse_both_at_once_and_its_directions_chos
     words, playing = played
     menu, canvas = playing.box.children
     assert menu.options == (0, 1) and "drag" in words.value
+    canvas.figure.draw_without_rendering()
     first, second = canvas.figure.axes[:2]
     before, [[x0, y0], [x1, y1]] = (first.elev, first.azim), first.bbox.get_points()
     for name, x in (("button_press_event", x0), ("motion_notify_event", x1)):

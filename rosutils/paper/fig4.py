@@ -1,7 +1,5 @@
 """Fig. 4: the loss on a plane through both students' weights, the numbers beside it, and the line between the two."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
@@ -284,18 +282,15 @@ def path(losses: dict[str, np.ndarray], *, task: str) -> Figure:
     return fig
 
 
-def _planes(draw) -> Callable:
-    """What makes a figure of a task's planes."""
-    return lambda study, task: draw(surfaces(study, task), clamp=study.parameters.landscape.clamp, task=task)
-
-
 CONTOURS = Item(
-    "fig4", "Fig. 4, contours", NOTEBOOK, NEEDS, _planes(contours),
+    "fig4", "Fig. 4, contours", NOTEBOOK, NEEDS,
+    lambda study, task: contours(surfaces(study, task), clamp=study.parameters.landscape.clamp, task=task),
     lambda study, made: "Loss around both students, same directions and images; above clamped at "
     f"{study.parameters.landscape.clamp:g}, below as it is.", each=True,
 )  # fmt: skip
 SURFACES = Item(
-    "fig4_surface", "Fig. 4, surfaces", NOTEBOOK, NEEDS, _planes(solids),
+    "fig4_surface", "Fig. 4, surfaces", NOTEBOOK, NEEDS,
+    lambda study, task: solids(surfaces(study, task), clamp=study.parameters.landscape.clamp, task=task),
     "The same loss as a surface over the plane of the two directions.", each=True,
 )  # fmt: skip
 BASINS = Item(

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rosutils import InputError
+from rosutils.paper.cells import no_skill
 from rosutils.paper.published import published
 from rosutils.results import KEYS, select
-from rosutils.settings import CHANCE, PRINTED_AVERAGE
+from rosutils.settings import PRINTED_AVERAGE
 
 
 INK, GREY, PALE = "#222222", "#7a7a7a", "#d9d9d9"
@@ -161,11 +162,10 @@ def f1_panels(study, rows: pd.DataFrame, what: str, draw: Callable, *, handles: 
 def chance_line(ax, results: pd.DataFrame, task: str, about: dict, *, across=False, metric="f1", **which) -> bool:
     """The most that no skill scores on the same test images, as a line of a panel; whether it was measured.
 
-    `which` are further conditions of `results.select`; without them, of the profile's own test part.
+    `which` is a variant or an attack; without them, the profile's own test part.
     """
     average = PRINTED_AVERAGE[about["multilabel"]] if metric == "f1" else "macro"
-    which = {"variant": "", "attack": "", "metric": metric, "average": average} | which
-    rows = select(results, task=task, setting=CHANCE, **which)
+    rows = no_skill(results, task, metric, average, **which)
     if len(rows):
         highest = rows.groupby("setting")["value"].mean().max()
         (ax.axvline if across else ax.axhline)(highest, zorder=0, label=NO_SKILL, **CHANCE_LOOK)

@@ -172,7 +172,7 @@ def _largest_first(pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.Da
 
 def _tornado(ax, table: pd.DataFrame, height: int, colour: str) -> bool:
     """Bars with their intervals; whether one is longer than the axis, whose reach the means decide."""
-    y, means = np.arange(len(table)), max(1e-3, *table["mean"].abs())
+    y, means = np.arange(len(table)), max([1e-3, *table["mean"].abs()])
     reach = 1.08 * min(np.nanmax([means, *table["low"].abs(), *table["high"].abs()]), 2.5 * means)
     ax.barh(y, table["mean"], color=colour, height=0.6, lw=0)
     ends, beyond = table[["low", "high"]].clip(-reach, reach), table[["low", "high"]].abs() > reach
