@@ -135,6 +135,13 @@ def test_a_reading_about_baseline_iii_is_set_against_baseline_iii_as_chosen():
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([-0.04, -0.03, 0.02])
 
 
+def test_a_task_with_no_reading_but_the_one_chosen_has_an_empty_panel():
+    fig = plot(
+        study_of(frame(row for row in measured() if row["task"] == "chest" or row["variant_value"] == "as chosen"))
+    )
+    assert [len(ax.patches) for ax in fig.axes] == [0, 2, 1, 1]
+
+
 def test_one_replicate_has_no_interval():
     results = frame(measured(seeds=(0,), tasks=["chest"]))
     fig = plot(study_of(results))

@@ -120,6 +120,7 @@ def points(ax, rows: pd.DataFrame, y: str, order: Sequence[str], *, dodge: float
         several = here[here.groupby(y)["value"].transform("size") > 1]
         places = several[y].map({name: place for place, name in enumerate(order)}) + aside + (0.15 if dodge else 0.27)
         ax.plot(several["value"], places, "o", color=COLOUR[setting], alpha=0.5, ms=2.3, mew=0)
+    ax.set_yticks(range(len(order)), map(architecture_name, order))
     ax.set(ylim=(len(order) - 0.5, -0.5), ylabel="")
     ax.tick_params(axis="y", length=0)
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
@@ -18,16 +18,14 @@ from rosutils.weights import exponential_weights
 
 
 NOTEBOOK = "03_distillation"
-# Colour, marker and dashes of teachers that were planted; colour, marker and name of what Eq. 1 averages.
-DOTS, DASHES = (0, (1, 2)), (0, (4, 2))
-PLANTED = {"good": (look.BLUE, "o", "-"), "random": (look.GREY, "s", DOTS), "misleading": (look.RED, "^", DASHES)}
-AVERAGED = {
-    "validation_f1": (look.BLUE, "o", "student M (Baseline V)"),
-    "averaged_validation_f1": (look.RED, "s", "average M$_{smooth}$ (RoS-KD)"),
-}
+# Teachers that were planted: colour, marker and dashes.
+PLANTED = {"good": (look.BLUE, "o", ""), "random": (look.GREY, "s", (1, 2)), "misleading": (look.RED, "^", (4, 2))}
 REWARDS, SEEDS = ("r1", "r2", "r3"), 3
-ABOVE = {"loc": "outside upper left", "ncols": 3, "alignment": "left"}
 STACKED, DRAWS = 40, 2000
+AVERAGED = {
+    "validation_f1": {"color": look.BLUE, "marker": "o", "label": "student M (Baseline V)"},
+    "averaged_validation_f1": {"color": look.RED, "marker": "s", "label": "average M$_{smooth}$ (RoS-KD)"},
+}
 
 
 def soft_targets(logits, temperatures, class_names, *, multilabel: bool = False) -> Figure:
@@ -77,9 +75,11 @@ def averaging(history: pd.DataFrame) -> Figure:
     handles = {}
     for ax, task in zip(axes, tasks, strict=True):
         here = history[history["task"] == task]
-        for column, (colour, marker, label) in AVERAGED.items():
+        for column, how in AVERAGED.items():
             each = here.pivot(index="epoch", columns="replicate", values=column)
-            handles[label] = _with_mean(ax, each, colour, marker=marker, ms=3)
+            if each.shape[1] > 1:
+                ax.plot(each, color=how["color"], lw=0.5, alpha=0.6)
+            [handles[how["label"]]] = ax.plot(each.mean(axis=1), ms=3, **how)
         started = here.loc[here["averaged_validation_f1"].notna(), "epoch"]
         if len(started):
             span = (started.min() - 0.5, here["epoch"].max() + 0.5)
@@ -88,15 +88,8 @@ def averaging(history: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     counts = sorted(set(history.groupby("task")["replicate"].nunique()))
     said = "one replicate" if counts == [1] else f"mean over {many(counts)}; thin: each"
-    fig.legend(handles.values(), handles, **ABOVE, title=said)
+    fig.legend(handles.values(), handles, loc="outside upper left", ncols=3, title=said, alignment="left")
     return fig
-
-
-def _with_mean(ax, each: pd.DataFrame, colour: str, dashes="-", **how) -> Line2D:
-    """The columns, thin where there are several, and their mean."""
-    if each.shape[1] > 1:
-        ax.plot(each, color=colour, ls=dashes, lw=0.5, alpha=0.6)
-    return ax.plot(each.mean(axis=1), color=colour, ls=dashes, **how)[0]
 
 
 def reliability(found: dict[str, dict[str, tuple]], temperatures) -> Figure:
@@ -140,19 +133,25 @@ def selection(frame: pd.DataFrame) -> Figure:
 
     Columns reward, seed, epoch, teacher (good, random, misleading), probability: of `planted_selection`.
     """
-    rewards, seeds, handles = list(dict.fromkeys(frame["reward"])), frame["seed"].nunique(), {}
+    rewards, seeds = list(dict.fromkeys(frame["reward"])), frame["seed"].nunique()
+    colour, marker, dashes = ({teacher: how[part] for teacher, how in PLANTED.items()} for part in range(3))
     fig, [axes] = look.subplots(1, len(rewards), size=(min(look.WIDTH, 1.4 + 2 * len(rewards)), 2.4), sharey=True)
     for ax, reward in zip(axes, rewards, strict=True):
+        rows = frame[frame["reward"] == reward]
         for threshold in (0.2, 0.8):
             ax.axhline(threshold, color=look.PALE, lw=0.8, zorder=0)
-        rows = frame[frame["reward"] == reward].pivot(index="epoch", columns=["teacher", "seed"], values="probability")
-        for teacher, (colour, marker, dashes) in PLANTED.items():
-            handles[f"P({teacher})"] = _with_mean(ax, rows[teacher], colour, dashes, marker=marker, ms=3.5, mew=0)
-        ax.set(title=f"reward {reward}", xlabel="epoch", ylim=(0, 1))
+        where = {"x": "epoch", "y": "probability", "hue": "teacher", "style": "teacher", "palette": colour, "dashes": dashes,
+                 "hue_order": list(PLANTED), "style_order": list(PLANTED), "errorbar": None, "ax": ax}  # fmt: skip
+        if seeds > 1:
+            sns.lineplot(rows, **where, units="seed", estimator=None, legend=False, lw=0.5, alpha=0.6)
+        sns.lineplot(rows, **where, markers=marker, ms=3.5, mew=0, legend=ax is axes[0])
+        ax.set(title=f"reward {reward}", xlabel="epoch", ylim=(0, 1), ylabel="probability of selection")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes[0].set_ylabel("probability of selection")
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].get_legend().remove()
     told = f"mean of {seeds} seeds; thin: each" if seeds > 1 else "one seed"
-    fig.legend(handles.values(), handles, **ABOVE, title=told)
+    labels = [f"P({label})" for label in labels]
+    fig.legend(handles, labels, loc="outside upper left", ncols=3, title=told, alignment="left")
     return fig
 
 

@@ -55,7 +55,6 @@ def plot(study) -> Figure:
 
     def draw(ax, rows: pd.DataFrame, task: str) -> None:
         look.points(ax, rows, "student", order, dodge=0.25)
-        ax.set_yticks(range(len(order)), map(look.architecture_name, order))
 
     size = (look.WIDTH, 0.95 + 0.3 * len(order))
     return look.f1_panels(study, rows, "the teachers", draw, handles=handles, size=size)
