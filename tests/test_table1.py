@@ -11,7 +11,7 @@ from rosutils.paper import look, table1
 from rosutils.paper.cells import caption, printable, side_by_side
 from rosutils.paper.published import published
 from rosutils.results import select
-from rosutils.settings import BASELINES, CHANCE, PLAIN, ROWS
+from rosutils.settings import CHANCE, PLAIN, ROWS
 
 
 BESIDE = {PLAIN: 0.45, CHANCE[0]: 0.2, CHANCE[1]: 0.1, CHANCE[2]: 0.3}  # what is no setting of the paper, and its score
@@ -136,13 +136,7 @@ def gains(seeds=SEEDS, lacking=()):
     return frame(row for row in found if (row["setting"], row["replicate"]) not in lacking)
 
 
-@pytest.fixture
-def no_bootstrap(monkeypatch):
-    empty = pd.DataFrame(math.nan, index=list(BASELINES), columns=["low", "high"])
-    monkeypatch.setattr(table1, "_over_groups", lambda *_: empty)
-
-
-def test_comparisons_are_paired_differences_with_students_interval_by_hand(no_bootstrap):
+def test_comparisons_are_paired_differences_with_students_interval_by_hand():
     found = table1.comparisons(study_of(gains()))["lesion"].loc["Baseline I"]
     half = 4.302653 * STEP / math.sqrt(3)  # 0.05, 0.06, 0.07; t(0.975, 2) = 4.302653
     assert found["RoS-KD minus baseline", "mean"] == pytest.approx(0.06)
@@ -151,13 +145,13 @@ def test_comparisons_are_paired_differences_with_students_interval_by_hand(no_bo
     assert len(found["RoS-KD minus baseline", "runs"]) == 6
 
 
-def test_comparisons_leave_out_a_replicate_that_one_side_lacks(no_bootstrap):
+def test_comparisons_leave_out_a_replicate_that_one_side_lacks():
     found = table1.comparisons(study_of(gains(lacking=[("Baseline II", 2)])))["chest"]
     assert found.loc["Baseline II", ("RoS-KD minus baseline", "mean")] == pytest.approx((0.04 + 0.05) / 2)
     assert found["95 % over replicates", "n"].tolist() == [3, 2, 3, 3, 3, 3]
 
 
-def test_one_replicate_has_no_interval_a_baseline_not_run_is_blank_and_the_caption_says_so(no_bootstrap):
+def test_one_replicate_has_no_interval_a_baseline_not_run_is_blank_and_the_caption_says_so():
     study = study_of(gains(seeds=(1,), lacking=[("Baseline IV", 1)]))
     found = table1.comparisons(study)
     text = printable(found)["lesion"]

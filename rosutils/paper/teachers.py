@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rosutils.paper import look
-from rosutils.paper.cells import block, caption, no_skill
+from rosutils.paper.cells import block, caption
 from rosutils.paper.items import Item
 from rosutils.paper.table1 import NO_SKILL
 from rosutils.results import select
@@ -35,7 +35,7 @@ def table(study) -> pd.DataFrame:
     index = pd.Index([*architectures, *CHANCE], name="student")
     for task, about in study.about_tasks().items():
         average = PRINTED_AVERAGE[about["multilabel"]]
-        chance = no_skill(results, task, "f1", average)
+        chance = select(results, **OWN, task=task, setting=CHANCE, average=average)
         for setting, title in zip(TEACHERS, ("full set", "own subset"), strict=True):
             here = select(rows, task=task, average=average, setting=setting)
             both = pd.concat([here, chance.assign(student=chance["setting"])], ignore_index=True)
