@@ -113,12 +113,13 @@ def skill(replicates=THREE, chance=CONSTANTS, margin=0.1):
 
 def printed_gain(task, setting, student="resnet18", place="Table I"):
     """What the text says RoS-KD gains over a setting, or 0.03 where it says nothing."""
-    found = [
-        claim["comparison"]["gain"] for claim in CLAIMS.values()
-        if (claim["task"], claim["comparison"]["than"], claim["student"]) == (task, setting, student)
-        and place in claim["where"] and "gain" in claim["comparison"]
-    ]  # fmt: skip
-    return found[0] if found else 0.03
+    which = (task, setting, student)
+    about = [
+        c
+        for c in PAPER["claims"]
+        if (c["task"], c["comparison"]["than"], c["student"]) == which and place in c["where"]
+    ]
+    return next((claim["comparison"]["gain"] for claim in about if "gain" in claim["comparison"]), 0.03)
 
 
 @functools.cache

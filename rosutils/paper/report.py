@@ -93,13 +93,8 @@ def _page(study, facts: dict) -> str:
 def _shown(item: Item, study, rows: pd.DataFrame, files: Collection[str]) -> dict | None:
     """What the page shows of an item, None where it has nothing to show."""
     found = item._asdict() | {"name": f"{item.name}-{item.kind}", "open": item.title.startswith(("Table", "Fig."))}
-    found |= {
-        "tables": {},
-        "rows": [],
-        "links": [],
-        "pictures": [],
-        "tolerance": published()["tolerances"].get(item.name),
-    }
+    found |= {"tables": {}, "rows": [], "links": [], "pictures": []}
+    found["tolerance"] = published()["tolerances"].get(item.name)
     if item.kind == "figure":
         pictures = [_picture(study, name) for name in item.pictures(study) if f"{name}.png" in files]
         return found | {"pictures": pictures, "caption": item.caption(study, None)} if pictures else None

@@ -22,10 +22,8 @@ def write_figure(fig: Figure, folder: str | Path, name: str, watermark: str) -> 
     files = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
     paths = []
     with style():
-        lines = textwrap.wrap(
-            watermark, int(CHARACTERS * fig.get_figwidth())
-        )  # a narrow figure's face holds it in several
-        fig.supxlabel("\n".join(lines), fontsize=5.5, color=GREY)
+        lines = textwrap.fill(watermark, int(CHARACTERS * fig.get_figwidth()))  # a narrow face holds it in several
+        fig.supxlabel(lines, fontsize=5.5, color=GREY)
         if layout := fig.get_layout_engine():  # once for both files: it takes as long as to draw
             layout.execute(fig)
             fig.set_layout_engine("none")
