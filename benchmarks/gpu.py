@@ -27,7 +27,7 @@ import torch
 from timing import ARCHITECTURES, random_task
 from torch.nn import functional as F
 
-from rosutils import distill, graphs, models
+from rosutils import distill, models
 from rosutils.augment import View
 from rosutils.bank import Bank
 from rosutils.data import Loader
@@ -99,7 +99,7 @@ def variant_of(variant: str, name: str, task, stack: ExitStack) -> Callable:
     if variant == "compiled":
         model.backbone.compile()
     if variant == "recorded":
-        stack.enter_context(graphs.recorded(model, (BATCH, *task.images.shape[1:]), graphs.LEAST))
+        stack.enter_context(models.recorded(model, (BATCH, *task.images.shape[1:]), models.LEAST_STEPS))
     loader = Loader(task, task.split["train"], batch_size=BATCH, shuffle_seed=0, view=VIEW, device="cuda")
     if variant == "host":
         loader.resident = None

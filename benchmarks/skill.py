@@ -16,9 +16,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rosutils import averaging, distill, models, params, pixels, training
+from rosutils import averaging, distill, models, params, training
 from rosutils.augment import View
-from rosutils.chance import base_rate_loss, chance
+from rosutils.chance import base_rate_loss, chance, logistic_regression
 from rosutils.data import Loader, Task
 from rosutils.losses import task_loss
 from rosutils.metrics import auroc_per_class, best_thresholds, precision_recall_f1
@@ -64,7 +64,7 @@ def from_pixels(task: Task) -> list[Tensor]:
     train, validation, test = (task.images[task.split[part].numpy()] for part in ("train", *PARTS))
     labels = task.labels[task.split["train"]], labels_of(task)[0]
     options = {"multilabel": task.multilabel, "seed": 0, "n_classes": task.n_classes}
-    return list(pixels.logistic_regression(train, labels[0], validation, labels[1], test, **options).values())
+    return list(logistic_regression(train, labels[0], validation, labels[1], test, **options).values())
 
 
 def baseline_i(task: Task, average: str, chosen: argparse.Namespace) -> list[Tensor]:

@@ -3,8 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterable
+from functools import reduce
 from pathlib import Path
 
 import click
@@ -15,16 +15,17 @@ from rosutils import InputError, RunError
 ARCHIVE = "runs.zip"  # beside a study's figures: the runs they are drawn from
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+interrupted: list[int] = []  # the signals that came
 # Nothing heavy above: `--help`, and the processes that execute notebooks, come through here.
 
 
-def _plain_errors(command: Callable) -> Callable:
+class Commands(click.Group):
     """Errors for people: one line, and the exit status that scripts rely on."""
 
-    @wraps(command)
-    def wrapped(*args, **kwargs) -> None:
+    def invoke(self, context: click.Context) -> None:
+        """Read a command's options and do it."""
         try:
-            command(*args, **kwargs)
+            super().invoke(context)
         except InputError as error:
             _stop(2, str(error))
         except (RunError, FloatingPointError) as error:
@@ -39,11 +40,6 @@ def _plain_errors(command: Callable) -> Callable:
             how, number = ("interrupted", 2) if signal.SIGTERM not in interrupted else ("ended by SIGTERM", 15)
             _stop(128 + number, f"{how}; finished runs and epochs are kept: the same command goes on from there")
 
-    return wrapped
-
-
-interrupted: list[int] = []  # the signals that came
-
 
 def _interrupt(number: int, frame) -> None:
     """Once is enough: what follows ends the workers, and is not to be broken off."""
@@ -57,98 +53,91 @@ def _stop(status: int, message: str) -> None:
     sys.exit(status)
 
 
-PROFILE = click.argument("profile", default="demo")
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
 
 
-def _on_a_profile(command: Callable, named: Callable = PROFILE) -> Callable:
-    """A command `command(profile, sections, ...)` about a profile, with the sections that its options lay over it."""
-
-    @wraps(command)
-    def loaded(profile: str, parameters: str, data: str | None, **options) -> None:
-        sections = _mapping(parameters)
-        if "profile" in sections:
-            raise InputError("-y holds the key 'profile', which is the command's own argument; leave it out")
-        if data is not None:  # from here: notebooks run elsewhere
-            given = sections.get("data") or {}
-            if not isinstance(given, dict):
-                raise InputError(f"-y holds data: {given!r}, which is no section; with --data leave it out")
-            sections["data"] = {**given, "root": str(Path(data).resolve())}
-        command(str(Path(profile).resolve()) if Path(profile).suffix else profile, sections, **options)
-
-    for option in (
-        named,
-        click.option("-y", "--parameters", default="{}", metavar="YAML", help="Sections laid over the profile, as YAML."),
-        click.option("--data", type=click.Path(file_okay=False), help="Folder that holds isic2019/ and nih/."),
-    ):  # fmt: skip
-        loaded = option(loaded)
-    return _plain_errors(loaded)
+def _options(*options: Callable) -> Callable:
+    """Several options as one decorator."""
+    return lambda command: reduce(lambda made, option: option(made), options, command)
 
 
-def _on_a_study(command: Callable) -> Callable:
-    """A command `command(study, ...)` about the study of a profile."""
-
-    @wraps(command)
-    def loaded(profile: str, sections: dict, **options) -> None:
-        from rosutils.study import Study
-
-        command(Study.load(profile, **sections), **options)
-
-    return _on_a_profile(loaded)
+def _place(context: click.Context, option: click.Parameter, profile: str | None) -> str | None:
+    """A profile as notebooks find it, which run elsewhere: a name, or the whole path of a file."""
+    return str(Path(profile).resolve()) if profile and Path(profile).suffix in (".yaml", ".yml") else profile
 
 
-def _on_a_network(command: Callable) -> Callable:
-    """A command about RUN: the folder of a run, a row of Table I (RoS-KD), or the key of a run in a profile's store."""
-    for option in (
-        click.option("--task", metavar="NAME", help="Which task's network, where RUN is a row of Table I of several."),
-        click.argument("run", metavar="RUN"),
-    ):
-        command = option(command)
-    profile = click.option("--profile", default="demo", show_default=True, help="Whose store and rows RUN is one of.")
-    return _on_a_profile(command, profile)
+def _mapping(context: click.Context, option: click.Parameter, text: str) -> dict:
+    """What -y holds, which must not be the command's own argument."""
+    from rosutils.params import parse
 
-
-def _mapping(text: str) -> dict:
-    from rosutils.params.reading import parse
-
-    found = parse(text, "-y")
+    found, own = parse(text, "-y"), "source" if context.info_name == "prepare" else "profile"
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise InputError(f"-y must be YAML sections such as '{{distillation: {{alpha: 0.5}}}}', found {text!r}")
+    if own in found:
+        raise InputError(f"-y holds the key '{own}', which is the command's own argument; leave it out")
     return found
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _rooted(context: click.Context, option: click.Parameter, folder: str | None) -> None:
+    """Lay the folder of --data over the sections, which come first."""
+    if folder is not None:
+        sections = context.params["sections"]
+        given = sections.get("data") or {}
+        if not isinstance(given, dict):
+            raise InputError(f"-y holds data: {given!r}, which is no section; with --data leave it out")
+        sections["data"] = {**given, "root": str(Path(folder).resolve())}
+
+
+YAML = {"default": "{}", "metavar": "YAML", "callback": _mapping, "is_eager": True}
+DATA = {"type": click.Path(file_okay=False), "callback": _rooted, "expose_value": False}
+SECTIONS = (
+    click.option("-y", "--parameters", "sections", help="Sections laid over the profile, as YAML.", **YAML),
+    click.option("--data", help="Folder that holds isic2019/ and nih/.", **DATA),
+)
+ON_A_PROFILE = _options(click.argument("profile", default="demo", callback=_place), *SECTIONS)
+# RUN: the folder of a run, a row of Table I (RoS-KD), or the key of a run in a profile's store.
+ON_A_NETWORK = _options(
+    click.argument("run", metavar="RUN"),
+    click.option("--task", metavar="NAME", help="Which task's network, where RUN is a row of Table I of several."),
+    click.option("--profile", default="demo", show_default=True, callback=_place, help="Whose store and rows RUN is one of."),
+    *SECTIONS,
+)  # fmt: skip
+
+
+def _study(profile: str, sections: dict):
+    from rosutils.study import Study
+
+    return Study.load(profile, **sections)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Reproduce RoS-KD (ICDM 2022): every table and figure, beside the numbers the paper prints."""
 
 
 @main.command()
-@_on_a_profile
+@ON_A_PROFILE
 @click.option("--dry-run", is_flag=True, help="Only say what would be made, and from which data; no image is needed.")
 @click.option("--order", metavar="NAMES", help="Artefacts made first, in this order, replicate by replicate.")
 def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) -> None:
     """Train what is missing, run the notebooks through papermill, print Table I beside the paper's."""
+    from rosutils import notebooks
+    from rosutils.study import plan
+
     if dry_run:
-        from rosutils.notebooks import FOLDER
-        from rosutils.study.plan import Unopened, walk
-
-        for line in walk(Unopened.load(profile, **sections)):
-            click.echo(line)
-        click.echo(f"notebooks: {', '.join(path.stem for path in sorted(FOLDER.glob('[0-9]*.ipynb')))}")
+        _say(plan.walk(plan.Unopened.load(profile, **sections)))
+        click.echo(f"notebooks: {', '.join(path.stem for path in sorted(notebooks.FOLDER.glob('[0-9]*.ipynb')))}")
         return
-    from rosutils.study import Study
-    from rosutils.study.plan import lacking, leftovers
-
-    study = Study.load(profile, **sections)
-    for name in study.parameters.tasks:
-        click.echo(study.task(name).summary())
+    study = _study(profile, sections)
+    _say(study.task(name).summary() for name in study.parameters.tasks)
     runs = study.unique(study.all_runs())
     missing = study.missing(runs)
     click.echo(f"runs: {len(runs) - len(missing)} of {len(runs)} are in {study.store.root}; {len(missing)} to make")
-    for line in leftovers(study):
-        click.echo(line)
+    _say(plan.leftovers(study))
     study.check_batches(missing)
-    for doubt in lacking(study) if missing else ():
-        click.echo(f"doubtful: {doubt}")
+    _say(f"doubtful: {doubt}" for doubt in (plan.lacking(study) if missing else ()))
     for group in study.in_order(order.split(",")) if order else ():
         study.ensure(group)
     study.ensure(runs)
@@ -158,17 +147,17 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
 def _show(study, parameters: dict) -> None:
     """Run the notebooks; Table I beside the paper's, and where the report is."""
     from rosutils.notebooks import run_all
-    from rosutils.study import Study, verification
+    from rosutils.study import verification
 
     with study.alone():
-        if Study.of_notebook(parameters).shared() != study.shared():  # notebooks read the file again
+        again = study.of_notebook(parameters)  # notebooks read the file again
+        if (again.label, again.shared()) != (study.label, study.shared()):
             changed = f"{parameters['profile']} was changed while its runs were made"
             raise InputError(f"{changed}; the same command takes it as it is")
         study.results()  # measured once, here, and not by every notebook
         run_all(study.output / "notebooks", parameters)
         strangers = list(verification.changed_files(study.figures))
-    for problem in strangers:
-        click.echo(f"not shown: {problem}")
+    _say(f"not shown: {problem}" for problem in strangers)
     _end(study)
 
 
@@ -182,7 +171,7 @@ def _end(study) -> None:
 
 
 @main.command()
-@_on_a_profile
+@ON_A_PROFILE
 @click.option("--workers", type=click.IntRange(1), help="Runs made at once; by default as engine.workers says.")
 @click.option("--gpus", type=click.IntRange(1), help="The same by GPUs: engine.gpus_per_run of them for each run.")
 @click.option("--speed", type=click.FloatRange(0, min_open=True), help="Images a second of a worker, for a ResNet-18.")
@@ -201,37 +190,35 @@ def plan(profile: str, sections: dict, workers: int | None, gpus: int | None, sp
         raise InputError(f"--gpus is {gpus}, but engine.gpus_per_run is {each:g}: no run could be made")
     click.echo(study.watermark())
     at_once = int(gpus / each) if gpus else workers or study.workers()
-    for line in plan.plan(study, at_once, gpus=gpus is not None, speed=speed):
-        click.echo(line)
+    _say(plan.plan(study, at_once, gpus=gpus is not None, speed=speed))
 
 
 @main.command()
-@_on_a_study
+@ON_A_PROFILE
 @click.option("--all", "every", is_flag=True, help="A line for every run as well.")
-def status(study, every: bool) -> None:
+def status(profile: str, sections: dict, every: bool) -> None:
     """Say how far a profile is: runs done and missing, how long these take, and which networks learnt nothing."""
     from rosutils.study import plan
 
-    for line in plan.status(study.as_made(), every):
-        click.echo(line)
+    _say(plan.status(_study(profile, sections).as_made(), every))
 
 
 @main.command()
-@_on_a_profile
+@ON_A_PROFILE
 def verify(profile: str, sections: dict) -> None:
     """Check runs, results.csv, tables and figures against what was computed; name everything that differs."""
-    from rosutils.study import Study, verification
+    from rosutils.study import verification
 
-    study = Study.load(profile, **sections)
-    study = study if verification.unopened(study) else study.as_made()
+    study = _study(profile, sections)
+    why = verification.unopened(study)
+    study = study if why else study.as_made()
     found = list(verification.problems(study))
-    for problem in found:
-        click.echo(problem)
+    _say(found)
     if found:
         again = f"make reproduce PROFILE={profile} makes them again"
         _stop(1, f"{len(found)} things differ from what was computed; {again}")
     files = f"{len(verification.provenance_in(study.figures)['files'])} tables and figures, report included,"
-    if why := verification.unopened(study):
+    if why:
         click.echo(f"profile {study.label}: {files} are as computed; {why}, so no number was measured again")
         return
     runs = study.unique(study.all_runs())
@@ -241,52 +228,49 @@ def verify(profile: str, sections: dict) -> None:
 
 
 @main.command()
-@_on_a_study
+@ON_A_PROFILE
 @click.option("--out", type=FILE, help="The file; runs.zip beside the figures if not given.")
-def archive(study, out: Path | None) -> None:
+def archive(profile: str, sections: dict, out: Path | None) -> None:
     """Write the finished runs of a profile into one file, without their weights: what all its numbers are made from.
 
     Without --out it comes to lie beside the figures, with results.csv, where `redraw` finds it.
     """
     from rosutils import results
 
-    study = study.as_made()
-    count = study.archive(out or study.figures / ARCHIVE)
+    study = _study(profile, sections).as_made()
+    file = out or study.figures / ARCHIVE
+    count = study.archive(file)
     if out is None:
         results.write(study.results(), study.figures / "results.csv")
-        out = study.figures / ARCHIVE
-    click.echo(f"{count} runs are in {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    click.echo(f"{count} runs are in {file} ({file.stat().st_size / 1e6:.1f} MB)")
 
 
 @main.command()
-@_on_a_study
-def redraw(study) -> None:
+@ON_A_PROFILE
+def redraw(profile: str, sections: dict) -> None:
     """Draw every table and figure and write the report again from finished runs: no training, no notebooks.
 
     Runs that lie beside the figures in an archive are adopted first; then no image is needed, but by what shows some.
     """
-    from rosutils.paper.report import redraw
+    from rosutils.paper import report
 
+    study = _study(profile, sections)
     if (file := study.figures / ARCHIVE).is_file():
         study.store.adopt(file)
     study = study.as_made()
     with study.alone():
-        for left in redraw(study):
-            click.echo(left)
+        _say(report.redraw(study))
     _end(study)
 
 
 @main.command()
-@_on_a_profile
+@ON_A_PROFILE
 @click.option(
     "--from", "file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="An archive."
 )
 def adopt(profile: str, sections: dict, file: Path) -> None:
     """Put the runs of an archive into the store of a profile; those that are there stay. Then: reproduce."""
-    from rosutils import params
-    from rosutils.store import Store
-
-    store = Store(params.ROOT / params.load(profile, **sections).engine.store / "store")
+    store = _study(profile, sections).store
     click.echo(f"{store.adopt(file)} runs came into {store.root}")
 
 
@@ -297,9 +281,8 @@ def adopt(profile: str, sections: dict, file: Path) -> None:
 @click.option("--out", required=True, type=FOLDER, help="Where the prepared folder goes.")
 @click.option("--allow-missing", is_flag=True, help="Accept a partial download.")
 @click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read; the data card lists them.")
-@click.option("-y", "--options", default="{}", metavar="YAML", help="Options of the source, as in a parameter file.")
-@_plain_errors
-def prepare(source: str, raw: Path, size: int, out: Path, options: str, **tolerant: bool) -> None:
+@click.option("-y", "--options", help="Options of the source, as in a parameter file.", **YAML)
+def prepare(source: str, raw: Path, size: int, out: Path, options: dict, **tolerant: bool) -> None:
     """Decode a raw folder once into a cache of uint8 images; the same command goes on where it was interrupted.
 
     Options of the source are such as '{dataset: dermamnist}', '{revision: 2017}', or for your own folder
@@ -310,17 +293,17 @@ def prepare(source: str, raw: Path, size: int, out: Path, options: str, **tolera
 
     if source not in sources.PREPARED:
         raise InputError(f"source '{source}' cannot be prepared; choose one of {', '.join(sources.PREPARED)}")
-    given = _mapping(options)
-    if "source" in given:
-        raise InputError("-y holds the key 'source', which is the command's own argument; leave it out")
-    section = params.source({"source": source, **given})
-    sources.prepare(source, raw=raw, pixels=size, out=out, section=section, **tolerant)
+    sources.prepare(
+        source, raw=raw, pixels=size, out=out, section=params.source({"source": source, **options}), **tolerant
+    )
 
 
 @main.command()
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-@click.option("--profile", help="What is played with; by default demo where it was reproduced, and smoke otherwise.")
-@_plain_errors
+@click.option(
+    "--profile", callback=_place,
+    help="What is played with; by default demo where it was reproduced, and smoke otherwise.",
+)  # fmt: skip
 def lab(options: tuple[str, ...], profile: str | None) -> None:
     """Open JupyterLab on copies of the notebooks, so that playing changes nothing; OPTIONS behind -- are JupyterLab's.
 
@@ -331,8 +314,8 @@ def lab(options: tuple[str, ...], profile: str | None) -> None:
     if profile is None:
         made = params.ROOT / params.load("demo").engine.store / "demo" / "results.csv"
         profile = "demo" if made.is_file() else "smoke"
-    profile = str(Path(profile).resolve()) if Path(profile).suffix else profile
-    engine, label = params.load(profile).engine, params.load(profile).profile
+    parameters = params.load(profile)
+    engine, label = parameters.engine, params.label(profile, parameters)
     folder = params.ROOT / engine.store / "lab"
     root = params.ROOT if folder.is_relative_to(params.ROOT) else folder.parent
     report = os.path.relpath(params.ROOT / engine.artefacts / label / "report.html", folder)
@@ -343,14 +326,15 @@ def lab(options: tuple[str, ...], profile: str | None) -> None:
 
 
 @main.command()
-@_on_a_study
-def suspects(study) -> None:
+@ON_A_PROFILE
+def suspects(profile: str, sections: dict) -> None:
     """List the labels that look wrong, by what teachers say of images they have not seen; trains what is missing.
 
     The whole list and pictures of the worst go to runs/<profile>/suspects_<task>.csv and .png.
     """
     from rosutils import suspects
 
+    study = _study(profile, sections)
     for task in study.parameters.tasks:
         study.ensure(suspects.needed(study, task))
         found = suspects.suspects(study, task)
@@ -363,7 +347,7 @@ def suspects(study) -> None:
 
 
 @main.command()
-@_on_a_network
+@ON_A_NETWORK
 @click.argument("folder", type=FOLDER)
 @click.option("--out", required=True, type=FILE, help="The csv file to write.")
 @click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read, and name them.")
@@ -376,15 +360,14 @@ def predict(profile: str, sections: dict, run: str, task: str | None, folder: Pa
 
     network = predict.find(run, profile, sections, task)
     table, bad = predict.folder(network, folder, skip_bad=skip_bad)
-    for name, why in bad.items():
-        click.echo(f"left out: {name}: {why}")
+    _say(f"left out: {name}: {why}" for name, why in bad.items())
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False, lineterminator="\n")
     click.echo(f"{network.name}: {len(table):,} images are predicted in {out}; not a medical device")
 
 
 @main.command()
-@_on_a_network
+@ON_A_NETWORK
 @click.option("--out", required=True, type=FILE, help="The .onnx or .pt file.")
 def export(profile: str, sections: dict, run: str, task: str | None, out: Path) -> None:
     """Write a trained network as ONNX or TorchScript, checked for equal outputs; of a row of Table I also its model card.
@@ -392,18 +375,17 @@ def export(profile: str, sections: dict, run: str, task: str | None, out: Path) 
     RUN is a row of Table I (RoS-KD) of --profile, the folder of a run, or a key in the store.
     """
     from rosutils import predict
-    from rosutils.study import Study
 
     network = predict.find(run, profile, sections, task)
     click.echo(f"{network.name}: {predict.export(network, out)} gives the same logits")
     if network.row:
-        study = Study.load(profile, **sections)
-        out.with_suffix(".md").write_text(predict.card(study, network.about["task"], network.row), encoding="utf-8")
-        click.echo(f"model card: {out.with_suffix('.md')}")
+        card, study = out.with_suffix(".md"), _study(profile, sections)
+        card.write_text(predict.card(study, network.about["task"], network.row), encoding="utf-8")
+        click.echo(f"model card: {card}")
 
 
 @main.command()
-@_on_a_profile
+@ON_A_PROFILE
 @click.argument("other", required=False)
 def compare(profile: str, sections: dict, other: str | None) -> None:
     """Show Table I of two studies and their differences: compare demo demo+alpha0.5, or compare demo -y '{...}'."""

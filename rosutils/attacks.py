@@ -9,7 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from rosutils import InputError
+from rosutils import InputError, check_count
+from rosutils.models import modes_kept
 
 
 NORMS = ("l2", "linf", "l2-scaled")
@@ -22,10 +23,7 @@ SLACK = 0.05
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy for int64 labels [B], mean binary cross-entropy for float labels [B, C]; logits [B, C].
-
-    Raises InputError for labels of another type or shape.
-    """
+    """Mean cross-entropy for int64 labels [B], mean binary cross-entropy for float labels [B, C]; logits [B, C]."""
     if labels.dtype == torch.int64 and labels.shape == logits.shape[:1]:
         return F.cross_entropy(logits, labels)
     if labels.is_floating_point() and labels.shape == logits.shape:
@@ -39,7 +37,6 @@ def effective_radius(eps: float, norm: str, shape: Sequence[int]) -> tuple[str, 
 
     "l2-scaled" is the l2 ball of radius eps * sqrt(channels * H * W): eps is then the root mean square over pixels. Grey
     films are attacked in their one channel: the radius is that of three channels over sqrt(3), at the same root mean square.
-    Raises InputError for an unknown norm and for an eps that is negative or not finite.
     """
     if norm not in NORMS:
         raise InputError(f"norm is {norm!r}; allowed: {', '.join(NORMS)}")
@@ -52,8 +49,7 @@ def fgsm(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, norm: 
     """Fast gradient (sign) method of Table II: one step of length eps up the loss, images [B, channels, H, W] in [0, 1].
 
     linf steps along the gradient's sign (Goodfellow et al. 2015), l2 along the gradient itself (FGM). The model is in
-    eval mode meanwhile; an image whose gradient is zero or not finite stays as it is. Raises InputError for images
-    outside [0, 1], a bad eps or norm, and a loss that does not depend on the images.
+    eval mode meanwhile; an image whose gradient is zero or not finite stays as it is.
     """
     ball, radius = _checked(images, eps, norm)
     with _under_attack(model):
@@ -67,12 +63,10 @@ def pgd(
     """Projected gradient descent of Table II (Madry et al. 2018), the last of `steps` iterates; else as `fgsm`.
 
     Every step is projected onto the eps-ball, then clipped to [0, 1]. `step_size` is in the units of eps (scaled like
-    it for "l2-scaled"). A random start is uniform in the ball, drawn on the CPU. Raises InputError also for steps < 1,
-    a step size that is not positive (0 is allowed where eps is 0), and a random start without a CPU generator.
+    it for "l2-scaled"). A random start is uniform in the ball, drawn on the CPU.
     """
     ball, radius = _checked(images, eps, norm)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InputError(f"steps is {steps!r}; PGD needs a whole number, at least 1")
+    check_count("steps", steps, 1, "PGD needs")
     if not 0 <= step_size < math.inf or (step_size == 0 and eps > 0):
         raise InputError(f"step_size is {step_size}; it must be positive, for example 2.5 * eps / steps")
     _, length = effective_radius(step_size, norm, images.shape)
@@ -89,7 +83,7 @@ def pgd(
 def random_perturbation(images: Tensor, *, eps: float, norm: str, generator: Generator) -> Tensor:
     """Images [B, channels, H, W] plus noise whose norm is exactly eps, then clipped to [0, 1]: what an attack must beat.
 
-    l2: a uniformly random direction; linf: every pixel moves by eps up or down. Raises InputError as `fgsm` does.
+    l2: a uniformly random direction; linf: every pixel moves by eps up or down.
     """
     ball, radius = _checked(images, eps, norm)
     return (images.detach() + radius * _steepest(_drawn(images, generator), ball)).clamp(0, 1)
@@ -103,8 +97,7 @@ def self_checks(
 
     Success is `loss_fn` on the true labels: it means the same for one and several labels per image, and unlike F1 it
     moves with every image of a small sample. The share of wrong labels (at `thresholds`, default 0.5) is only told.
-    PGD runs as in Table II: random start, step size step_factor * eps / steps. `surrogate` is another model of the same
-    task. Raises InputError for eps 0 and as `pgd` does.
+    PGD runs as in Table II: random start, step size step_factor * eps / steps. `surrogate` is another model of the same task.
     """
     if not eps > 0:
         raise InputError(f"eps is {eps}; the checks need a positive radius")
@@ -159,17 +152,14 @@ def _checked(images: Tensor, eps: float, norm: str) -> tuple[str, float]:
 @contextmanager
 def _under_attack(model: nn.Module) -> Iterator[None]:
     """Eval mode, gradients for the images alone (1.5 times faster), all of it undone afterwards, module by module."""
-    modes = [(module, module.training) for module in model.modules()]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.eval().requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
+    with modes_kept(model), torch.inference_mode(False), torch.enable_grad():
+        try:
+            model.eval().requires_grad_(False)
             yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-        for module, training in modes:
-            module.training = training
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
 
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss) -> Tensor:

@@ -28,7 +28,12 @@ class View:
 
         Raises InputError for more padding than the image can reflect, or an unknown flip.
         """
-        self._check(min(images.shape[2:]))
+        side = min(images.shape[2:])
+        if not 0 <= self.pad < side:
+            allowed = f"allowed for images of {side} px: 0 to {side - 1}"
+            raise InputError(f"training.augmentation.pad is {self.pad}; {allowed}")
+        if unknown := set(self.flips) - {"horizontal", "vertical"}:
+            raise InputError(f"training.augmentation.flips: {min(unknown)!r} is unknown; allowed: horizontal, vertical")
         if self.pad == 0 and not self.flips:
             return images
         index, epoch = index.to(images.device), epoch if self.views is None else epoch % self.views
@@ -36,14 +41,6 @@ class View:
         columns = self._positions(images.shape[3], index, epoch, shift="right", flip="horizontal")
         batch = torch.arange(len(images), device=images.device)[:, None, None]
         return images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-    def _check(self, side: int) -> None:
-        if not 0 <= self.pad < side:
-            raise InputError(
-                f"training.augmentation.pad is {self.pad}; allowed for images of {side} px: 0 to {side - 1}"
-            )
-        if unknown := set(self.flips) - {"horizontal", "vertical"}:
-            raise InputError(f"training.augmentation.flips: {min(unknown)!r} is unknown; allowed: horizontal, vertical")
 
     def _positions(self, length: int, index: Tensor, epoch: int, *, shift: str, flip: str) -> Tensor:
         """Which source row (or column) [B, length] each row of the view shows; the edge is reflected."""

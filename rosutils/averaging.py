@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rosutils.models import modes_kept
+
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, n_averaged: int) -> None:
@@ -21,20 +23,18 @@ def refresh_batchnorm(model: nn.Module, loader) -> None:
     Unlike torch's `update_bn` each batch counts by its size, and no other layer is put into training mode.
     """
     layers = {layer: layer.momentum for layer in model.modules() if isinstance(layer, _BatchNorm)}
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.train()
     seen = 0
-    for batch in loader:
-        if len(batch.images) == 1:  # a last batch of one image has no variance to estimate
-            continue
-        seen += len(batch.images)
+    with modes_kept(model):
+        model.eval()
         for layer in layers:
-            layer.momentum = len(batch.images) / seen
-        model(batch.images)
+            layer.reset_running_stats()
+            layer.train()
+        for batch in loader:
+            if len(batch.images) == 1:  # a last batch of one image has no variance to estimate
+                continue
+            seen += len(batch.images)
+            for layer in layers:
+                layer.momentum = len(batch.images) / seen
+            model(batch.images)
     for layer, momentum in layers.items():
         layer.momentum = momentum
-    for module, mode in modes.items():
-        module.training = mode

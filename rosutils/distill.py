@@ -1,37 +1,28 @@
 """Teachers, weighting and losses become a `loss_fn` for `training.fit`; Eq. 1 becomes an `after_epoch`."""
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from rosutils import InputError
+from rosutils import InputError, losses
 from rosutils.averaging import update_average
 from rosutils.bank import Bank
 from rosutils.data.loader import send
-from rosutils.losses import (
-    distillation_loss,
-    mean_logits,
-    mixture_logits,
-    soft_and_hard,
-    soft_targets,
-    task_loss,
-    teacher_divergences,
-)
-from rosutils.weights import ReinforcedSelector, counted_actions, exponential_weights, selection_weights
+from rosutils.weights import ReinforcedSelector, counted_actions, exponential_weights
 
 
 def supervised_loss(model: nn.Module, batch):
     """Baseline I and every teacher: the task loss on the given labels, a mean over the batch."""
-    return task_loss(model(batch.images), batch.labels, multilabel=batch.labels.is_floating_point()).mean()
+    return losses.task_loss(model(batch.images), batch.labels, multilabel=batch.labels.is_floating_point()).mean()
 
 
 class EpochMeans:
     """Means over the images of an epoch, kept where they are computed and read once, at its end."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._images = 0
+        self._sums, self._images = {}, 0
 
     def add(self, values: dict[str, Tensor]) -> None:
         """A batch's values by the name of their column: [B], or [K, B] for as many columns, <name>1 to <name>K."""
@@ -43,8 +34,8 @@ class EpochMeans:
         """The means as columns for the history; the next epoch begins at nothing."""
         found = {}
         for name, total in self._sums.items():
-            means = (total.reshape(-1) / self._images).tolist()
-            found |= {name: means[0]} if total.ndim == 0 else {f"{name}{m}": mean for m, mean in enumerate(means, 1)}
+            means = (total / self._images).tolist()
+            found |= {f"{name}{m}": mean for m, mean in enumerate(means, 1)} if total.ndim else {name: means}
         self._sums, self._images = {}, 0
         return found
 
@@ -68,8 +59,8 @@ class DistillationLoss:
         logits, teachers = model(batch.images), self.bank(batch)
         self.means.add({"divergence_": divergences(logits, teachers, self.options)})
         if self.mean_of == "logits":
-            teachers, weights = mean_logits(teachers, weights), torch.ones(1, device=weights.device)
-        return distillation_loss(logits, teachers, batch.labels, weights, **self.options)
+            teachers, weights = losses.mean_logits(teachers, weights), torch.ones(1, device=weights.device)
+        return losses.distillation_loss(logits, teachers, batch.labels, weights, **self.options)
 
     def after_epoch(self) -> dict:
         """Columns for the history: the mean KL(q || p) of each teacher over the epoch, divergence_1 to divergence_K."""
@@ -79,7 +70,7 @@ class DistillationLoss:
 @torch.no_grad()
 def divergences(logits: Tensor, teachers: Tensor, options: dict) -> Tensor:
     """KL(q || p) of each teacher and example, [K, B], for the history: it has no part in any gradient."""
-    return teacher_divergences(logits, teachers, options["temperature"], multilabel=options["multilabel"])
+    return losses.teacher_divergences(logits, teachers, options["temperature"], multilabel=options["multilabel"])
 
 
 def fixed(weights):
@@ -91,20 +82,26 @@ class ExponentialWeights:
     """Section III-B: fresh exponential weights in each iteration; an epoch's draws depend on (seed, epoch) alone."""
 
     def __init__(self, n_teachers: int, *, seed: int, normalize: bool = True, per_example: bool = False) -> None:
-        self.n_teachers, self.seed, self.normalize, self.per_example = n_teachers, seed, normalize, per_example
-        self._epoch, self._generator = None, torch.Generator()
+        self.n_teachers, self.normalize, self.per_example = n_teachers, normalize, per_example
+        self._generator = EpochGenerator(seed)
 
     def __call__(self, batch):
         """Weights [K], or [K, B] with one draw per example."""
-        self._generator = epoch_generator(self._generator, self._epoch, batch.epoch, self.seed)
-        self._epoch = batch.epoch
         options = {"n_examples": len(batch.index) if self.per_example else None, "normalize": self.normalize}
-        return exponential_weights(self.n_teachers, generator=self._generator, **options)
+        return exponential_weights(self.n_teachers, generator=self._generator(batch.epoch), **options)
 
 
-def epoch_generator(generator: torch.Generator, current: int | None, epoch: int, seed: int) -> torch.Generator:
-    """The generator, restarted where a new epoch begins, so that a resumed run draws what an unbroken one draws."""
-    return generator if epoch == current else torch.Generator().manual_seed(seed * 100_003 + epoch + 50_021)
+class EpochGenerator:
+    """A generator that begins anew with each epoch, so that a resumed run draws what an unbroken one draws."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.epoch, self.generator = seed, None, None
+
+    def __call__(self, epoch: int) -> torch.Generator:
+        """The generator of an epoch, as far as it has been drawn from."""
+        if epoch != self.epoch:
+            self.epoch, self.generator = epoch, torch.Generator().manual_seed(self.seed * 100_003 + epoch + 50_021)
+        return self.generator
 
 
 class ReinforcedLoss:
@@ -121,28 +118,28 @@ class ReinforcedLoss:
 
     def __init__(self, bank: Bank, selector: ReinforcedSelector, *, seed: int, reward: str = "r2", **options) -> None:
         """`options` are Eq. 4's: temperature, alpha, multilabel."""
-        self.bank, self.selector, self.reward, self.seed, self.options = bank, selector, reward, seed, options
-        self._epoch, self._generator, self.means = None, torch.Generator(), EpochMeans()
-
-    @property
-    def wants_quality(self) -> bool:
-        """Whether `after_epoch` needs the student's quality on a part of validation that stays the same (r3)."""
-        return self.reward == "r3"
+        self.bank, self.selector, self.reward, self.options = bank, selector, reward, options
+        self.wants_quality = reward == "r3"  # for `after_epoch`: on a part of validation that stays the same
+        self._generator, self.means = EpochGenerator(seed), EpochMeans()
 
     def __call__(self, model: nn.Module, batch):
         """The loss of a batch, a scalar; its states, actions and advantages are remembered for the policy."""
         features = model.features(batch.images)
         logits, teachers = model.head(features), self.bank(batch)
         states = self._states(features, teachers, batch.labels)
-        draws = self._draws(states, batch.epoch)
-        actions = counted_actions(draws, self.selector(states))
-        if batch.epoch > 0:
-            self.selector.remember(states, actions, self._advantages(logits, teachers, batch.labels, actions))
+        if batch.epoch == 0:
+            draws = actions = torch.ones(states.shape[:2], device=states.device)
+        else:
+            draws = self.selector.select(states, generator=self._generator(batch.epoch))
+            actions = counted_actions(draws, self.selector(states))
+            worth = partial(self._worth, logits, teachers, batch.labels)
+            self.selector.episode.append((states, actions, worth(actions) - worth(torch.ones_like(actions))))
         self.means.add({
             "selected": actions.mean(0), "unselected": draws.sum(0) == 0, "selected_": actions,
             "divergence_": divergences(logits, teachers, self.options),
         })  # fmt: skip
-        return distillation_loss(logits, teachers, batch.labels, selection_weights(actions), **self.options)
+        weights = actions / actions.sum(0)  # the selected teachers, at least one for each image, count equally
+        return losses.distillation_loss(logits, teachers, batch.labels, weights, **self.options)
 
     @torch.no_grad()
     def probabilities(self, model: nn.Module, batch) -> Tensor:
@@ -152,30 +149,20 @@ class ReinforcedLoss:
     @torch.no_grad()
     def _states(self, features: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
         several = labels.is_floating_point()
-        losses = torch.stack([task_loss(teacher, labels, multilabel=several) for teacher in teachers])
-        return self.selector.states(features, soft_targets(teachers, 1.0, multilabel=several), losses)
-
-    def _draws(self, states: Tensor, epoch: int) -> Tensor:
-        if epoch == 0:
-            return torch.ones(states.shape[:2], device=states.device)
-        self._generator = epoch_generator(self._generator, self._epoch, epoch, self.seed)
-        self._epoch = epoch
-        return self.selector.select(states, generator=self._generator)
+        hard = torch.stack([losses.task_loss(teacher, labels, multilabel=several) for teacher in teachers])
+        return self.selector.states(features, losses.soft_targets(teachers, 1.0, multilabel=several), hard)
 
     @torch.no_grad()
-    def _advantages(self, logits: Tensor, teachers: Tensor, labels: Tensor, actions: Tensor) -> Tensor:
-        """How much more than the mixture of all teachers the one selected for each image is worth, [B]."""
-        everyone = torch.ones_like(actions)
-        return self._worth(logits, teachers, labels, actions) - self._worth(logits, teachers, labels, everyone)
-
     def _worth(self, logits: Tensor, teachers: Tensor, labels: Tensor, actions: Tensor) -> Tensor:
         """What a mixture is worth for each image, [B], in nats; not below -10, where the states' losses end as well."""
         several = labels.is_floating_point()
-        worth = -task_loss(mixture_logits(teachers, actions, multilabel=several), labels, multilabel=several)
+        worth = -losses.task_loss(
+            losses.mixture_logits(teachers, actions, multilabel=several), labels, multilabel=several
+        )
         if self.reward != "r1":
             temperature, multilabel = self.options["temperature"], self.options["multilabel"]
-            mixture = mixture_logits(teachers, actions, temperature, multilabel=multilabel)[None]
-            soft, _ = soft_and_hard(logits, mixture, labels, torch.ones(1, device=logits.device), **self.options)
+            mixture = losses.mixture_logits(teachers, actions, temperature, multilabel=multilabel)[None]
+            soft, _ = losses.soft_and_hard(logits, mixture, labels, torch.ones(1, device=logits.device), **self.options)
             worth = worth - soft
         return worth.clamp(min=-10)
 

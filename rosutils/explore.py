@@ -7,8 +7,8 @@ import html
 import inspect
 import os
 import textwrap
-from collections.abc import Callable, Sequence
-from functools import cache, wraps
+from collections.abc import Callable
+from functools import cache, partial, wraps
 from importlib.util import find_spec
 from itertools import cycle, islice
 from typing import Any, NamedTuple
@@ -36,7 +36,8 @@ from rosutils.weights import exponential_weights
 
 
 SHOWN, A_PAGE = 60, 16  # images to choose from, and on a page
-Pictures = Figure | Sequence[Figure]
+# A figure in base64, at twice the pixels, and how wide and high it is to be shown.
+_png = partial(retina_figure, base64=True, bbox_inches=None)
 
 
 class Playing(NamedTuple):
@@ -54,15 +55,14 @@ def live() -> bool:
     return "JPY_SESSION_NAME" in os.environ and all(map(find_spec, ("ipywidgets", "ipympl")))
 
 
-def play(draw: Callable[..., Pictures], says: str, **controls) -> None:
+def play(draw: Callable[..., Figure | list[Figure]], says: str, **controls) -> None:
     """Show `draw()` with its defaults and, where somebody is there to play, controls under which it is drawn anew.
 
     A control is (lowest, highest, step) for a slider or a list for a menu. `says` is what one sees, for those who cannot.
     """
     draw = look.style()(draw)
     if not live():
-        display(*_several(draw()))
-        return
+        return display(*np.atleast_1d(draw()))
     import ipywidgets  # optional: without it the pictures are still
 
     picture = ipywidgets.HTML()
@@ -81,75 +81,22 @@ def play(draw: Callable[..., Pictures], says: str, **controls) -> None:
             each.continuous_update = False
     made.update()
     row = ipywidgets.HBox(sliders, layout={"flex_flow": "row wrap"})
-    display(Playing(ipywidgets.VBox([row, picture, errors]), _png(_several(draw())[0])[0]))
+    display(Playing(ipywidgets.VBox([row, picture, errors]), _png(np.atleast_1d(draw())[0])[0]))
 
 
-def _page(draw: Callable[..., Pictures], values: dict, says: str) -> str:
+def _page(draw: Callable, values: dict, says: str) -> str:
     """The pictures as HTML, as sharp as the screen; or what is wrong with the values."""
     try:
-        found = map(_png, _several(draw(**values)))
+        found = map(_png, np.atleast_1d(draw(**values)))
     except InputError as error:
         return f"<p>{html.escape(str(error))}</p>"
     how = f'alt="{html.escape(says, quote=True)}" style="max-width: 100%; height: auto"'
     return "".join(f'<img {how} width="{size["width"]}" src="data:image/png;base64,{png}">' for png, size in found)
 
 
-def _several(made: Pictures) -> Sequence[Figure]:
-    return [made] if isinstance(made, Figure) else made
-
-
-def _png(figure: Figure) -> tuple[str, dict]:
-    """A figure in base64, at twice the pixels, and how wide and high it is to be shown."""
-    return retina_figure(figure, base64=True, bbox_inches=None)
-
-
-def turn(draw: Callable[[Any], Figure], says: str, name: str, values: list) -> None:
-    """Show `draw(value)`, a figure in three dimensions, to be turned with the mouse, all its axes together; or still.
-
-    The menu `name` has the values to choose from, the first of which is taken first.
-    """
-    draw = look.style()(draw)
-    if not live():
-        display(draw(values[0]))
-        return
-    import ipywidgets
-
-    backend = matplotlib.get_backend()
-    from ipympl.backend_nbagg import Canvas, FigureManager
-
-    matplotlib.use(backend)  # that import takes over every other figure
-
-    def canvas(value) -> Canvas:
-        made = Canvas(draw(value))
-        FigureManager(made, 0)
-        made.toolbar_visible = made.header_visible = made.footer_visible = made.resizable = False
-        made.mpl_connect("motion_notify_event", _together)
-        return made
-
-    choice = ipywidgets.Dropdown(options=values, description=name)
-    box = ipywidgets.VBox([choice, canvas(values[0])])
-    choice.observe(lambda change: setattr(box, "children", (choice, canvas(change["new"]))), "value")
-    display(ipywidgets.HTML(f"<p>{html.escape(says)}</p>"), Playing(box, _png(draw(values[0]))[0]))
-
-
-def _together(event) -> None:
-    """The axes that the mouse turns take all others with them."""
-    if event.button and hasattr(event.inaxes, "azim"):
-        for ax in event.canvas.figure.axes:
-            if hasattr(ax, "view_init"):
-                ax.view_init(elev=event.inaxes.elev, azim=event.inaxes.azim)
-
-
 def lost(whose: str) -> None:
     """Say that a widget has no network to ask."""
     print(f"no weights of {whose} are in the store (they were released, or came without): nothing to play with here")
-
-
-def picture(ax, pixels) -> None:
-    """Pixels [channels, H, W], uint8 or in [0, 1]."""
-    pixels = np.moveaxis(np.asarray(pixels), 0, -1).squeeze()
-    ax.imshow(pixels, cmap="gray", vmin=0, vmax=255 if pixels.dtype == np.uint8 else 1, interpolation="nearest")
-    ax.axis("off")
 
 
 def title(write: Callable, data: Task, number: int, *, width: int = 16, **how) -> None:
@@ -170,12 +117,6 @@ def bars(ax, values: dict, index, colours: list[str], **how) -> None:
     """Bars side by side for each name of `values`, or stacked, from the top."""
     pd.DataFrame(values, index=list(index)).plot.barh(ax=ax, color=colours, width=0.8, lw=0, **{"legend": False} | how)
     ax.invert_yaxis()
-
-
-def _whole_epochs(fig: Figure) -> Figure:
-    for ax in fig.axes:
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    return fig
 
 
 def source(*functions: Callable) -> None:
@@ -210,10 +151,10 @@ def images(study, task: str) -> None:
         start = (page - 1) * A_PAGE % (len(index) or 1) // A_PAGE * A_PAGE  # past the last page the first comes again
         fig, axes = look.subplots(2, A_PAGE // 2, size=(look.WIDTH, 3.4 if data.multilabel else 2.5))
         for ax, number in zip(axes.flat, index[start : start + A_PAGE].tolist(), strict=False):
-            picture(ax, data.images[number])
+            look.picture(ax, data.images[number])
             title(ax.set_title, data, number, size=5.5)
         for ax in axes.flat:
-            ax.axis("off")
+            ax.set_axis_off()
         fig.suptitle(f"{task}: {len(index):,} training images, {by} label {label}; from number {start + 1:,}", size=8)
         return fig
 
@@ -248,7 +189,7 @@ def mixture(study, task: str) -> None:
         hard = (1 - α) * losses.task_loss(p, label, **several).item()
         q, p = losses.soft_targets(z[:, 0], τ, **several), losses.soft_targets(p[0], τ, **several)
         above, [axes] = look.subplots(1, len(q) + 1, size=(look.WIDTH, 0.12 * data.n_classes + 1.1))
-        picture(axes[0], batch.images[number].cpu())
+        look.picture(axes[0], batch.images[number].cpu())
         title(above.suptitle, data, int(index[number]), width=120, size=8)
         for ax, name, weight, each, colour in zip(axes[1:], names, w.tolist(), q, look.colours(len(q)), strict=True):
             bars(ax, {"q": each}, data.class_names if ax is axes[1] else [""] * len(each), [colour])
@@ -297,7 +238,9 @@ def averages(study, task: str) -> None:
         right.legend(*(part[2:] for part in right.get_legend_handles_labels()))
         right.set_title(f"test F1 {with_it:.3f}; without the average {without:.3f}: {without - with_it:+.3f}")
         right.set_ylabel("validation F1")
-        return _whole_epochs(fig)
+        for ax in (left, right):
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        return fig
 
     play(draw, "which epochs are averaged, and the F1 of student and average", epoch=(1, len(rows)))
 
@@ -319,13 +262,15 @@ def curves(study, artefact: str, first: str = "") -> None:
         names = [look.architecture_name(study.name_of(teacher)) for teacher in teachers]
         kinds["KL(q || p), nats: the lowest is followed"] = {f"divergence_{m}": name for m, name in enumerate(names, 1)}
         for ax, (heading, columns) in zip(axes, kinds.items(), strict=False):
-            shown = rows[[column for column in columns if column in rows]].rename(columns=columns)
-            colours = look.colours(len(names)) if ax is axes[-1] and teachers else [look.BLUE, look.RED]
-            shown.plot(ax=ax, color=colours, marker="o", ms=3, title=heading, legend=not (teachers and ax is axes[-1]))
+            followed = bool(teachers) and ax is axes[-1]
+            colours = look.colours(len(names)) if followed else [look.BLUE, look.RED]
+            shown = rows.filter(list(columns)).rename(columns=columns)
+            shown.plot(ax=ax, color=colours, marker="o", ms=3, title=heading, legend=not followed)
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if teachers:
             fig.legend(*axes[-1].get_legend_handles_labels(), loc="outside right center")
         fig.suptitle(run, size=8)
-        return _whole_epochs(fig)
+        return fig
 
     play(draw, "loss, F1 and divergence to each teacher, by epoch", run=list(specs))
 
@@ -344,20 +289,19 @@ def attack(study, task: str) -> None:
         batch = next(iter(there.loader(specs[student], index[[image - 1]])))
         how = {"eps": ε / 255, "step_size": section.step_factor * ε / 255 / section.steps, "steps": section.steps}
         how |= {"norm": "linf", "loss_fn": attacks.classification_loss, "random_start": False}
-        hurt, said = attacks.pgd(model(student), batch.images, batch.labels, **how), {}
-        for name, pixels in (("before", batch.images), ("after", hurt)):
-            with torch.inference_mode():
-                logits = model(student)(pixels)[0].cpu()
-            said[name] = losses.soft_targets(logits, 1.0, multilabel=data.multilabel)
+        hurt = attacks.pgd(model(student), batch.images, batch.labels, **how)
+        with torch.inference_mode():
+            logits = [model(student)(pixels)[0].cpu() for pixels in (batch.images, hurt)]
+        before, after = (losses.soft_targets(z, 1.0, multilabel=data.multilabel) for z in logits)
         fig, [axes] = look.subplots(1, 4, size=(look.WIDTH, 0.12 * data.n_classes + 1.2), width_ratios=(1, 1, 1, 1.6))
         clean, change = batch.images[0].cpu(), (hurt - batch.images)[0].cpu()
         times = 0.5 / max(float(change.abs().max()), 1e-9)
         for ax, pixels in zip(axes, (clean, 0.5 + times * change, clean + change), strict=False):
-            picture(ax, pixels)
+            look.picture(ax, pixels)
         title(axes[0].set_title, data, int(batch.index[0]))
         axes[1].set_title(f"perturbation, × {times:.0f}" if change.any() else "no perturbation")
         axes[2].set_title("attacked")
-        bars(axes[3], said, data.class_names, [look.BLUE, look.RED], legend=True)
+        bars(axes[3], {"before": before, "after": after}, data.class_names, [look.BLUE, look.RED], legend=True)
         axes[3].set(xlim=(0, 1), xlabel=f"probability, ε = {ε:g}/255")
         return fig
 
@@ -367,12 +311,11 @@ def attack(study, task: str) -> None:
 
 def contours(study, task: str) -> None:
     """Fig. 4's claim in one picture: where the loss stays within a rise of the centre's, both models laid over each other."""
-    found = fig4.surfaces(study, task)
-    seeds = sorted({plane["seed"] for plane in found})
+    found = _planes(study, task)
 
-    def draw(directions: int = seeds[0], rise: float = 1.0) -> Figure:
+    def draw(directions: int = min(found), rise: float = 1.0) -> Figure:
         fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 3.4))
-        for name, grid, loss in ((p["setting"], p["grid"], p["loss"]) for p in found if p["seed"] == directions):
+        for name, grid, loss in ((plane["setting"], plane["grid"], plane["loss"]) for plane in found[directions]):
             higher = np.nan_to_num(loss - loss[(len(grid) // 2,) * 2], nan=1e9, posinf=1e9)
             how = {"colors": [look.COLOUR[name]], "linestyles": [look.LINES[name]]}
             ax.contourf(grid, grid, higher, levels=[-1e9, rise], colors=[look.COLOUR[name]], alpha=0.2)
@@ -384,20 +327,47 @@ def contours(study, task: str) -> None:
         fig.legend(loc="outside upper left")
         return fig
 
-    play(draw, "where the loss of both models is low around their weights", directions=seeds, rise=(0.05, 5.0, 0.05))
+    play(draw, "where the loss of both models is low around their weights", directions=[*found], rise=(0.05, 5.0, 0.05))
+
+
+def _planes(study, task: str) -> dict[int, list[dict]]:
+    """Fig. 4's surfaces of a task by the seed of their directions."""
+    found = fig4.surfaces(study, task)
+    return {seed: [each for each in found if each["seed"] == seed] for seed in sorted({each["seed"] for each in found})}
 
 
 def surface(study, task: str) -> None:
-    """Fig. 4 as surfaces to turn with the mouse, both at once, for each pair of directions."""
-    found, clamp = fig4.surfaces(study, task), study.parameters.landscape.clamp
+    """Fig. 4 as surfaces to turn with the mouse, both at once, for each pair of directions; or still."""
+    found = _planes(study, task)
 
+    @look.style()
     def draw(seed: int) -> Figure:
-        fig = fig4.solids([plane for plane in found if plane["seed"] == seed], clamp=clamp, task=task)
-        for ax in fig.axes[: len(COMPARED)]:  # from the side at first: there one sees how wide a basin is
-            ax.view_init(elev=8, azim=-60)
+        fig = fig4.solids(found[seed], clamp=study.parameters.landscape.clamp, task=task)
+        first, second = fig.axes[: len(COMPARED)]
+        second.shareview(first)
+        first.view_init(elev=8, azim=-60, share=True)  # from the side at first: there one sees how wide a basin is
         return fig
 
-    turn(draw, f"{task}: drag a surface to turn both.", "directions", sorted({plane["seed"] for plane in found}))
+    if not live():
+        return display(draw(min(found)))
+    import ipywidgets
+
+    backend = matplotlib.get_backend()
+    from ipympl.backend_nbagg import Canvas, FigureManager
+
+    matplotlib.use(backend)  # that import takes over every other figure
+
+    def canvas(seed: int) -> Canvas:
+        made = Canvas(draw(seed))
+        FigureManager(made, 0)
+        made.toolbar_visible = made.header_visible = made.footer_visible = made.resizable = False
+        return made
+
+    choice = ipywidgets.Dropdown(options=[*found], description="directions")
+    box = ipywidgets.VBox([choice, canvas(min(found))])
+    choice.observe(lambda change: setattr(box, "children", (choice, canvas(change["new"]))), "value")
+    says = html.escape(f"{task}: drag a surface to turn both.")
+    display(ipywidgets.HTML(f"<p>{says}</p>"), Playing(box, _png(draw(min(found)))[0]))
 
 
 def wrong_labels(study, task: str) -> None:
@@ -415,11 +385,10 @@ def wrong_labels(study, task: str) -> None:
         place, *label = wrong[number].tolist()
         index, said = int(data.split["train"][place]), {}
         for name, labels in (("given label", data.labels), ("clean label", data.clean_labels)):
-            value = int(labels[(index, *label)])
-            said[name] = [float(p[(place, *label, value)]) for p in probabilities.values()]
+            said[name] = [float(p[(place, *label, int(labels[(index, *label)]))]) for p in probabilities.values()]
         size = (look.WIDTH, 0.2 * len(probabilities) + 1.0)
         fig, [[left, right]] = look.subplots(1, 2, size=size, width_ratios=(1, 3))
-        picture(left, data.images[index])
+        look.picture(left, data.images[index])
         title(left.set_title, data, index, width=24)
         seen = {name for name, marks in _seen(studies[noise], task).items() if marks[place]}
         names = [f"{name}, has seen it" if name in seen else name for name in probabilities]

@@ -5,6 +5,7 @@ images (the cluster bootstrap of Davison and Hinkley 1997, section 3.8). F1 foll
 resample is a weighted sum of them, and no image is looked at twice.
 """
 
+from collections import namedtuple
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from scipy import special
 from torch import Generator, Tensor
 
-from rosutils import InputError
+from rosutils import InputError, check_count
 from rosutils.metrics import averagings, decided, of_counts
 
 
@@ -53,10 +54,7 @@ class PairedDifference(NamedTuple):
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
-    """Mean of a - b over pairs of the same replicate, with Student's t 95 % interval (nan for one pair).
-
-    Raises InputError where a and b are not equally many, or none.
-    """
+    """Mean of a - b over pairs of the same replicate, with Student's t 95 % interval (nan for one pair)."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.size == 0:
         raise InputError(f"paired values are equally many, found {a.size} and {b.size}; give one of each per replicate")
@@ -65,11 +63,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     return PairedDifference(mean, mean - half, mean + half, n)
 
 
-class Interval(NamedTuple):
-    """Both ends of a 95 % interval."""
-
-    low: float
-    high: float
+Interval = namedtuple("Interval", ["low", "high"])  # both ends of a 95 % interval
 
 
 class Scored(NamedTuple):
@@ -88,8 +82,7 @@ def difference_interval(
 
     Each system has one entry per replicate, in the same order; what is resampled is the mean over replicates. A group that
     is in the test parts of several replicates is drawn as often for each, for both systems alike. `average` is one of
-    `metrics.precision_recall_f1` but "samples". Raises InputError for unequal numbers of replicates, labels or groups that
-    do not fit, an unknown averaging, one group only, and fewer than 40 resamples.
+    `metrics.precision_recall_f1` but "samples".
     """
     _check(a, b, average, multilabel, resamples)
     every = torch.cat([scored.groups for scored in (*a, *b)]).unique()
@@ -114,8 +107,7 @@ def _check(a: Sequence[Scored], b: Sequence[Scored], average: str, multilabel: b
     allowed = [name for name in averagings(multilabel) if name != "samples"]
     if average not in allowed:
         raise InputError(f"average is {average!r}; allowed are {', '.join(allowed)}")
-    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < FEWEST:
-        raise InputError(f"resamples is {resamples!r}; a 95 % interval needs a whole number, at least {FEWEST}")
+    check_count("resamples", resamples, FEWEST, "a 95 % interval needs")
 
 
 def _of_groups(scored: Scored, every: Tensor, multilabel: bool) -> Tensor:

@@ -5,7 +5,8 @@ Whatever is moved is a copy of the network in eval mode: the caller's stays as i
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import loss_landscapes
 import numpy as np
@@ -15,7 +16,7 @@ from scipy import ndimage
 from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from rosutils import InputError
+from rosutils import InputError, check_count
 
 
 Loss = Callable[[nn.Module, object], Tensor]
@@ -37,17 +38,14 @@ def filter_normalized_directions(
 
     A filter is a slice [...] of a weight [F, ...]; a vector that is not ignored counts as one filter. Zero are what `ignore`
     names: "bias" every bias, "bn" all of a normalisation layer. The draws are the same for all models of these shapes,
-    on any device, whatever is ignored. Raises InputError for other names and without a CPU generator.
+    on any device, whatever is ignored.
     """
     moved, every = _moved_weights(model, ignore), dict(model.named_parameters())
     return tuple({name: _direction(every[name], name in moved, generator) for name in every} for _ in range(2))
 
 
 def square_grid(span: float, points: int) -> np.ndarray:
-    """Evenly spaced coordinates [points] from -span to span, mirror-symmetric to the last bit, with 0 in the centre.
-
-    Raises InputError for a span that is not positive and finite, and for a number of points that is not odd.
-    """
+    """Evenly spaced coordinates [points] from -span to span, mirror-symmetric to the last bit, with 0 in the centre."""
     if not 0 < span < math.inf:
         raise InputError(f"span is {span}; it must be a positive number, in units of the filters' norms")
     if isinstance(points, bool) or not isinstance(points, int) or points < 1 or points % 2 == 0:
@@ -62,13 +60,16 @@ def loss_surface(
 ) -> np.ndarray:
     """The loss [G, G] of Fig. 4, float64: entry [i, j] at weights + grid[i] * directions[0] + grid[j] * directions[1].
 
-    Eval mode, buffers as they are; a copy is moved. A loss that overflows stays inf or nan. Raises InputError for directions
-    of another model, a bad grid, and a loss that is no scalar.
+    Eval mode, buffers as they are; a copy is moved. A loss that overflows stays inf or nan.
     """
-    grid, (first, second) = np.asarray(grid, dtype=np.float64), _checked_directions(model, directions)
+    grid, start = np.asarray(grid, dtype=np.float64), dict(model.named_parameters())
+    shapes = {name: parameter.shape for name, parameter in start.items()}
+    if any({name: value.shape for name, value in each.items()} != shapes for each in directions):
+        raise InputError("a direction has other names or shapes than the model's parameters; draw it for this network")
     if grid.ndim != 1 or len(grid) == 0 or not np.isfinite(grid).all():
         raise InputError(f"grid has shape {grid.shape}; it is a row [G >= 1] of finite coordinates, see square_grid")
-    walker, start = _copied(model), dict(model.named_parameters())
+    walker = copy.deepcopy(model).eval()
+    first, second = ({name: value.to(start[name]) for name, value in each.items()} for each in directions)
     moved = {name: p for name, p in walker.named_parameters() if first[name].any() or second[name].any()}
     losses = np.empty((len(grid), len(grid)))
     for i, a in enumerate(grid):
@@ -85,7 +86,7 @@ def basin_area(surface: np.ndarray, level: float) -> float:
     """The basin's share of the grid [G, G]: points no higher than the centre + level, and joined to it by such points.
 
     Joined are neighbours along a row or a column. Points that are not finite are outside; nan where the centre itself is
-    not finite. Raises InputError for a surface without a central point and for a level that is not positive.
+    not finite.
     """
     surface = np.asarray(surface)
     if surface.ndim != 2 or surface.shape[0] != surface.shape[1] or len(surface) % 2 == 0:
@@ -105,19 +106,9 @@ def _direction(parameter: Tensor, moved: bool, generator: Generator) -> Tensor:
     if not moved:  # drawn all the same, so that the others' draws do not depend on what is ignored
         return torch.zeros_like(parameter, requires_grad=False)
     filters = tuple(range(1 if parameter.ndim > 1 else 0, parameter.ndim))
-    own, drew = (
-        torch.linalg.vector_norm(value, dim=filters, keepdim=True, dtype=torch.float64)
-        for value in (parameter.detach().cpu(), draw)
-    )
+    length = partial(torch.linalg.vector_norm, dim=filters, keepdim=True, dtype=torch.float64)
+    own, drew = length(parameter.detach().cpu()), length(draw)
     return torch.empty_like(parameter, requires_grad=False).copy_(draw.mul_(own).div_(drew))
-
-
-def _checked_directions(model: nn.Module, directions: tuple[Direction, Direction]) -> list[Direction]:
-    """Both directions, on the model's device."""
-    every = dict(model.named_parameters())
-    if any({n: v.shape for n, v in each.items()} != {n: p.shape for n, p in every.items()} for each in directions):
-        raise InputError("a direction has other names or shapes than the model's parameters; draw it for this network")
-    return [{name: value.to(every[name]) for name, value in each.items()} for each in directions]
 
 
 # Numbers beside its picture
@@ -133,38 +124,36 @@ def sharpness(model: nn.Module, batch, loss_fn: Loss, *, radius: float, generato
 
     Projected gradient ascent from a random point at a tenth of the radius: 10 steps along the gradient over its norm, each
     a quarter of the radius. The highest loss on the way counts, so the result is never negative and a lower bound of the
-    true maximum; it is nan where the loss of the model itself is not finite. The weights are those that directions move, in
-    a copy in eval mode. Raises InputError for a radius that is not positive, a model without such weights, no CPU generator,
-    and a loss without gradient.
+    true maximum; it is nan where the loss of the model itself is not finite. The weights are those that directions move.
     """
     if not 0 < radius < math.inf:
         raise InputError(f"radius is {radius}; it must be a positive share of the weights' norm")
-    centre, climber = list(_moved_weights(model).values()), _copied(model).requires_grad_(True)
+    centre, climber = list(_moved_weights(model).values()), copy.deepcopy(model).eval().requires_grad_(True)
     if not centre:
         raise InputError("the model has no weights to move, only biases and normalisation layers")
     weights, reach = list(_moved_weights(climber).values()), radius * _norm(centre)
     shift = _scaled([_drawn(weight, generator) for weight in weights], ASCENT_START * reach)
     before = highest = _gradient(weights, climber, batch, loss_fn)[0]
-    for _ in range(ASCENT_STEPS):
-        _place(weights, centre, shift)
+    for _ in range(ASCENT_STEPS + 1):  # of the end of the last step the loss counts alone
+        with torch.no_grad():
+            for weight, middle, moved in zip(weights, centre, shift, strict=True):
+                torch.add(middle, moved, out=weight)
         loss, gradient = _gradient(weights, climber, batch, loss_fn)
         highest, length = max(highest, loss), _norm(gradient)  # max keeps the first beside a nan
         if length == 0 or not math.isfinite(length):
             break
         shift = [s + g * (ASCENT_STEP * reach / length) for s, g in zip(shift, gradient, strict=True)]
         shift = _scaled(shift, min(reach, _norm(shift)))
-    _place(weights, centre, shift)
-    return max(highest, _gradient(weights, climber, batch, loss_fn)[0]) - before
+    return highest - before
 
 
 def hessian_eigenvalue(model: nn.Module, batch, loss_fn: Loss, *, iterations: int, generator: Generator) -> float:
     """The eigenvalue of the loss's Hessian that is largest in magnitude, with its sign, by power iteration.
 
-    Over all parameters, as PyHessian; eval mode. The Rayleigh quotient after `iterations` products with the Hessian (two
-    backward passes each) from a Gaussian start: below the true magnitude until it has converged. Raises InputError for
-    iterations < 1, no CPU generator, and a loss without gradient.
+    Over all parameters, as PyHessian. The Rayleigh quotient after `iterations` products with the Hessian (two backward passes
+    each) from a Gaussian start: below the true magnitude until it has converged.
     """
-    _check_count("iterations", iterations, 1)
+    check_count("iterations", iterations, 1)
     parameters, product = _hessian(model, batch, loss_fn)
     vector = _scaled([_drawn(parameter, generator) for parameter in parameters], 1.0)
     for _ in range(iterations):
@@ -177,22 +166,13 @@ def hessian_eigenvalue(model: nn.Module, batch, loss_fn: Loss, *, iterations: in
 
 
 def hessian_trace(model: nn.Module, batch, loss_fn: Loss, *, samples: int, generator: Generator) -> tuple[float, float]:
-    """The trace of the loss's Hessian over all parameters and its standard error, by Hutchinson's Rademacher probes.
-
-    Eval mode. Raises InputError for samples < 2 (one has no error), no CPU generator, and a loss without gradient.
-    """
-    _check_count("samples", samples, 2)
+    """The trace of the loss's Hessian over all parameters and its standard error, by Hutchinson's Rademacher probes."""
+    check_count("samples", samples, 2)
     (parameters, product), found = _hessian(model, batch, loss_fn), []
     for _ in range(samples):
         probe = [torch.where(_drawn(parameter, generator) < 0, -1.0, 1.0).to(parameter) for parameter in parameters]
         found.append(_dot(probe, product(probe)))
     return float(np.mean(found)), float(np.std(found, ddof=1) / math.sqrt(samples))
-
-
-@torch.no_grad()
-def _place(weights: Sequence[Tensor], centre: Sequence[Tensor], shift: Sequence[Tensor]) -> None:
-    for weight, middle, moved in zip(weights, centre, shift, strict=True):
-        torch.add(middle, moved, out=weight)
 
 
 @torch.enable_grad()
@@ -206,7 +186,7 @@ def _gradient(weights: Sequence[Tensor], model: nn.Module, batch, loss_fn: Loss,
 
 def _hessian(model: nn.Module, batch, loss_fn: Loss) -> tuple[list[Tensor], Callable]:
     """All parameters of a copy, and the Hessian's product with a vector shaped like them; one graph for all products."""
-    model = _copied(model).requires_grad_(True)
+    model = copy.deepcopy(model).eval().requires_grad_(True)
     parameters = list(model.parameters())
     _, gradient = _gradient(parameters, model, batch, loss_fn, create_graph=True)
     # where the loss is linear in the weights there is nothing to differentiate again
@@ -229,21 +209,25 @@ def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
 
 
 def path(start: nn.Module, end: nn.Module, batch, loss_fn: Loss, *, steps: int) -> np.ndarray:
-    """The loss [steps] on the straight line from the weights of `start` to those of `end`, both included; eval mode.
+    """The loss [steps] on the straight line from the weights of `start` to those of `end`, both included.
 
     The inner points are walked by the package loss-landscapes; it begins one step after the start and adds its steps up, so
     the ends are evaluated by themselves, exactly. It moves parameters only: BatchNorm's running mean and variance are
     interpolated here in the same way (Li et al.'s "states"), or the end's weights would meet the start's statistics.
-    Both models stay as they are. Raises InputError for steps < 2 and for models that differ in shape.
     """
-    _check_count("steps", steps, 2)
+    check_count("steps", steps, 2)
     shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (start, end)]
     if shapes[0] != shapes[1]:
         names = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
         raise InputError(f"start and end are networks of different shape ({', '.join(names[:3])}, ...)")
-    models = [_copied(model) for model in (start, end)]  # the package freezes what it is given
+    models = [copy.deepcopy(model).eval() for model in (start, end)]  # the package freezes what it is given
     ends = [loss_landscapes.point(model, _LossAt([], batch, loss_fn)) for model in models]
-    inner = _LossAt(_buffers_between(*models, steps - 1), batch, loss_fn)
+    pairs = list(zip(*(model.buffers() for model in models), strict=True))
+    between = (  # counters, which do not enter the loss, stay the start's
+        [torch.lerp(a, b, step / (steps - 1)) if a.is_floating_point() else a for a, b in pairs]
+        for step in range(1, steps)
+    )
+    inner = _LossAt(between, batch, loss_fn)
     way = loss_landscapes.linear_interpolation(*models, inner, steps=steps - 1, deepcopy_model=True)
     return np.array([ends[0], *way[:-1], ends[1]])
 
@@ -263,13 +247,6 @@ class _LossAt(Metric):
         return _scalar(self.loss_fn(model, self.batch)).item()
 
 
-def _buffers_between(start: nn.Module, end: nn.Module, steps: int) -> Iterator[list[Tensor]]:
-    """The buffers at 1/steps, 2/steps, ... of the way; counters, which do not enter the loss, stay the start's."""
-    pairs = list(zip(start.buffers(), end.buffers(), strict=True))
-    for step in range(1, steps + 1):
-        yield [torch.lerp(a, b, step / steps) if a.is_floating_point() else a for a, b in pairs]
-
-
 # The weights that are moved
 
 
@@ -285,11 +262,6 @@ def _moved_weights(model: nn.Module, ignore: Sequence[str] = IGNORABLE) -> dict[
         if ("bias" in ignore and "bias" in name) or ("bn" in ignore and isinstance(module, NORMALISATION))
     }
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in still}
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """The network to be moved about, in eval mode; the caller's stays as it is, bit for bit."""
-    return copy.deepcopy(model).eval()
 
 
 def _drawn(like: Tensor, generator: Generator | None, dtype=None, device=None) -> Tensor:
@@ -318,9 +290,3 @@ def _scaled(tensors: Sequence[Tensor], length: float) -> list[Tensor]:
     """The tensors at another norm; zeros stay zeros."""
     factor = length / (_norm(tensors) or 1)
     return [value * factor for value in tensors]
-
-
-def _check_count(name: str, value: int, least: int) -> None:
-    """Raises InputError unless the value is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}; it must be a whole number, at least {least}")

@@ -63,13 +63,12 @@ def weighted_divergence(
 ) -> Tensor:
     """The inner sum of Eq. 4, sum_m w_m KL(q_m || p), for each example, [B]; weights [K] or [K, B]."""
     divergences = teacher_divergences(student_logits, teacher_logits, temperature, multilabel=multilabel)
-    return ((weights[:, None] if weights.ndim == 1 else weights) * divergences).sum(0)
+    return (weights.reshape(len(weights), -1) * divergences).sum(0)
 
 
 def mean_logits(teacher_logits: Tensor, weights: Tensor) -> Tensor:
     """One teacher in place of K: the weighted mean of their logits [K, B, C], as [1, B, C]; weights [K] or [K, B]."""
-    per_example = weights[:, None] if weights.ndim == 1 else weights
-    return (per_example[..., None] * teacher_logits).sum(0, keepdim=True)
+    return (weights.reshape(len(weights), -1, 1) * teacher_logits).sum(0, keepdim=True)
 
 
 def mixture_logits(

@@ -4,8 +4,8 @@ Scores are the model's logits [N, C], as tensors or arrays. Multi-class labels a
 labels per image are 0/1 entries [N, C]. scikit-learn does the computing.
 """
 
+from collections import namedtuple
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,15 +18,7 @@ from rosutils import InputError
 
 Array = Tensor | np.ndarray
 METRICS = ("precision", "recall", "f1")
-RULES = ("micro", "per-label")
-
-
-class PrecisionRecallF1(NamedTuple):
-    """Three numbers, or three arrays [C] when not averaged."""
-
-    precision: float | np.ndarray
-    recall: float | np.ndarray
-    f1: float | np.ndarray
+PrecisionRecallF1 = namedtuple("PrecisionRecallF1", METRICS)  # three numbers, or three arrays [C] when not averaged
 
 
 def precision_recall_f1(
@@ -35,11 +27,9 @@ def precision_recall_f1(
     """Precision, recall and F1 (Tables I and II), averaged over classes or examples, or per class.
 
     `average` is "macro", "micro", "weighted", "samples" (multi-label only), "means" for the macro precision, the macro
-    recall and the F1 of these two, or None for arrays [C].
-    Multi-class predicts the largest score; multi-label predicts the labels with sigmoid(score) >= threshold,
-    a probability per label [C] or for all (default 0.5). Macro averages are over the classes that occur in `labels`, as the
-    mean AUROC is; 0/0 is 0. Raises InputError for an averaging that does not exist, thresholds without multi-label, and
-    scores and labels that do not fit.
+    recall and the F1 of these two, or None for arrays [C]. Multi-class predicts the largest score; multi-label predicts the
+    labels with sigmoid(score) >= threshold, a probability per label [C] or for all (default 0.5). Macro averages are over the
+    classes that occur in `labels`, as the mean AUROC is; 0/0 is 0.
     """
     allowed = averagings(multilabel)
     if average is not None and average not in allowed:
@@ -94,8 +84,7 @@ def _over(a: Tensor, b: Tensor) -> Tensor:
 def auroc_per_class(scores: Array, labels: Array) -> Tensor:
     """Area under the ROC curve of each class [C] (Table III), nan where a class has one kind of label only.
 
-    Labels [N] are taken one class against the rest, on softmax probabilities; labels [N, C] on the scores as
-    they are. Raises InputError for scores and labels that do not fit.
+    Labels [N] are taken one class against the rest, on softmax probabilities; labels [N, C] on the scores as they are.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -115,19 +104,13 @@ def best_thresholds(scores: Array, labels: Array, *, rule: str = "micro") -> Ten
     without skill cannot claim all images for itself. Rule "per-label" is the best F1 of each label on its own, for macro F1.
     Give it the validation part, never the test part. Candidates lie halfway between neighbouring distinct values of
     sigmoid(score), and halfway between 0 and the lowest; the highest of equally good ones is taken (fewest positives).
-    Where no example is positive it is 0.5. Raises InputError for an unknown rule, and for scores and labels that do not fit.
+    Where no example is positive it is 0.5.
     """
-    if rule not in RULES:
-        raise InputError(f"rule is {rule!r}; allowed are {', '.join(RULES)}")
+    if rule not in ("micro", "per-label"):
+        raise InputError(f"rule is {rule!r}; allowed are micro, per-label")
     scores, labels = _checked(scores, labels, multilabel=True)
-    probabilities, labels = torch.from_numpy(special.expit(scores)), torch.from_numpy(labels)
-    if rule == "per-label":
-        return _best_of_each(probabilities, labels)
-    return _best_of_each(probabilities.reshape(-1, 1), labels.reshape(-1, 1))[0]
-
-
-def _best_of_each(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The best threshold of each column [C]."""
+    columns = (-1, 1) if rule == "micro" else scores.shape  # of one threshold each
+    probabilities, labels = (torch.from_numpy(each).reshape(columns) for each in (special.expit(scores), labels))
     probabilities, order = probabilities.sort(dim=0, descending=True)
     labels = labels.gather(0, order)
     n_positive, n_predicted = labels.sum(0), torch.arange(1, len(labels) + 1)[:, None]
@@ -139,7 +122,8 @@ def _best_of_each(probabilities: Tensor, labels: Tensor) -> Tensor:
     lowest, below = probabilities.gather(0, row)[0], next_lower.gather(0, row)[0]
     halfway = (lowest + below) / 2
     # between two neighbouring floats the midpoint may round down onto the lower one, which must stay negative
-    return torch.where(n_positive == 0, 0.5, torch.where(halfway > below, halfway, lowest))
+    found = torch.where(n_positive == 0, 0.5, torch.where(halfway > below, halfway, lowest))
+    return found[0] if rule == "micro" else found
 
 
 def evaluate(
@@ -148,9 +132,8 @@ def evaluate(
 ) -> pd.DataFrame:  # fmt: skip
     """Every number of one evaluation as rows `class, average, metric, value`; without `per_class` the averages only.
 
-    Precision, recall and F1 in every averaging (class ""), the same and AUROC per class (average ""), the
-    mean AUROC over classes that have one (average "macro"), and for single-label tasks the accuracy (class
-    and average ""). Raises InputError for scores, labels and class names that do not fit.
+    Precision, recall and F1 in every averaging (class ""), the same and AUROC per class (average ""), the mean AUROC over
+    classes that have one (average "macro"), and for single-label tasks the accuracy (class and average "").
     """
     if np.shape(scores)[1:] != (len(class_names),):
         raise InputError(f"scores have shape {np.shape(scores)} but there are {len(class_names)} class names")
@@ -158,21 +141,15 @@ def evaluate(
     rows = []
     for average in averagings(multilabel):
         numbers = precision_recall_f1(scores, labels, average=average, **options)
-        rows += [("", average, metric, value) for metric, value in zip(METRICS, numbers, strict=True)]
+        rows += [("", average, metric, value) for metric, value in numbers._asdict().items()]
     if not multilabel:
         rows.append(("", "", "accuracy", (_array(labels) == _array(scores).argmax(axis=1)).mean()))
     if per_class:
-        rows += _per_class(scores, labels, class_names, options)
+        auroc = auroc_per_class(scores, labels)
+        rows.append(("", "macro", "auroc", auroc.nanmean().item()))
+        each = precision_recall_f1(scores, labels, average=None, **options)._asdict() | {"auroc": auroc.numpy()}
+        rows += [(name, "", metric, each[metric][c]) for c, name in enumerate(class_names) for metric in each]
     return pd.DataFrame(rows, columns=["class", "average", "metric", "value"]).astype({"value": float})
-
-
-def _per_class(scores: Array, labels: Array, class_names: Sequence[str], options: dict) -> list[tuple]:
-    auroc = auroc_per_class(scores, labels)
-    rows = [("", "macro", "auroc", auroc.nanmean().item())]
-    numbers = (*precision_recall_f1(scores, labels, average=None, **options), auroc.numpy())
-    for name, *values in zip(class_names, *numbers, strict=True):
-        rows += [(name, "", metric, value) for metric, value in zip((*METRICS, "auroc"), values, strict=True)]
-    return rows
 
 
 def agreement(
@@ -181,7 +158,7 @@ def agreement(
     """How often predictions on noisily labelled examples agree with the clean and with the given labels, as rows
     `average, metric, value`: over "all" labels, and over the "changed" ones alone (nan where none was).
 
-    Labels are classes [N] or 0/1 entries [N, C]; raises InputError for scores and labels that do not fit.
+    Labels are classes [N] or 0/1 entries [N, C].
     """
     (clean, predicted), (given, _) = (decided(scores, each, multilabel, thresholds) for each in (clean, given))
     changed, rows = clean != given, []

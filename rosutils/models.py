@@ -1,12 +1,17 @@
 """The five torchvision architectures by name (Section IV-B): images in [0, 1] in, logits out, normalisation inside."""
 
-from contextlib import AbstractContextManager, nullcontext
+import gc
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from rosutils import InputError
 
+
+logger = logging.getLogger(__name__)
 
 # Attribute path of each network's last linear layer.
 ARCHITECTURES = {
@@ -20,8 +25,11 @@ ARCHITECTURES = {
 CHANNELS_LAST_ON_CPU = ("mobilenet_v2", "densenet121")
 
 # Up to 32 px the last stage sees a single point, and eight of the nine taps of its 3x3 kernels nothing but padding: 62 % of
-# a ResNet-18's weights (`dead_share`). From 33 px on there are none in the ResNets; MedMNIST's 28 px are framed to 40.
+# a ResNet-18's weights (tests/test_models.py). From 33 px on none in the ResNets; MedMNIST's 28 px are framed to 40.
 SMALLEST_SIDE, FRAMED_SIDE = 33, 40
+
+# CUDA graphs are for runs of so many steps: a shorter one is over before recording has paid.
+LEAST_STEPS = 200
 
 
 class Classifier(nn.Module):
@@ -29,12 +37,10 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = head
+        self.backbone, self.head = backbone, head
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
-        self.memory_format = torch.contiguous_format
-        self.precision = torch.float32
+        self.memory_format, self.precision = torch.contiguous_format, torch.float32
 
     def prepared(self, images: Tensor) -> Tensor:
         """What the network itself sees of images [B, 1 or 3, H, W] in [0, 1]: normalised, framed, in its layout."""
@@ -86,28 +92,9 @@ def create(architecture: str, n_classes: int, *, seed: int, pretraining: str = "
     if pretraining == "imagenet":
         _load_imagenet(backbone, architecture)
     head = backbone.get_submodule(ARCHITECTURES[architecture])
-    parent, _, name = ARCHITECTURES[architecture].rpartition(".")
-    setattr(backbone.get_submodule(parent), name, nn.Identity())
+    backbone.set_submodule(ARCHITECTURES[architecture], nn.Identity())
     model = Classifier(backbone, head)
     return _channels_last(model) if architecture in CHANNELS_LAST_ON_CPU else model
-
-
-def dead_share(architecture: str, pixels: int, *, frame: bool = True) -> float:
-    """The share of convolution and linear weights whose gradient is 0 whatever the images [B, channels, pixels, pixels].
-
-    These are the taps that see nothing but padding (our addition to Section IV-B). One backward pass finds them exactly:
-    with positive pixels, weights and gradients nothing cancels and no ReLU is off, so only geometry makes a gradient 0.
-    `frame=False` leaves out the frame that images below 33 px get.
-    """
-    model = create(architecture, 8, seed=0).double().eval()
-    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    for layer in layers:
-        nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
-    noise = torch.rand(1, 3, pixels, pixels, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    images = 1e-3 * (1 + noise)  # small, since residuals add up: MobileNet's ReLU6 has no slope above 6
-    model.head(model.backbone(framed(images) if frame else images)).sum().backward()
-    dead = sum(int((layer.weight.grad == 0).sum()) for layer in layers)
-    return dead / sum(layer.weight.numel() for layer in layers)
 
 
 def _load_imagenet(backbone: nn.Module, architecture: str) -> None:
@@ -144,3 +131,60 @@ def precision(device: torch.device) -> str:
     here = torch.cuda.is_available()  # of a card that is not, only what it made is looked at
     capable = device.type == "cuda" and (not here or torch.cuda.get_device_capability(device) >= (8, 0))
     return "bfloat16" if capable else "float32"
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Whatever is done meanwhile, each module is in train or in eval mode afterwards as it was before."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def recorded(model: Classifier, shape: Sequence[int], steps: int) -> Iterator[None]:
+    """While it lasts, training passes of `model.backbone` over batches of one shape [B, channels, H, W] are replayed.
+
+    They are recorded once as CUDA graphs, for at batch 64 launching kernels takes the time: on CUDA, for LEAST_STEPS or more;
+    else nothing is done. Weights, running statistics and gradients are those of the plain passes, and passes in eval mode stay
+    plain. Losses, heads and the optimiser's step are no part of the graph, so they may be anything. Where recording fails
+    training goes on without it, and a warning says why.
+    """
+    if next(model.parameters()).device.type != "cuda" or steps < LEAST_STEPS:
+        yield
+        return
+    warn = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", lambda on: None)
+    warn(False)  # of gradients that come from the graph's stream: their bits are those of plain passes
+    try:
+        _record(model, shape)
+        yield
+    finally:
+        warn(True)
+        model.backbone.__dict__.pop("forward", None)  # what make_graphed_callables laid over the class's own
+        gc.collect()  # its graph and buffers lie in a cycle, and hold gigabytes
+        torch.cuda.empty_cache()
+
+
+def _record(model: Classifier, shape: Sequence[int]) -> None:
+    """Record forward and backward passes; the passes that warm up move BatchNorm's statistics, which are put back."""
+    device, backbone = next(model.parameters()).device, model.backbone
+    with modes_kept(model):
+        before = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+        model.train()
+        gc.collect()
+        gc.disable()  # an old graph that is destroyed in the midst of a recording spoils it
+        try:
+            with torch.cuda.device(device), model.in_precision():
+                sample = model.prepared(torch.rand(tuple(shape), device=device)).detach()
+                torch.cuda.make_graphed_callables(backbone, (sample,))
+        except RuntimeError as error:
+            backbone.__dict__.pop("forward", None)
+            logger.warning("CUDA graphs could not be recorded, training is slower without them: %s", error)
+        finally:
+            gc.enable()
+            with torch.no_grad():
+                for name, buffer in backbone.named_buffers():
+                    buffer.copy_(before[name])

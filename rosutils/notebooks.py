@@ -14,7 +14,7 @@ from jupyter_client import AsyncKernelManager
 from tqdm.auto import tqdm
 
 from rosutils import InputError, RunError
-from rosutils.data.processes import processes
+from rosutils.processes import processes
 
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"

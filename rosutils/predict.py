@@ -1,5 +1,6 @@
 """A trained network used: a folder of images predicted, the network exported, its card written (beyond the paper)."""
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from rosutils.data.raw import SUFFIXES, listed, pictures
 from rosutils.paper.cells import number
 from rosutils.results import select
 from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS, setting
-from rosutils.store import Run
+from rosutils.store import Run, write_whole
 from rosutils.study import Study
 from rosutils.study.experiment import EVALUATION_BATCH, LOGITS, TRAINED
 
@@ -31,7 +32,7 @@ class Network(NamedTuple):
 
     model: models.Classifier
     about: dict
-    threshold: float | list[float] | None  # chosen on validation: one for all labels or one each; None is 0.5
+    threshold: float | list[float]  # chosen on validation: one for all labels or one each; or 0.5
     name: str
     row: str = ""  # of Table I, where it was named by it
 
@@ -60,26 +61,26 @@ def of_run(run: Run) -> Network:
 
     Raises InputError for a run that is no network, or whose weights were released.
     """
-    about = run.about()
-    if about["recipe"]["role"] not in TRAINED:
-        raise InputError(f"{run.key} is a {about['recipe']['role']}, not a network; name a teacher or a student")
-    state = "averaged" if LOGITS["averaged"] + ".safetensors" in about["checksums"] else "weights"
-    return _loaded(run, about["record"]["network"], state, run.key)
+    role, files = run.about()["recipe"]["role"], run.about()["checksums"]
+    if role not in TRAINED:
+        raise InputError(f"{run.key} is a {role}, not a network; name a teacher or a student")
+    return _loaded(run, "averaged" if LOGITS["averaged"] + ".safetensors" in files else "weights", run.key)
 
 
 def of_study(study: Study, task: str, row: str) -> Network:
     """The network of a row of Table I, first replicate."""
-    run = study.run(study.trained(task, row))
-    about = run.about()["record"]["network"]
-    return _loaded(run, about, setting(row).state, f"{row} of {study.label}, {task}")._replace(row=row)
+    run, name = study.run(study.trained(task, row)), f"{row} of {study.label}, {task}"
+    return _loaded(run, setting(row).state, name)._replace(row=row)
 
 
-def _loaded(run: Run, about: dict, state: str, name: str) -> Network:
+def _loaded(run: Run, state: str, name: str) -> Network:
+    recipe, about = run.about()["recipe"], run.about()["record"]["network"]
     if about["resize"] != RESIZE:
         raise InputError(f"{run.key} was trained on images prepared otherwise ({about['resize']}); train it again")
-    model = models.create(run.about()["recipe"]["architecture"], len(about["classes"]), seed=0)
+    model = models.create(recipe["architecture"], len(about["classes"]), seed=0)
     model.load_state_dict(run.tensors(state))
-    return Network(model.eval(), about, about["thresholds"][state], name)
+    threshold = about["thresholds"][state]
+    return Network(model.eval(), about, 0.5 if threshold is None else threshold, name)
 
 
 def folder(network: Network, images: str | Path, *, skip_bad: bool = False) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -104,10 +105,12 @@ def folder(network: Network, images: str | Path, *, skip_bad: bool = False) -> t
         raise InputError(f"{len(bad):,} file(s) are not readable images; remove them, or use --skip-bad: {lines}")
     if len(bad) == len(names):
         raise InputError(f"{images} has no readable image; looked for were files that end with {', '.join(SUFFIXES)}")
-    found = np.concatenate(rows)
-    table = pd.DataFrame(found, columns=[f"p_{name}" for name in network.about["classes"]])
+    found, classes = np.concatenate(rows), np.array(network.about["classes"], dtype=object)
+    table = pd.DataFrame(found, columns=[f"p_{name}" for name in classes])
     table.insert(0, "image", [name for name in names if name not in bad])
-    return table.assign(predicted=[_decided(network, row) for row in found]), bad
+    if network.about["multilabel"]:
+        return table.assign(predicted=["|".join(classes[row >= np.array(network.threshold)]) for row in found]), bad
+    return table.assign(predicted=classes[found.argmax(1)]), bad
 
 
 def probabilities(network: Network, images: np.ndarray) -> np.ndarray:
@@ -115,13 +118,6 @@ def probabilities(network: Network, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         logits = network.model(torch.tensor(images).float() / 255).double().numpy()
     return special.expit(logits) if network.about["multilabel"] else special.softmax(logits, axis=1)
-
-
-def _decided(network: Network, row: np.ndarray) -> str:
-    names = np.array(network.about["classes"], dtype=object)
-    if not network.about["multilabel"]:
-        return names[row.argmax()]
-    return "|".join(names[row >= (0.5 if network.threshold is None else np.array(network.threshold))])
 
 
 def export(network: Network, path: str | Path) -> Path:
@@ -135,19 +131,15 @@ def export(network: Network, path: str | Path) -> Path:
         raise InputError(f"a network is exported as .pt (TorchScript) or .onnx, not as '{path.suffix}': {path.name}")
     shape = (3, 1 if network.about["mode"] == "L" else 3, *[network.about["pixels"]] * 2)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        # tracing warns that the image size is fixed: it is
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            found, expected = ways[path.suffix](network.model, images, partial), network.model(images)
-        worst = float((torch.as_tensor(found) - expected).abs().max())
-        if not worst <= CLOSE:
-            raise FloatingPointError(f"the exported network gives other logits, by {worst:g}; nothing was kept")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    # tracing warns that the image size is fixed: it is
+    with tempfile.TemporaryDirectory() as place, torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        file = Path(place) / path.name
+        found, expected = ways[path.suffix](network.model, images, file), network.model(images)
+        content = file.read_bytes()
+    worst = float((torch.as_tensor(found) - expected).abs().max())
+    if not worst <= CLOSE:
+        raise FloatingPointError(f"the exported network gives other logits, by {worst:g}; nothing was kept")
+    return write_whole(path, content)
 
 
 def _torchscript(model: models.Classifier, images: torch.Tensor, path: Path) -> torch.Tensor:
@@ -174,8 +166,7 @@ def card(study: Study, task: str, row: str = "RoS-KD") -> str:
     counts = ", ".join(f"{part} {len(index):,}" for part, index in data.split.items())
     noise = f"{data.noise_rate:.1%} of its training labels were made wrong on purpose" if data.noise_rate else ""
     about, teachers = network.about, ", ".join(dict.fromkeys(teacher.architecture for teacher in spec.teachers))
-    limit = 0.5 if network.threshold is None else network.threshold
-    limit = f", predicted are those at or above {limit} (from validation)" if about["multilabel"] else ""
+    limit = f", predicted are those at or above {network.threshold} (from validation)" if about["multilabel"] else ""
     window = f", greys {about['window']} to 0 to 255" if about["window"] else ""
     said = ["averaged over epochs (Eq. 1)"] if setting(row).averaged else []
     said.append(f"distilled from {len(spec.teachers)} teachers ({teachers})" if spec.teachers else "without teachers")
@@ -195,12 +186,11 @@ def card(study: Study, task: str, row: str = "RoS-KD") -> str:
 
 def _scores(study: Study, task: str, row: str) -> list[str]:
     """A Markdown table: F1 and mean AUROC over the replicates of a row, beside what no skill scores."""
-    several = study.task(task).multilabel
-    rows = select(study.results(), task=task, variant="", attack="", class_="", setting=(row, *CHANCE))
-    lines = ["| | " + " | ".join((row, *CHANCE)) + " |", "| :--- |" + " ---: |" * (1 + len(CHANCE))]
-    for title, metric, average in (("F1", "f1", PRINTED_AVERAGE[several]), ("mean AUROC", "auroc", "macro")):
-        means = select(rows, metric=metric, average=average).groupby("setting")["value"].mean()
-        cells = [number(means.get(name, float("nan"))) for name in (row, *CHANCE)]
-        lines.append(f"| {title} ({average}) | " + " | ".join(cells) + " |")
+    names, printed = (row, *CHANCE), PRINTED_AVERAGE[study.task(task).multilabel]
+    rows = select(study.results(), task=task, variant="", attack="", class_="", setting=names)
+    lines = ["| | " + " | ".join(names) + " |", "| :--- |" + " ---: |" * len(names)]
+    for title, metric, average in (("F1", "f1", printed), ("mean AUROC", "auroc", "macro")):
+        means = select(rows, metric=metric, average=average).groupby("setting")["value"].mean().reindex(names)
+        lines.append(f"| {title} ({average}) | " + " | ".join(map(number, means)) + " |")
     n = select(rows, setting=row)["replicate"].nunique()
     return [*lines, "", f"Means over {n} replicate{'s' if n > 1 else ''}; the weights are those of the first."]

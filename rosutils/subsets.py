@@ -33,12 +33,16 @@ def overlapping_subsets(
     `overlap` is p, from 0 (a partition) to 1 (k copies); each scheme is described at the top of this module.
     Sizes are p·N + (1-p)·N/k to within one example, for "pairwise" with the core's share in place of p. With
     `groups` [N] (a lesion or patient per example) a group is in a subset entirely or not at all, and sizes are
-    met to within one and a half times the largest group. Raises InputError for an overlap outside [0, 1], an
-    unknown scheme, n_subsets < 1, groups of the wrong length, or fewer groups than subsets.
+    met to within one and a half times the largest group.
     """
     group_of = np.arange(n_examples) if groups is None else _number_groups(groups, n_examples)
     sizes = np.bincount(group_of)
-    _check(n_subsets, overlap, scheme, len(sizes))
+    if not 0 <= overlap <= 1:
+        raise InputError(f"overlap is {overlap}; allowed are 0 (disjoint) to 1 (every subset is all the data)")
+    if scheme not in SCHEMES:
+        raise InputError(f"subset scheme is {scheme!r}; allowed are {', '.join(SCHEMES)}")
+    if not 1 <= n_subsets <= len(sizes):
+        raise InputError(f"number of subsets is {n_subsets}; allowed are 1 to {len(sizes)}, the number of groups")
     order = torch.randperm(len(sizes), generator=generator).numpy()
     if scheme in ("shared-core", "pairwise"):
         core = overlap if scheme == "shared-core" else core_share(n_subsets, overlap)
@@ -117,12 +121,3 @@ def _number_groups(groups, n_examples: int) -> np.ndarray:
     if groups.shape != (n_examples,):
         raise InputError(f"groups have shape {groups.shape}; give one group for each of the {n_examples} examples")
     return pd.factorize(groups)[0]
-
-
-def _check(n_subsets: int, overlap: float, scheme: str, n_groups: int) -> None:
-    if not 0 <= overlap <= 1:
-        raise InputError(f"overlap is {overlap}; allowed are 0 (disjoint) to 1 (every subset is all the data)")
-    if scheme not in SCHEMES:
-        raise InputError(f"subset scheme is {scheme!r}; allowed are {', '.join(SCHEMES)}")
-    if not 1 <= n_subsets <= n_groups:
-        raise InputError(f"number of subsets is {n_subsets}; allowed are 1 to {n_groups}, the number of groups")

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from rosutils import InputError, params
 from rosutils.data import Task
@@ -50,22 +51,20 @@ def opinions(study: Study, task: str) -> Opinions:
     noise was injected each replicate has a draw of its own, so teachers of others did not see the very label. Raises
     InputError where a run is missing.
     """
-    first, said, judges, likely, names = study.task(task), [], [], [], []
-    for bank in needed(study, task):
+    data, banks = study.task(task), needed(study, task)
+    said = torch.zeros(len(banks), len(data.images), data.n_classes)
+    judges, names = torch.zeros(said.shape[:2]), []
+    for number, bank in enumerate(banks):
         where, p, seen = _said(study.at(bank), bank)
-        every, weight = torch.zeros(len(first.images), first.n_classes), torch.zeros(len(first.images))
-        every[where], weight[where] = p, 1.0
-        weight[seen] = -1.0 if bank.replicate == 0 else 0.0
-        name = f"{study.name_of(bank.teachers[0])} r{bank.replicate + 1}"
-        said, judges, names = [*said, every], [*judges, weight], [*names, name]
-        top = torch.nn.functional.one_hot(every.argmax(1), first.n_classes)
-        likely.append(every >= 0.5 if first.multilabel else top.bool())
-    judges, said = torch.stack(judges), torch.stack(said)
+        said[number, where], judges[number, where] = p, 1.0
+        judges[number, seen] = -1.0 if bank.replicate == 0 else 0.0
+        names.append(f"{study.name_of(bank.teachers[0])} r{bank.replicate + 1}")
+    likely = said >= 0.5 if data.multilabel else one_hot(said.argmax(2), data.n_classes).bool()
     nobody_else = ~(judges > 0).any(0)
     judges = torch.where(judges < 0, TRUST * nobody_else, judges)
     sums, total = (judges[..., None] * said).sum(0), judges.sum(0)[:, None]
     base_rates = (sums / total.clamp(min=1e-9))[total[:, 0] > 0].mean(0)
-    return Opinions((sums + base_rates) / (total + 1), judges, torch.stack(likely), names)
+    return Opinions((sums + base_rates) / (total + 1), judges, likely, names)
 
 
 def _said(there: Study, bank: RunSpec) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,13 +157,13 @@ def precision_and_recall(found: pd.DataFrame) -> pd.DataFrame:
     if "wrong" not in found:
         raise InputError("which labels are wrong is known only of injected noise; this list has no column 'wrong'")
     ranked = {"": found} | ({"cleanlab ": found.sort_values("cleanlab", kind="stable")} if "cleanlab" in found else {})
-    rows = []
+    rows, wrong = [], max(1, found["wrong"].sum())
     for share in SHARES:
         count = max(1, round(share * len(found)))
-        hits = {name: int(each["wrong"].iloc[:count].sum()) for name, each in ranked.items()}
         row = {"first": f"{share:.0%}", "labels": count, "by chance": found["wrong"].mean()}
-        for name, each in hits.items():
-            row |= {f"{name}precision": each / count, f"{name}recall": each / max(1, found["wrong"].sum())}
+        for name, each in ranked.items():
+            hits = int(each["wrong"].iloc[:count].sum())
+            row |= {f"{name}precision": hits / count, f"{name}recall": hits / wrong}
         rows.append(row)
     return pd.DataFrame(rows)
 

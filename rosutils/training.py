@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from rosutils.models import modes_kept
+
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +70,7 @@ def sgd(model: nn.Module, *, learning_rate: float, momentum: float, weight_decay
         whole = parameter.dtype == torch.float32 and parameter.numel() % 16 == 0
         fits = parameter.device.type == "cuda" or (parameter.device.type == "cpu" and whole)
         (fused if fits else plain).append(parameter)
-    groups = [{"params": fused, "fused": True}, {"params": plain, "fused": False}]
-    groups = [group for group in groups if group["params"]]
+    groups = [{"params": params, "fused": params is fused} for params in (fused, plain) if params]
     return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
 
 
@@ -94,16 +95,11 @@ def predict(model: nn.Module, loader: Iterable) -> tuple[Tensor, Tensor]:
 
     Raises FloatingPointError for logits that are not finite.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is to mean float32 on a GPU as well
-            pairs = [(model(batch.images), batch.labels) for batch in loader]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    logits, labels = zip(*pairs, strict=True)
-    logits, labels = torch.cat(logits).cpu(), torch.cat(labels).cpu()
+    # without TF32: float32 is to mean float32 on a GPU as well
+    with modes_kept(model), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        model.eval()
+        pairs = [(model(batch.images), batch.labels) for batch in loader]
+    logits, labels = (torch.cat(values).cpu() for values in zip(*pairs, strict=True))
     if not logits.isfinite().all():
         raise FloatingPointError("the network's logits are not finite")
     return logits, labels
@@ -130,10 +126,10 @@ def _save(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.O
         if (buffer := optimizer.state.get(parameter, {}).get("momentum_buffer")) is not None:
             tensors[f"optimizer/{index}"] = buffer
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    told = {"history": json.dumps(history)}
+    told = json.dumps(history)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=told | {"sha256": _sha256(tensors, told["history"])})
+    save_file(tensors, partial, metadata={"history": told, "sha256": _sha256(tensors, told)})
     with partial.open("rb") as written:
         os.fsync(written.fileno())
     os.replace(partial, path)
@@ -162,12 +158,13 @@ def _read(path: Path, modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tenso
         told, tensors = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
     if told.keys() != {"history", "sha256"} or told["sha256"] != _sha256(tensors, told["history"]):
         raise ValueError("its checksum differs")
-    expected = _state(modules)
-    expected |= {f"optimizer/{number}": value for number, value in enumerate(modules["model"].parameters())}
-    found = {name: (value.shape, value.dtype) for name, value in tensors.items()}
-    if any((expected[name].shape, expected[name].dtype) != kind for name, kind in found.items()):
+    state = _state(modules)
+    expected = state | {f"optimizer/{number}": value for number, value in enumerate(modules["model"].parameters())}
+    if any(
+        (expected[name].shape, expected[name].dtype) != (value.shape, value.dtype) for name, value in tensors.items()
+    ):
         raise ValueError("it holds tensors of other shapes")
-    if lacking := [name for name in _state(modules) if name not in found]:
+    if lacking := [name for name in state if name not in tensors]:
         raise ValueError(f"it lacks {lacking[0]}")
     return tensors, json.loads(told["history"])
 

@@ -42,8 +42,8 @@ class ReinforcedSelector(nn.Module):
         nn.init.zeros_(self.policy.weight)
         nn.init.zeros_(self.policy.bias)
         self.register_buffer("quality_mean", torch.tensor(-torch.inf))  # none was told so far
-        self.learning_rate = learning_rate
-        self.entropy_bonus = entropy_bonus
+        self.learning_rate, self.entropy_bonus = learning_rate, entropy_bonus
+        # batches: states [K, B, D], the actions that counted [K, B], their advantages [B]
         self.episode: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def states(self, features: Tensor, probabilities: Tensor, losses: Tensor) -> Tensor:
@@ -52,7 +52,10 @@ class ReinforcedSelector(nn.Module):
         Features are the same for all teachers: at their full length, the root of F, their noise moves all of them together.
         """
         normed = F.layer_norm(features.detach(), features.shape[1:]) / features.shape[1] ** 0.5
-        loss = _standardised(losses.clamp(max=10))
+        clipped = losses.clamp(max=10)
+        centred = clipped - clipped.mean()
+        deviation = (centred.square().sum() / max(1, centred.numel() - 1)).sqrt()
+        loss = centred / deviation.clamp(min=1e-3)  # of equal losses only rounding is left, which must not be blown up
         return torch.cat([normed.expand(len(losses), -1, -1), probabilities, loss[..., None]], dim=-1)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -67,26 +70,20 @@ class ReinforcedSelector(nn.Module):
         draws = draws.to(states.device, non_blocking=states.is_cuda)
         return (draws < self(states)).float()
 
-    def remember(self, states: Tensor, actions: Tensor, advantages: Tensor) -> None:
-        """Keep a batch of the episode: states [K, B, D], the actions that counted [K, B], their advantages [B]."""
-        self.episode.append((states, actions, advantages))
-
     def learn(self, quality: float | None = None) -> None:
         """One policy-gradient pass over the episode, which is then forgotten.
 
         A `quality` after the episode, less its running mean, is added to every advantage of the episode (reward r3).
         """
-        surplus = 0.0 if quality is None else self._surplus(quality)
+        surplus = 0.0
+        if quality is not None:  # the first is only kept; then the running mean moves half of the way
+            told = torch.full_like(self.quality_mean, quality)
+            before = torch.where(self.quality_mean.isinf(), told, self.quality_mean)
+            self.quality_mean.copy_((before + told) / 2)
+            surplus = told - before
         for states, actions, advantages in self.episode:
             self._step(states, actions, _scaled(advantages + surplus))
         self.episode = []
-
-    def _surplus(self, quality: float) -> Tensor:
-        """The quality less its running mean, which then moves half of the way; the first is only kept."""
-        told = torch.full_like(self.quality_mean, quality)
-        before = torch.where(self.quality_mean.isinf(), told, self.quality_mean)
-        self.quality_mean.copy_((before + told) / 2)
-        return told - before
 
     def _step(self, states: Tensor, actions: Tensor, advantages: Tensor) -> None:
         with torch.enable_grad():
@@ -101,13 +98,6 @@ class ReinforcedSelector(nn.Module):
                 parameter.add_(gradient * (self.learning_rate / norm.clamp(min=1)))
 
 
-def _standardised(values: Tensor) -> Tensor:
-    """Mean 0, standard deviation 1; of equal values only rounding is left, which must not be blown up."""
-    centred = values - values.mean()
-    deviation = (centred.square().sum() / max(1, values.numel() - 1)).sqrt()
-    return centred / deviation.clamp(min=1e-3)
-
-
 def _scaled(advantages: Tensor) -> Tensor:
     """Of size one (the root of the mean square); not centred, for the mean of all teachers is the baseline already."""
     return advantages / advantages.square().mean().sqrt().clamp(min=1e-3)
@@ -117,8 +107,3 @@ def counted_actions(draws: Tensor, probabilities: Tensor) -> Tensor:
     """The actions that count, [K, B]: those drawn; where nobody was, the likeliest teacher alone (the first of equals)."""
     likeliest = torch.arange(len(draws), device=draws.device)[:, None] == probabilities.argmax(0)
     return torch.where(draws.sum(0) > 0, draws, likeliest.to(draws.dtype))
-
-
-def selection_weights(actions: Tensor) -> Tensor:
-    """The selected teachers, at least one for each example, count equally: weights [K, B] that sum to 1."""
-    return actions / actions.sum(0)

@@ -42,6 +42,7 @@ def study_of(results, tasks=TASKS):
         attacks=SimpleNamespace(norms=NORMS, eps=EPS, curve_norm="linf"), landscape=SimpleNamespace(sharpness_radius=0.001),
     )  # fmt: skip
     about = {"results": lambda: results, "about_tasks": lambda: tasks, "watermark": lambda: WATERMARK}
+    about["for_task"] = lambda task: SimpleNamespace(replicates=[])  # without a run
     return SimpleNamespace(parameters=parameters, variants={}, **about)
 
 

@@ -28,7 +28,6 @@ from rosutils.attacks import (
 EPS = 1.28 / 255
 SHAPE = (3, 8, 8)
 norms = pytest.mark.parametrize("norm", NORMS)
-kinds = pytest.mark.parametrize("multilabel", [False, True], ids=["one label", "several labels"])
 
 
 def seeded(seed):
@@ -113,37 +112,29 @@ def closed_form(images, gradient, eps, norm):
 
 
 @norms
-@kinds
-def test_fgsm_on_a_linear_model_is_the_closed_form(norm, multilabel):
-    model, (images, labels) = linear(), examples(multilabel=multilabel, dtype=torch.float64, low=0.3, high=0.7)
-    expected = closed_form(images, linear_gradient(model, images, labels), 0.02, norm)
-    assert 0 < expected.min() and expected.max() < 1
-    torch.testing.assert_close(attack("fgsm", model, images, labels, eps=0.02, norm=norm), expected, atol=1e-12, rtol=0)
-
-
-@norms
-@pytest.mark.parametrize("multilabel, classes", [(False, 2), (True, 1)], ids=["two classes", "one label"])
-def test_pgd_on_a_linear_model_is_the_closed_form(norm, multilabel, classes):
-    # with two classes, or one label, the gradient changes its length only
-    model = linear(classes)
+@pytest.mark.parametrize(
+    "name, multilabel, classes", [("fgsm", False, 4), ("fgsm", True, 4), ("pgd", False, 2), ("pgd", True, 1)]
+)
+def test_attacks_on_a_linear_model_are_the_closed_form(norm, name, multilabel, classes):
+    model = linear(classes)  # with two classes, or one label, the gradient changes its length only
     images, labels = examples(classes=classes, multilabel=multilabel, dtype=torch.float64, low=0.3, high=0.7)
     expected = closed_form(images, linear_gradient(model, images, labels), 0.02, norm)
-    found = attack("pgd", model, images, labels, eps=0.02, norm=norm, step_size=0.02 / 3)
+    assert 0 < expected.min() and expected.max() < 1
+    found = attack(name, model, images, labels, eps=0.02, norm=norm, step_size=0.02 / 3)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("steps, share", [(10, 0.980)])
-def test_a_random_start_in_l2_costs_what_the_comment_on_slack_says(steps, share):
+def test_a_random_start_in_l2_costs_what_the_comment_on_slack_says():
     # `along` the gradient and `across` it, in units of eps: a step adds to the one, the projection shrinks both
     along, across = 0.0, 1.0
-    for _ in range(steps):
-        along += 2.5 / steps
+    for _ in range(10):
+        along += 2.5 / 10
         length = max(1, math.hypot(along, across))
         along, across = along / length, across / length
-    assert along == pytest.approx(share, abs=5e-4) and along > 1 - SLACK
+    assert along == pytest.approx(0.980, abs=5e-4) and along > 1 - SLACK
     model, (images, labels) = linear(2), examples(200, 2, dtype=torch.float64, low=0.3, high=0.7)
     gradient = linear_gradient(model, images, labels)
-    options = {"steps": steps, "step_size": 0.05 / steps, "random_start": True, "generator": seeded(0)}
+    options = {"steps": 10, "step_size": 0.05 / 10, "random_start": True, "generator": seeded(0)}
     gained = (attack("pgd", model, images, labels, eps=0.02, norm="l2", **options) - images) * gradient
     measured = gained.flatten(1).sum(1) / lengths(gradient, "l2") / 0.02
     assert measured.mean().item() == pytest.approx(along, abs=0.005)
@@ -152,18 +143,13 @@ def test_a_random_start_in_l2_costs_what_the_comment_on_slack_says(steps, share)
 # Radii, noise and random starts.
 
 
-def test_the_scaled_radius_is_that_of_a_change_of_eps_in_every_pixel():
-    changed = torch.full((2, *SHAPE), EPS)
-    assert effective_radius(EPS, "l2-scaled", changed.shape) == ("l2", pytest.approx(lengths(changed, "l2")[0].item()))
-    assert effective_radius(EPS, "l2-scaled", SHAPE) == effective_radius(EPS, "l2-scaled", changed.shape)
-    assert effective_radius(EPS, "l2", SHAPE) == ("l2", EPS) and effective_radius(EPS, "linf", SHAPE) == ("linf", EPS)
-
-
 @norms
 def test_random_perturbations_have_exactly_the_norm_and_no_preferred_direction(norm):
     images = torch.full((500, *SHAPE), 0.5, dtype=torch.float64)
     noise = random_perturbation(images, eps=EPS, norm=norm, generator=seeded(0)) - images
-    _, radius = effective_radius(EPS, norm, SHAPE)
+    radius = {"l2": EPS, "linf": EPS, "l2-scaled": lengths(torch.full((1, *SHAPE), EPS), "l2").item()}[norm]
+    assert effective_radius(EPS, norm, images.shape) == (norm.removesuffix("-scaled"), pytest.approx(radius))
+    assert effective_radius(EPS, norm, SHAPE) == effective_radius(EPS, norm, images.shape)
     torch.testing.assert_close(lengths(noise, norm), torch.full((500,), radius, dtype=torch.float64))
     assert noise.mean().abs() < 5 * noise.std() / math.sqrt(noise.numel())
     if norm == "linf":
@@ -175,7 +161,7 @@ def test_random_starts_are_uniform_in_the_ball(norm, shape):
     # a constant model leaves the start where it is
     images, labels = torch.full((1000, *shape), 0.5, dtype=torch.float64), torch.zeros(1000, dtype=torch.int64)
     options = {"norm": norm, "random_start": True, "steps": 1}
-    first, again, other = (attack("pgd", Constant(), images, labels, generator=seeded(s), **options) for s in (0, 0, 1))
+    first, again, other = (attack("pgd", constant(), images, labels, generator=seeded(s), **options) for s in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
     start = first - images
     _, radius = effective_radius(EPS, norm, shape)
@@ -188,11 +174,20 @@ def test_random_starts_are_uniform_in_the_ball(norm, shape):
     assert stats.kstest(uniform.numpy(), "uniform").pvalue > 0.01
 
 
-class Constant(nn.Module):
-    """Two logits that depend on the images with a gradient of exactly 0."""
+class Before(nn.Module):
+    """What is done to the images before a network sees them."""
+
+    def __init__(self, change, network=None):
+        super().__init__()
+        self.change, self.network = change, network or nn.Identity()
 
     def forward(self, images):
-        return images.flatten(1)[:, :2] * 0
+        return self.network(self.change(images))
+
+
+def constant():
+    """Two logits that depend on the images with a gradient of exactly 0."""
+    return Before(lambda images: images.flatten(1)[:, :2] * 0)
 
 
 # What every attack keeps.
@@ -258,13 +253,6 @@ def test_the_model_is_left_as_it_was(name):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-@norms
-def test_a_gradient_that_is_a_view_is_followed_too(norm):
-    images, labels = examples(high=0.5)
-    found = attack("pgd", nn.Flatten(), images, labels, norm=norm, loss_fn=lambda logits, labels: logits.sum())
-    assert (found > images).all()
-
-
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_attacks_work_under_any_grad_mode_and_come_back_detached(name, mode):
@@ -284,21 +272,10 @@ def test_attacks_work_under_any_grad_mode_and_come_back_detached(name, mode):
 def test_images_without_a_finite_gradient_stay_and_the_others_move(name, norm):
     images, labels = examples()
     images[2] = 0  # where the square root has no slope
-    found = attack(name, RootFirst(network()), images, labels, norm=norm)
+    found = attack(name, Before(torch.sqrt, network()), images, labels, norm=norm)
     assert torch.equal(found[2], images[2])
     assert all(not torch.equal(found[i], images[i]) for i in (0, 1, 3, 4, 5)) and found.isfinite().all()
-    assert torch.equal(attack(name, Constant(), images, labels % 2, norm=norm), images)
-
-
-class RootFirst(nn.Module):
-    """A network behind a square root: 0 has an infinite gradient."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images):
-        return self.network(images.sqrt())
+    assert torch.equal(attack(name, constant(), images, labels % 2, norm=norm), images)
 
 
 # Inputs that are wrong.
@@ -328,21 +305,6 @@ def test_the_loss_follows_the_labels():
         ({"images": (examples()[0] * 255).byte()}, "images are torch.uint8"),
         ({"images": examples()[0][0]}, r"images are torch.float32 \(3, 8, 8\)"),
         ({"images": examples()[0][:0]}, r"images are torch.float32 \(0, 3, 8, 8\)"),
-    ],
-)
-def test_wrong_input_is_named(change, message):
-    images, labels = examples()
-    arguments = {"images": images, "eps": EPS, "norm": "linf"} | change
-    for name in ("fgsm", "pgd"):
-        with pytest.raises(InputError, match=message):
-            attack(name, network(), labels=labels, step_size=EPS, **arguments)
-    with pytest.raises(InputError, match=message):
-        random_perturbation(**arguments, generator=seeded(0))
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
         ({"steps": 0}, "steps is 0"),
         ({"steps": 2.5}, "steps is 2.5"),
         ({"steps": True}, "steps is True"),
@@ -352,19 +314,22 @@ def test_wrong_input_is_named(change, message):
         ({"random_start": True}, "randomness needs a torch.Generator"),
     ],
 )
-def test_wrong_pgd_options_are_named(options, message):
+def test_wrong_input_is_named(change, message):
+    images, labels = examples()
+    arguments = {"images": images, "eps": EPS, "norm": "linf"} | change
     with pytest.raises(InputError, match=message):
-        attack("pgd", network(), *examples(), **options)
+        attack("pgd", network(), labels=labels, **{"step_size": EPS} | arguments)
+    if not change.keys() <= {"steps", "step_size", "random_start"}:
+        with pytest.raises(InputError, match=message):
+            attack("fgsm", network(), labels=labels, **arguments)
+        with pytest.raises(InputError, match=message):
+            random_perturbation(**arguments, generator=seeded(0))
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
 def test_a_model_that_hides_its_gradient_is_an_error_not_a_robust_model(name):
-    class Hidden(nn.Module):
-        def forward(self, images):
-            return MODEL(images.detach())
-
     with pytest.raises(InputError, match="does not depend on the images"):
-        attack(name, Hidden(), *examples())
+        attack(name, Before(torch.detach, MODEL), *examples())
 
 
 # Self-checks.
@@ -411,122 +376,81 @@ def verdicts(model, images, labels, surrogate, *, norm="linf", eps=EPS, steps=10
 
 
 @norms
-def test_self_checks_pass_on_trained_networks(trained, norm):
+def test_self_checks_pass_on_trained_networks_are_repeatable_and_leave_model_and_generators_alone(trained, norm):
     images, labels, model, surrogate = trained
     assert classification_loss(model(images), labels).item() < 0.5
-    for eps in (EPS, 8 / 255):
-        table = verdicts(model, images, labels, surrogate, norm=norm, eps=eps)
-        assert table["passed"].all(), table[~table["passed"]].to_string()
-
-
-def test_self_checks_are_repeatable_and_leave_model_and_generators_alone(trained):
-    images, labels, model, surrogate = trained
     state = torch.get_rng_state()
-    first, again = (verdicts(model.train(), images, labels, surrogate, steps=5) for _ in range(2))
-    pd.testing.assert_frame_equal(first, again)
-    assert first["passed"].all()
-    assert torch.equal(state, torch.get_rng_state()) and model.training
-    model.eval()
+    for eps in (EPS, 8 / 255):
+        table = verdicts(model.train(), images, labels, surrogate, norm=norm, eps=eps)
+        assert table["passed"].all(), table[~table["passed"]].to_string()
+        assert torch.equal(state, torch.get_rng_state()) and model.training
+    pd.testing.assert_frame_equal(table, verdicts(model.eval(), images, labels, surrogate, norm=norm, eps=eps))
 
 
 def test_self_checks_need_a_radius_and_details_tell_the_losses_and_the_wrong_labels_at_the_given_thresholds():
     images, labels = patterns(multilabel=True, n=10)
-    model = network()
+    asked = network(), images, labels, network(1)
     with pytest.raises(InputError, match="eps is 0; the checks need a positive radius"):
-        verdicts(model, images, labels, network(1), eps=0)
+        verdicts(*asked, eps=0)
     options = {"steps": 2, "thresholds": torch.tensor([0.1, 0.4, 0.5, 0.9], dtype=torch.float64)}
-    detail = verdicts(model, images, labels, network(1), **options).detail["success grows with eps"]
-    loss = classification_loss(model(images), labels).item()
-    wrong = ((model(images).sigmoid() >= options["thresholds"]) != labels.bool()).double().mean().item()
+    detail, logits = verdicts(*asked, **options).detail["success grows with eps"], asked[0](images)
+    loss, decided = classification_loss(logits, labels).item(), logits.sigmoid() >= options["thresholds"]
+    wrong = (decided != labels.bool()).double().mean().item()
     assert detail.startswith(f"clean: loss {loss:.6g} ({wrong:.1%} wrong), PGD at eps / 2: loss ")
-    assert verdicts(model, images, labels, network(1), steps=2).detail["success grows with eps"] != detail
+    assert verdicts(*asked, steps=2).detail["success grows with eps"] != detail
 
 
-def test_a_quantised_input_fails_the_checks(trained):
-    images, labels, model, _ = trained
-    quantised = nn.Sequential(Quantised(), model)
-    table = verdicts(quantised, images, labels, model, eps=16 / 255)
-    failed = ["success grows with steps", *CHECKS[-3:]]  # with eps it does grow: the random start is noise
-    assert not table.passed[failed].any(), table.to_string()
-    assert table.detail["gradients do not vanish"].startswith("0 of 40 images")
-    assert table.passed[CHECKS[:3]].all()
+# What makes a network look robust: sixteen grey levels, for rounding has no slope; a gradient that points the other way, of the
+# identity; a square root, which has no slope at 0.
+MASKS = {
+    # with eps the success does grow: the random start is noise
+    "quantised": (lambda images: (images * 15).round() / 15, 16 / 255, {CHECKS[4], *CHECKS[-3:]}, "0 of 40"),
+    "misleading": (lambda images: 2 * images.detach() - images, EPS, {*CHECKS[3:7], CHECKS[8]}, "40 of 40"),
+    "one without": (torch.sqrt, EPS, {"gradients do not vanish"}, "39 of 40"),
+}
 
 
-class Quantised(nn.Module):
-    """Sixteen grey levels: robust-looking, because rounding has no slope."""
-
-    def forward(self, images):
-        return (images * 15).round() / 15
-
-
-def test_a_misleading_gradient_fails_the_checks(trained):
+@pytest.mark.parametrize("change, eps, failed, attackable", MASKS.values(), ids=MASKS)
+def test_masked_gradients_fail_the_checks(trained, change, eps, failed, attackable):
     images, labels, model, surrogate = trained
-    table = verdicts(nn.Sequential(Misleading(), model), images, labels, surrogate)
-    assert table.passed.to_dict() == {check: check in (*CHECKS[:3], "gradients do not vanish") for check in CHECKS}
-
-
-class Misleading(nn.Module):
-    """The identity, with a gradient that points the other way."""
-
-    def forward(self, images):
-        return 2 * images.detach() - images
-
-
-def test_one_image_without_a_gradient_is_noticed():
-    images, labels = examples()
-    images[2] = 0
-    table = verdicts(RootFirst(network()), images, labels, RootFirst(network(1)), steps=3)
-    assert not table.passed["gradients do not vanish"]
-    assert table.detail["gradients do not vanish"].startswith("5 of 6 images")
+    images = images.clamp(min=0.01).index_fill(0, torch.tensor([2]), 0)
+    table = verdicts(Before(change, model), images, labels, surrogate, eps=eps)
+    assert not table.passed[list(failed)].any() and table.passed[CHECKS[:3]].all(), table.to_string()
+    assert table.detail["gradients do not vanish"].startswith(f"{attackable} images")
 
 
 RIGHT = {"fgsm": fgsm, "pgd": pgd}
+DEFECTS = [
+    ("pgd", {"after": lambda found: (found * 255).round() / 255}, "eps 0 is the identity"),
+    ("pgd", {"farther": 1.2}, "measured norms never exceed eps"),
+    ("fgsm", {"norm": "l2-scaled"}, "measured norms never exceed eps"),
+    ("pgd", {"after": lambda found: found + 1.0}, "images stay in [0, 1]"),
+    ("pgd", {"eps": EPS, "step_size": EPS / 2}, "success grows with eps"),
+    ("pgd", {"steps": 1}, "success grows with steps"),
+    ("pgd", {"steps": 1}, "PGD is at least as strong as FGSM"),
+    ("pgd", {"downhill": True}, "PGD is at least as strong as FGSM"),
+    ("fgsm", {"noise": True}, "random noise of the same norm is weaker"),
+    ("pgd", {"noise": True}, "random noise of the same norm is weaker"),
+]
 
 
-def broken(name, **changes):
-    """An attack whose options are overruled."""
-    return lambda model, images, labels, **options: RIGHT[name](model, images, labels, **options | changes)
+def defective(name, *, after=lambda found: found, farther=1.0, downhill=False, noise=False, **overruled):
+    """An attack that goes too far or the wrong way, is only noise, has options overruled, or whose images are changed after it."""
+
+    def run(model, images, labels, *, eps, norm, loss_fn, **options):
+        if noise:
+            return random_perturbation(images, eps=eps, norm=norm, generator=seeded(9))
+        options |= {"eps": farther * eps, "norm": norm} | overruled
+        uphill = (lambda z, y: -loss_fn(z, y)) if downhill else loss_fn
+        return after(RIGHT[name](model, images, labels, loss_fn=uphill, **options))
+
+    return run
 
 
-def after(name, change):
-    """An attack whose images are changed afterwards."""
-    return lambda model, images, labels, **options: change(RIGHT[name](model, images, labels, **options))
-
-
-def too_far(model, images, labels, *, eps, **options):
-    return pgd(model, images, labels, eps=1.2 * eps, **options)
-
-
-def first_step_only(model, images, labels, **options):
-    return pgd(model, images, labels, **options | {"steps": 1})
-
-
-def downhill(model, images, labels, *, loss_fn, **options):
-    return pgd(model, images, labels, loss_fn=lambda z, y: -loss_fn(z, y), **options)
-
-
-def noise_only(model, images, labels, *, eps, norm, **_):
-    return random_perturbation(images, eps=eps, norm=norm, generator=seeded(9))
-
-
-@pytest.mark.parametrize(
-    "name, defect, check",
-    [
-        ("pgd", after("pgd", lambda found: (found * 255).round() / 255), "eps 0 is the identity"),
-        ("pgd", too_far, "measured norms never exceed eps"),
-        ("fgsm", broken("fgsm", norm="l2-scaled"), "measured norms never exceed eps"),
-        ("pgd", after("pgd", lambda found: found + 1.0), "images stay in [0, 1]"),
-        ("pgd", broken("pgd", eps=EPS, step_size=EPS / 2), "success grows with eps"),
-        ("pgd", first_step_only, "success grows with steps"),
-        ("pgd", first_step_only, "PGD is at least as strong as FGSM"),
-        ("pgd", downhill, "PGD is at least as strong as FGSM"),
-        ("fgsm", noise_only, "random noise of the same norm is weaker"),
-        ("pgd", noise_only, "random noise of the same norm is weaker"),
-    ],
-)
+@pytest.mark.parametrize("name, defect, check", DEFECTS)
 def test_each_check_notices_the_defect_it_is_for(monkeypatch, trained, name, defect, check):
     # the same call passes without the defect: the test on repeatability holds that
     images, labels, model, surrogate = trained
-    monkeypatch.setattr(attacks, name, defect)
+    monkeypatch.setattr(attacks, name, defective(name, **defect))
     table = verdicts(model, images, labels, surrogate, steps=5)
     assert not table.passed[check], table.to_string()

@@ -41,14 +41,6 @@ def test_eq1_is_the_plain_mean_of_the_checkpoints(n):
         assert torch.allclose(value, mean, rtol=1e-12, atol=1e-14), name
 
 
-def test_eq1_is_one_step_of_the_formula_from_any_average():
-    smooth, current = network(0), network(1)
-    expected = [(w * 4 + v) / 5 for w, v in zip(smooth.parameters(), current.parameters(), strict=True)]
-    update_average(smooth, current, 4)
-    for found, value in zip(smooth.parameters(), expected, strict=True):
-        assert torch.allclose(found, value, rtol=1e-14)
-
-
 def test_the_first_checkpoint_replaces_what_was_there():
     smooth, current = network(0), network(1)
     update_average(smooth, current, 0)
@@ -78,21 +70,15 @@ def test_buffers_are_those_of_the_last_checkpoint_and_counters_stay_integers():
     assert average[1].num_batches_tracked == 31
 
 
-def test_the_model_is_untouched_and_shares_nothing_with_the_average():
+def test_the_model_is_untouched_and_shares_nothing_with_the_average_which_stays_trainable():
     model, average = network(0), network(1)
     before = copy.deepcopy(model.state_dict())
     update_average(average, model, 3)
+    assert all(p.requires_grad and p.is_leaf and p.grad_fn is None for p in average.parameters())
     with torch.no_grad():
         for parameter in average.parameters():
             parameter.zero_()
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]), name
-
-
-def test_averaging_records_no_gradients_and_keeps_the_parameters_trainable():
-    model, average = network(0), network(1)
-    update_average(average, model, 1)
-    assert all(p.requires_grad and p.is_leaf and p.grad_fn is None for p in average.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_networks_of_different_shape_are_refused():
@@ -113,18 +99,13 @@ def data(n=12, seed=0):
     return 3 + 2 * torch.randn(n, 3, 8, 8, generator=generator, dtype=torch.float64)
 
 
-def test_refreshed_statistics_of_one_layer_are_the_mean_and_variance_of_the_data():
+@pytest.mark.parametrize("size", [12, 3, 8])
+def test_refreshed_statistics_are_those_of_the_data_and_every_image_counts_alike(size):
+    """The loader keeps the last smaller batch, so `update_bn` gives its images up to 128 times the weight of the others."""
     images, layer = data(), nn.BatchNorm2d(3).double()
     layer.running_mean.fill_(100.0)
-    refresh_batchnorm(layer, batches(images, 12))
-    assert torch.allclose(layer.running_mean, images.mean((0, 2, 3)), rtol=1e-12)
-    assert torch.allclose(layer.running_var, images.var((0, 2, 3), correction=1), rtol=1e-12)
-
-
-def test_batches_of_equal_size_count_equally_however_many():
-    images, layer = data(), nn.BatchNorm2d(3).double()
-    refresh_batchnorm(layer, batches(images, 3))
-    within = torch.stack([part.var((0, 2, 3)) for part in images.split(3)]).mean(0)
+    refresh_batchnorm(layer, batches(images, size))
+    within = sum(len(part) * part.var((0, 2, 3)) for part in images.split(size)) / len(images)
     assert torch.allclose(layer.running_mean, images.mean((0, 2, 3)), rtol=1e-12)
     assert torch.allclose(layer.running_var, within, rtol=1e-12)
 
@@ -172,14 +153,6 @@ def test_a_last_batch_of_one_image_does_not_stop_the_refreshing():
     images, model = data(5)[:, :, :1, :1], nn.BatchNorm2d(3).double()
     refresh_batchnorm(model, batches(images, 4))
     assert model.running_mean.isfinite().all() and model.running_var.isfinite().all()
-
-
-def test_every_image_counts_equally_also_in_a_smaller_last_batch():
-    """The loader keeps the last smaller batch, so `update_bn` gives its images up to 128 times the weight of the others."""
-    images = torch.cat([torch.zeros(8, 1, 2, 2), torch.ones(2, 1, 2, 2)]).double()
-    layer = nn.BatchNorm2d(1).double()
-    refresh_batchnorm(layer, batches(images, 8))
-    assert torch.allclose(layer.running_mean, images.mean((0, 2, 3)))  # 0.2; found 0.5
 
 
 def test_refreshing_leaves_the_global_generator_alone():

@@ -78,7 +78,9 @@ def browser():
 @pytest.fixture
 def page(browser, lab, name):
     """A page of JupyterLab for a notebook; with SHOTS=folder in the environment its outputs' pictures are left there."""
-    scale = 2 if name == "07_loss_landscape" else 1  # screens with two pixels a point: a surface was turned wrongly there
+    scale = (
+        2 if name == "07_loss_landscape" else 1
+    )  # where screens have two pixels a point, a surface once turned by half
     page = browser.new_page(viewport={"width": 1400, "height": 4000}, device_scale_factor=scale)
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))

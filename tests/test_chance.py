@@ -1,7 +1,6 @@
 """What no skill scores: constants in closed form, random scores as scikit-learn measures them, base rates by hand."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,10 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, precision_recall_fscore_support
+from sklearn.preprocessing import StandardScaler
+from torch.nn import functional as F
 
 from rosutils import InputError
-from rosutils.chance import base_rate_loss, base_rate_margin, chance, skill_margin
+from rosutils.chance import PENALTIES, base_rate_loss, base_rate_margin, chance, logistic_regression
 from rosutils.metrics import averagings, best_thresholds, evaluate
 
 
@@ -54,29 +57,14 @@ def test_it_has_the_rows_of_an_evaluation_for_each_setting(multilabel):
 
 
 def test_always_the_commonest_class_in_closed_form():
-    test = torch.tensor([1] * 12 + [0] * 5 + [2] * 3)
+    test, p = torch.tensor([1] * 12 + [0] * 5 + [2] * 3), 12 / 20
     found = numbers(test, test, "best constant")
-    p = 12 / 20
     assert found["", "accuracy"] == found["micro", "f1"] == pytest.approx(p)
     assert found["macro", "f1"] == pytest.approx(2 * p / (1 + p) / 3)  # the fourth class does not occur
-    assert found["weighted", "f1"] == pytest.approx(p * 2 * p / (1 + p))
     assert found["means", "f1"] == pytest.approx(2 * (p / 3) * (1 / 3) / (p / 3 + 1 / 3))
-    assert (found["weighted", "precision"], found["weighted", "recall"]) == pytest.approx((p * p, p))
+    weighted = [found["weighted", metric] for metric in ("precision", "recall", "f1")]
+    assert weighted == pytest.approx([p * p, p, p * 2 * p / (1 + p)])
     assert found["macro", "auroc"] == 0.5
-    assert found["weighted", "f1"] == pytest.approx(f1_score(test, np.ones(20), average="weighted"))
-    assert found["", "accuracy"] == pytest.approx(accuracy_score(test, np.ones(20)))
-
-
-def test_the_same_labels_for_all_in_closed_form():
-    test = torch.zeros(20, 4)
-    for label, count in enumerate((4, 10, 3, 1)):
-        test[:count, label] = 1
-    found = numbers(test, test, "best constant")
-    # micro-F1 of the m commonest: 2 * 10 / (20 + 18), 2 * 14 / (40 + 18), ...
-    assert found["micro", "f1"] == pytest.approx(20 / 38)
-    assert (found["micro", "precision"], found["micro", "recall"]) == pytest.approx((1 / 2, 10 / 18))
-    assert found["macro", "f1"] == pytest.approx(np.mean([2 * n / (20 + n) for n in (4, 10, 3, 1)]))
-    assert found["macro", "recall"] == 1
 
 
 @settings(max_examples=10)
@@ -195,19 +183,103 @@ def test_the_margin_over_the_base_rates_is_none_for_the_base_rates_and_negative_
     rates = (counts + 1) / (len(train) + (2 if small_task.multilabel else 4))
     logits = (rates.logit() if small_task.multilabel else rates.log()).expand(len(validation), 4)
     assert base_rate_margin(small_task, logits) == pytest.approx(0, abs=1e-6)
-    right = validation if small_task.multilabel else torch.nn.functional.one_hot(validation, 4)
+    right = validation if small_task.multilabel else F.one_hot(validation, 4)
     assert base_rate_margin(small_task, 9.0 * (2 * right - 1)) > 0.4
     assert base_rate_margin(small_task, -9.0 * (2 * right - 1)) < -5
 
 
+# Logistic regression on pixels: scikit-learn's own pipeline, what it can and cannot see, and what training lacks
+
+SIZES = (120, 60, 80)
+
+
+def spotted(multilabel, sizes=SIZES, pixels=6, n_classes=3, seed=0):
+    """Images whose class shows as a bright spot in noise, and their labels, part by part."""
+    g = torch.Generator().manual_seed(seed)
+    images, labels = [], []
+    for n in sizes:
+        found = torch.randint(0, 2, (n, n_classes), generator=g).float() if multilabel else torch.arange(n) % n_classes
+        spots = found if multilabel else F.one_hot(found, n_classes)
+        noisy = torch.randint(0, 160, (n, 1, pixels, pixels), generator=g)
+        for number in range(n_classes):
+            noisy[:, 0, 1, number] += (60 * spots[:, number]).long()
+        images.append(noisy.to(torch.uint8).numpy())
+        labels.append(found)
+    return images, labels
+
+
+def fitted(images, labels, *, seed=0, **options):
+    options = {"multilabel": labels[0].ndim == 2, "seed": seed, "n_classes": 3} | options
+    return logistic_regression(images[0], labels[0], images[1], labels[1], images[2], **options)
+
+
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_a_network_that_is_too_sure_of_itself_has_skill_all_the_same_and_noise_has_none(multilabel):
-    labels, g = torch.cat(made_up(multilabel)), drawn(1)
-    split = {"train": torch.arange(80), "validation": torch.arange(80, 230)}
-    task = SimpleNamespace(labels=labels, split=split, n_classes=4, multilabel=multilabel)
-    right = labels[80:] if multilabel else torch.nn.functional.one_hot(labels[80:], 4)
-    sure = 40.0 * (2 * right - 1) * torch.where(torch.rand(right.shape, generator=g) < 0.2, -1.0, 1.0)
-    assert base_rate_margin(task, sure) < 0 < skill_margin(task, sure)
-    assert skill_margin(task, -sure) < 0
-    noise = [skill_margin(task, 40 * torch.randn(right.shape, generator=g)) for _ in range(100)]
-    assert sum(margin > 0 for margin in noise) <= 10
+def test_it_is_scikit_learns_pipeline_with_the_best_penalty_on_validation(multilabel):
+    images, labels = spotted(multilabel)
+    flat = [part.reshape(len(part), -1).astype(np.float64) for part in images]
+    scaler = StandardScaler().fit(flat[0])
+    pca = PCA(svd_solver="full").fit(scaler.transform(flat[0]))
+    parts = [pca.transform(scaler.transform(part)) for part in flat]
+    parts = [part / parts[0].std(axis=0).max() for part in parts]
+    trained, validation = ([*part.T] if multilabel else [part] for part in labels[:2])
+    best = (math.inf, None)
+    for strength in PENALTIES:
+        models = [LogisticRegression(C=strength, max_iter=5_000, tol=1e-6).fit(parts[0], each) for each in trained]
+        shown = [[model.predict_proba(part) for part in parts[1:]] for model in models]
+        loss = np.mean([log_loss(y, p[0]) for y, p in zip(validation, shown, strict=True)])
+        best = min(best, (loss, shown), key=lambda pair: pair[0])
+    found = fitted(images, labels)["test"]
+    ours = found.sigmoid().T if multilabel else [found.softmax(1)]
+    for mine, (_, theirs) in zip(ours, best[1], strict=True):
+        np.testing.assert_allclose(mine, theirs[:, 1] if multilabel else theirs, atol=0.01)
+
+
+def test_the_seed_alone_decides():
+    images, labels = spotted(False)
+    state = torch.random.get_rng_state()
+    before = fitted(images, labels, seed=3)["test"]
+    np.random.seed(1)
+    assert torch.equal(before, fitted(images, labels, seed=3)["test"])
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_class_that_training_lacks_is_as_likely_as_one_image_more():
+    images, labels = spotted(False)
+    labels[0] = labels[0] % 2
+    found = fitted(images, labels, n_classes=5)
+    for logits in found.values():
+        assert logits.shape[1] == 5 and set(logits.argmax(1).tolist()) <= {0, 1}
+        torch.testing.assert_close(logits[:, 2:], torch.full_like(logits[:, 2:], -math.log(121)))
+        torch.testing.assert_close(logits[:, :2].exp().sum(1), torch.ones(len(logits)))
+    labels[0] = torch.zeros(120).long()
+    assert (fitted(images, labels)["test"].argmax(1) == 0).all()
+
+
+def test_a_label_of_one_kind_has_its_odds_for_every_image():
+    images, labels = spotted(True)
+    labels[0][:, 0], labels[0][:, 2] = 0, 1
+    found = fitted(images, labels)["test"]
+    torch.testing.assert_close(found[:, 0], torch.full((80,), -math.log(121)))
+    torch.testing.assert_close(found[:, 2], torch.full((80,), math.log(121)))
+    assert found[:, 1].std() > 0
+
+
+@pytest.mark.parametrize("images", [np.zeros, np.ones])
+def test_images_without_anything_on_them_give_the_base_rates(images):
+    _, labels = spotted(False)
+    found = fitted([images((n, 3, 4, 4), dtype=np.uint8) for n in SIZES], labels)["test"]
+    torch.testing.assert_close(found.exp(), torch.full((80, 3), 1 / 3), atol=0.01, rtol=0)
+
+
+def test_larger_images_are_averaged_down_and_fewer_images_than_components_will_do():
+    small, labels = spotted(False, pixels=10, sizes=(30, 20, 10))
+    found = [fitted([np.kron(part, np.ones((1, 1, k, k), np.uint8)) for part in small], labels)["test"] for k in (4, 8)]
+    torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
+
+
+def test_parts_that_do_not_fit_are_said():
+    images, labels = spotted(False)
+    with pytest.raises(InputError, match="the training part has 120 images and 119 labels"):
+        fitted(images, [labels[0][:-1], *labels[1:]])
+    with pytest.raises(InputError, match="the validation part has 0 images and 0 labels"):
+        fitted([images[0], images[1][:0], images[2]], [labels[0], labels[1][:0]])

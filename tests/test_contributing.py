@@ -51,7 +51,7 @@ SOURCES = {'''
 # file, what stands there, what is to stand there: every edit that the page names, and no other
 EDITS = [
     ("settings.py", '    Setting("RoS-KD"', ROW),
-    ("distill.py", "\ndef epoch_generator", WEIGHTING + "\n\ndef epoch_generator"),
+    ("distill.py", "\nclass EpochGenerator", WEIGHTING + "\n\nclass EpochGenerator"),
     ("study/making.py", "    fixed = weights.", BRANCH + "    fixed = weights."),
     ("paper/look.py", '    "RoS-KD": (', '    "Baseline VI": ("#000000", "h", (2, 2)),\n    "RoS-KD": ('),
     ("params/sources.py", "SOURCES = {", OPTIONS),

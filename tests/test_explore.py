@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
+from matplotlib.backend_bases import MouseButton, MouseEvent
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -112,11 +113,13 @@ def test_a_surface_is_turned_with_the_mouse_both_at_once_and_its_directions_chos
     words, playing = played
     menu, canvas = playing.box.children
     assert menu.options == (0, 1) and "drag" in words.value
+    canvas.figure.draw_without_rendering()
     first, second = canvas.figure.axes[:2]
-    first.view_init(elev=50, azim=20)
-    event = type("Event", (), {"button": 1, "inaxes": first, "canvas": canvas})()
-    explore._together(event)
-    assert (second.elev, second.azim) == (50, 20)
+    before, [[x0, y0], [x1, y1]] = (first.elev, first.azim), first.bbox.get_points()
+    for name, x in (("button_press_event", x0), ("motion_notify_event", x1)):
+        event = MouseEvent(name, canvas, (x0 + x) / 2 + 5, (y0 + y1) / 2, button=MouseButton.LEFT)
+        canvas.callbacks.process(name, event)
+    assert (second.elev, second.azim) == (first.elev, first.azim) != before
     menu.value = 1
     assert "seed 1" in playing.box.children[1].figure._suptitle.get_text()
 

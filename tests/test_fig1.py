@@ -7,29 +7,29 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 from rows import WATERMARK, same_bytes
 
+from rosutils import params
 from rosutils.paper import fig1
 from rosutils.paper.write import write_figure
 from rosutils.subsets import overlapping_subsets
 
 
-ARCHITECTURES = ["resnet18", "resnet34", "mobilenet_v2"]
 SCHEMES = pytest.mark.parametrize("scheme", ["shared-core", "own-shard", "sliding-window"])
+OWN = {"subsets": {"count": 3}, "teachers": {"architectures": ["resnet18", "resnet34", "mobilenet_v2"]}}
+OWN |= {"training": {"epochs": 50}, "distillation": {"single_teacher": "resnet18", "temperature": 4, "alpha": 0.7}}
 
 
 def subsets(scheme="shared-core", overlap=0.4, n=100):
     return overlapping_subsets(n, 3, overlap, scheme=scheme, generator=torch.Generator().manual_seed(0))
 
 
-def schematic(**changes):
-    options = {"student": "resnet18", "subset": "overlap 0.4, shared-core", "epochs": 8, "averaging_start": 2}
-    options |= {"temperature": 0.5, "alpha": 0.9, "weights": np.array([[1, 1, 2.0], [3, 1, 0]]), "subsets": subsets()}
-    options |= changes
-    return fig1.schematic(options.pop("subsets"), ARCHITECTURES, options.pop("weights"), **options)
+def schematic(scheme="shared-core"):
+    parameters = params.changed(params.load("paper", **OWN), {"subsets": {"scheme": scheme}})
+    return fig1.schematic(subsets(scheme), np.array([[1, 1, 2.0], [3, 1, 0]]), parameters)
 
 
 @SCHEMES
 def test_no_words_lie_on_others_or_outside_the_page(scheme, tmp_path):
-    fig = schematic(subsets=subsets(scheme), subset=f"overlap 0.4, {scheme}")
+    fig = schematic(scheme)
     write_figure(fig, tmp_path, "fig1", WATERMARK)
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
@@ -66,16 +66,13 @@ def test_the_core_comes_first_and_the_shards_follow_in_one_piece_each():
     assert (np.abs(np.diff(windows.astype(int), axis=1)).sum(1) <= 2).all()
 
 
-def test_it_tells_the_actual_sizes_epochs_and_constants():
-    ax = schematic(epochs=50, averaging_start=10, temperature=4, alpha=0.7).axes[0]
+def test_it_tells_the_actual_sizes_weights_epochs_and_constants():
+    ax = schematic().axes[0]
     words = " ".join(text.get_text() for text in ax.texts)
     assert all(f"$|D^{{{i}}}|$ = {len(part)}" in words for i, part in enumerate(subsets(), 1))
-    assert "N = 100" in words and "epochs 11 to 50" in words and "MobileNet-v2" in words
-    assert r"0.7\,\tau^2" in words and "+ 0.3" in words and r"\tau = 4" in words
+    assert "N = 100" in words and "overlap 0.4, shared-core" in words and "MobileNet-v2" in words
+    assert "epochs 11 to 50" in words and r"0.7\,\tau^2" in words and "+ 0.3" in words and r"\tau = 4" in words
     assert [len(dots.get_offsets()) for dots in ax.collections[-2:]] == [10, 40]
-
-
-def test_it_stacks_the_weights_that_were_drawn():
-    bars = [p for p in schematic().axes[0].patches if isinstance(p, Rectangle) and 4.1 < p.get_x() < 5.3]
+    bars = [p for p in ax.patches if isinstance(p, Rectangle) and 4.1 < p.get_x() < 5.3]
     heights = np.array([bar.get_height() for bar in bars]).reshape(2, 3)
     assert np.allclose(heights / heights.sum(1, keepdims=True), [[0.25, 0.25, 0.5], [0.75, 0.25, 0]])

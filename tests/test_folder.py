@@ -24,6 +24,11 @@ def write(root, rows, header="image,label,group", files=None):
     return root
 
 
+def numbered(count, suffix="png"):
+    """Rows of so many images, of two classes in turn."""
+    return [f"{number}.{suffix},{'xy'[number % 2]}" for number in range(count)]
+
+
 def load(root, *, allow_missing=False, skip_bad=False, **options):
     section = params.source({"source": "folder", **options})
     flags = {"allow_missing": allow_missing, "skip_bad": skip_bad}
@@ -56,12 +61,16 @@ def test_several_labels_in_columns_of_their_own(tmp_path):
 
 
 def test_names_are_found_by_path_file_name_or_stem(tmp_path):
-    files = ["x/one.png", "y/two.png", "z/three.jpg", "z/one.png"]
-    rows = ["x/one.png,a", "two.png,b", "three,a", "./z/one.png,b"]
+    absolute, other = str(tmp_path / "mine" / "b.png"), "L\u00e4sion.png"
+    files = ["x/one.png", "y/two.png", "z/three.jpg", "z/one.png", "b.png", unicodedata.normalize("NFD", other)]
+    names = ["x/one.png", "two.png", "three", "./z/one.png", absolute, other]
+    rows = [f"{name},{'ab'[number % 2]}" for number, name in enumerate(names)]
     found = load(write(tmp_path / "mine", rows, "image,label", files))
-    assert dict(zip(found.names, found.images[:, 0, 8, 8] // 10, strict=True)) == {
-        "x/one.png": 0, "two.png": 1, "three": 2, "./z/one.png": 3,
-    }  # fmt: skip
+    assert sorted(found.names, key=names.index) == names
+    assert [names.index(name) for name in found.names] == (found.images[:, 0, 8, 8] // 10).tolist()
+    write(tmp_path / "mine", [*rows, "y/two,b"], "image,label", [])
+    with pytest.raises(InputError, match="names the file y/two.png twice, two.png and y/two; keep one"):
+        load(tmp_path / "mine")
 
 
 def test_class_names_that_are_numbers_are_in_their_order_and_without_groups_each_image_is_its_own(tmp_path):
@@ -82,6 +91,9 @@ def test_class_names_that_are_numbers_are_in_their_order_and_without_groups_each
         ("image,x", ["a.png,1", "b.png,2"], {"labels": ["x", "X"]}, "names the column 'x' for two purposes"),
         ("image,a,b", ["a.png,1,0", "b.png,1,1"], {"labels": ["a", "b"], "one_hot": True}, "not exactly one 1 in a, b .*: 3"),
         ("image,label", ["a.png,x", ",y"], {}, "labels.csv has no image in 1 line.s.: 3"),
+        ("image,label", ["a.png,x"], {"table": "l.csv"}, "there is no .*l.csv with the columns image, label; name"),
+        ("image,label", ["a.png,x"], {"path": "in"}, "no folder .*must be your folder, the one with the csv file"),
+        ("image,a,b", ["a.png,1,0", "b.png,1,0"], {"labels": ["a", "b"], "one_hot": True}, "all 2 images are a; images of two"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_used_is_explained(tmp_path, header, rows, options, says):
@@ -89,66 +101,67 @@ def test_a_table_that_cannot_be_used_is_explained(tmp_path, header, rows, option
         load(write(tmp_path / "mine", rows, header, files=["a.png", "b.png", "c.png", "d.png"]), **options)
 
 
-def test_an_absent_folder_or_table_is_explained(tmp_path):
-    with pytest.raises(InputError, match="no folder .*must be your folder, the one with the csv file"):
-        load(tmp_path / "none")
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match=r"there is no .*labels.csv with the columns image, label; name"):
-        load(tmp_path / "mine")
-
-
-def test_names_without_a_file_and_files_without_a_name_are_listed_all_at_once(tmp_path):
-    rows = [f"{name}.png,{'xy'[place % 2]}" for place, name in enumerate("abcdefg")]
-    root = write(tmp_path / "mine", rows, "image,label", ["b.png", "c.png", "e.png", "in/other.png"])
-    with pytest.raises(
-        InputError, match=r"4 of 7 images .* \(first: a.png\): a.png, d.png, f.png, g.png; .*the 3 present"
-    ):
+def test_names_without_a_file_and_files_without_a_name_are_listed_all_at_once(tmp_path, caplog):
+    files = ["1.png", "2.png", "in/4.png", "in/other.png", "._1.png"]  # the last as macOS leaves it
+    root = write(tmp_path / "mine", [*numbered(7), "z.png,z"], "image,label", files)
+    missing = r"5 of 8 images .* missing \(first: 0.png\): 0.png, 3.png, 5.png, 6.png, z.png; "
+    with pytest.raises(InputError, match=f"{missing}.*--allow-missing.* the 3 present"):
         load(root)
+    assert not (tmp_path / "cache").exists()
     found = load(root, allow_missing=True)
-    assert found.names == ("b.png", "c.png", "e.png")
-    assert found.card["raw"]["missing"] == 4 and found.card["raw"]["without_row"] == 1
+    assert found.names == ("1.png", "2.png", "4.png") and found.class_names == ("x", "y"), "those that are there"
+    assert found.card["raw"]["missing"] == 5 and found.card["raw"]["without_row"] == 1
+    assert "1 images have no row in the table and are left out" in caplog.text
     [left_out] = (tmp_path / "cache").glob("*/left_out.csv")
-    assert left_out.read_text() == (
-        "name,reason\na.png,no file\nd.png,no file\nf.png,no file\ng.png,no file\nin/other.png,no row in the table\n"
-    )
+    told = "".join(f"{name}.png,no file\n" for name in "0356z")
+    assert left_out.read_text() == f"name,reason\n{told}in/other.png,no row in the table\n"
+    (root / "1.png").unlink()
+    with pytest.raises(InputError, match="all images have the label 'x'; two are needed"):
+        load(root, allow_missing=True)
+    (root / "1.png").symlink_to("/nonexistent/object")
+    shutil.copytree(root / "in", root / "again")
+    with pytest.raises(InputError, match=f"{missing}.*4.png is there twice.*1 file.s. are empty, 0 bytes: 1.png"):
+        load(root)
 
 
 def test_a_long_list_of_missing_files_is_in_a_file_that_the_message_names(tmp_path):
-    root = write(tmp_path / "mine", [f"{i:03d}.png,{'xy'[i % 2]}" for i in range(50)], "image,label", ["000.png"])
-    with pytest.raises(InputError, match="49 of 50 .*all of them listed in .*mine-missing.txt"):
-        load(root)
-    assert len((tmp_path / "cache" / "mine-missing.txt").read_text().splitlines()) == 49
+    root = write(tmp_path / "mine", numbered(50), "image,label", [])
+    with pytest.raises(InputError, match="50 of 50 .*all of them listed in .*mine-missing.txt; no image was found"):
+        load(root, allow_missing=True)
+    assert len((tmp_path / "cache" / "mine-missing.txt").read_text().splitlines()) == 50
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("a file where a folder should be")
-    with pytest.raises(InputError, match="49 of 50 .*and 29 more; set data.allow_missing"):
+    with pytest.raises(InputError, match="50 of 50 .*and 30 more; no image was found; download the images into"):
         load(root)
 
 
 def test_bad_files_are_all_named_and_left_out_if_one_decides_so(tmp_path):
-    root = write(tmp_path / "mine", [f"{i}.png,{'xy'[i % 2]}" for i in range(8)], "image,label")
+    root = write(tmp_path / "mine", numbered(8), "image,label")
     whole = (root / "3.png").read_bytes()
     (root / "1.png").write_bytes(b"")
     (root / "3.png").write_bytes(whole[:60])
     (root / "6.png").write_text("<html>404</html>")
     with pytest.raises(InputError, match="(?s)^3 file.* are not readable images.*skip_bad.*1.png.*3.png.*6.png"):
         load(root)
+    assert not list((tmp_path / "cache").glob("folder*"))
     found = load(root, skip_bad=True)
     assert found.names == tuple(f"{i}.png" for i in (0, 2, 4, 5, 7)) and found.labels.tolist() == [0, 0, 0, 1, 1]
     np.testing.assert_allclose(found.images[:, 0, 8, 8].astype(int), [0, 20, 40, 50, 70], atol=3)
     assert found.card["raw"]["unreadable"] == 3 and found.card["examples"] == 5
-    for place in range(8):
-        (root / f"{place}.png").write_bytes(b"")
-    with pytest.raises(InputError, match="8 file"):
-        load(root, skip_bad=True)
     [left_out] = (tmp_path / "cache").glob("*/left_out.csv")
     assert left_out.read_text().splitlines()[1:] == [
         '1.png,"it is empty, 0 bytes"', "3.png,it is cut off after 60 bytes",
         "6.png,\"it is no image, 16 bytes that begin with b'<html>404</html>' (read are BMP, GIF, JPEG, PNG, TIFF, WEBP)\"",
     ]  # fmt: skip
+    for bad, says in (((5, 7), "all 3 images are x; images of two classes are needed"), (range(8), "8 file")):
+        for place in bad:
+            (root / f"{place}.png").write_bytes(b"")
+        with pytest.raises(InputError, match=says):
+            load(root, skip_bad=True)
 
 
 def test_what_was_left_out_is_not_left_out_where_nothing_may_be_and_repaired_files_come_back(tmp_path, caplog):
-    root = write(tmp_path / "mine", [f"{i}.png,{'xy'[i % 2]}" for i in range(8)], "image,label")
+    root = write(tmp_path / "mine", numbered(8), "image,label")
     good = (root / "3.png").read_bytes()
     (root / "3.png").write_bytes(b"")
     options = {"raw": root, "pixels": 16, "out": tmp_path / "cache"}
@@ -166,6 +179,11 @@ def test_of_several_files_that_a_name_fits_the_first_is_taken_only_if_they_are_e
     for skip_bad in (False, True):
         with pytest.raises(InputError, match=r"one.png is there twice.*x/one.png and .*y/one.png.*--skip-bad"):
             load(root, skip_bad=skip_bad)
+    (root / "y" / "one.png").unlink()
+    (root / "y" / "one.png").symlink_to("/nonexistent/object")
+    with pytest.raises(InputError, match="one.png is there twice"):
+        load(root, skip_bad=True)
+    (root / "y" / "one.png").unlink()
     (root / "y" / "one.png").write_bytes((root / "x" / "one.png").read_bytes())
     raw = load(root, skip_bad=True).card["raw"]
     assert (raw["named_twice"], raw["without_row"]) == (1, 0)
@@ -173,28 +191,7 @@ def test_of_several_files_that_a_name_fits_the_first_is_taken_only_if_they_are_e
         load(root)
 
 
-def test_two_names_of_one_file_are_refused(tmp_path):
-    root = write(tmp_path / "mine", ["x/one.png,a", "one,b", "two.png,a"], "image,label", ["x/one.png", "two.png"])
-    with pytest.raises(InputError, match="names the file x/one.png twice, x/one.png and one; keep one"):
-        load(root)
-
-
 # What goes wrong without a word elsewhere
-
-
-@pytest.mark.parametrize("header", ["image,label, group", "Image,LABEL,Group"])
-def test_a_group_column_is_found_whatever_its_case_and_spaces(tmp_path, header):
-    found = load(write(tmp_path / "mine", ["a.png,x,p1", "b.png,y,p1", "c.png,x,p2"], header))
-    assert found.groups.tolist() == [0, 0, 1] and found.card["options"]["grouped_by"] == "group"
-
-
-def test_classes_are_those_of_the_images_that_are_there(tmp_path):
-    rows = [f"{name}.png,{label}" for name, label in ("ax", "by", "cx", "dz")]
-    root = write(tmp_path / "mine", rows, "image,label", ["a.png", "b.png", "c.png"])
-    assert load(root, allow_missing=True).class_names == ("x", "y")
-    (root / "b.png").unlink()
-    with pytest.raises(InputError, match="all images have the label 'x'; two are needed"):
-        load(root, allow_missing=True)
 
 
 @pytest.mark.parametrize(
@@ -220,13 +217,15 @@ def test_doubts_about_groups_pages_and_one_hot_columns_are_told_when_it_is_prepa
     assert load(root, labels=["x", "y"]).multilabel
     doubts = "every image is a group of its own", "1 files have several pages: the first is used", "one_hot: true"
     assert all(doubt in caplog.text for doubt in doubts)
-    single = load(root, labels=["x", "y"], one_hot=True)
-    assert not single.multilabel and single.class_names == ("x", "y") and single.labels.tolist() == [0, 1, 0]
+    write(root, ["a.png,1,0,0", "b.png,0,1,0", "c.tif,1,0,0"], "image,x,y,z", [])
+    single = load(root, labels=["x", "y", "z"], one_hot=True)
+    assert not single.multilabel and single.class_names == ("x", "y", "z") and single.labels.tolist() == [0, 1, 0]
+    assert "no image is of the class z" in caplog.text
 
 
 def deep(root, values):
     """A user's folder of 16-bit greys."""
-    write(root, [f"{number}.png,{'xy'[number % 2]}" for number in range(4)], "image,label")
+    write(root, numbered(4), "image,label")
     for number in range(4):
         greys = np.linspace(*values, 400).reshape(20, 20).round()
         Image.fromarray(greys.astype(np.uint16)).save(root / f"{number}.png")
@@ -269,62 +268,23 @@ def test_an_image_that_lies_there_under_nearly_its_name_is_told(tmp_path, on_dis
         load(root)
 
 
-def test_absolute_paths_and_other_unicode_forms_are_the_same_names(tmp_path):
-    root, name = tmp_path / "mine", "L\u00e4sion.png"
-    root.mkdir()
-    write(root, [f"{name},x", f"{root / 'b.png'},y"], "image,label", [unicodedata.normalize("NFD", name), "b.png"])
-    assert len(load(root).names) == 2
-
-
-def test_a_dangling_link_and_a_missing_image_are_told_in_one_message(tmp_path):
-    root = write(tmp_path / "mine", [f"{i}.png,{'xy'[i % 2]}" for i in range(4)], "image,label")
-    (root / "0.png").unlink()
-    (root / "0.png").symlink_to("/nonexistent/object")
-    (root / "1.png").unlink()
-    with pytest.raises(InputError, match="1 of 4 images .*first: 1.png.*1 file.s. are empty, 0 bytes: 0.png"):
-        load(root)
-
-
 @pytest.mark.parametrize(
     ("header", "options", "groups"),
     [
+        ("image,label, group", {}, [0, 0, 1]),
+        ("Image,LABEL,Group", {}, [0, 0, 1]),
         ("image,group", {"label": "group"}, [0, 1, 2]),
         ("image,Group", {"label": "group"}, [0, 1, 2]),
         ("file,label,image", {"image": "file", "group": "image"}, [0, 0, 1]),
         ("image,malignant?,group", {"label": "malignant?"}, [0, 0, 1]),
     ],
 )
-def test_a_column_is_what_the_source_says_whatever_it_is_called(tmp_path, header, options, groups):
+def test_a_column_is_what_the_source_says_whatever_its_name_case_and_spaces(tmp_path, header, options, groups):
     rows = [row[: 5 + 2 * header.count(",")] for row in ("a.png,x,p", "b.png,y,p", "c.png,x,q")]
     found = load(write(tmp_path / "mine", rows, header, ["a.png", "b.png", "c.png"]), **options)
     assert found.class_names == ("x", "y") and found.labels.tolist() == [0, 1, 0] and found.groups.tolist() == groups
-    assert (found.card["options"]["grouped_by"] == "image") == (groups == [0, 1, 2]), (
-        "a group column called image is one"
-    )
-
-
-def test_a_class_of_unreadable_images_only_is_no_second_class(tmp_path):
-    root = write(tmp_path / "mine", ["a.png,x", "b.png,y", "c.png,x"], "image,label")
-    (root / "b.png").write_bytes(b"no image at all")
-    with pytest.raises(InputError, match="all 2 images are x; images of two classes are needed"):
-        load(root, skip_bad=True)
-
-
-def test_one_hot_columns_of_which_one_is_never_1_are_told_and_of_one_class_refused(tmp_path, caplog):
-    root = write(tmp_path / "mine", ["a.png,1,0,0", "b.png,0,1,0"], "image,MEL,NV,BCC")
-    found = load(root, labels=["MEL", "NV", "BCC"], one_hot=True)
-    assert found.labels.tolist() == [0, 1] and "no image is of the class BCC" in caplog.text
-    root = write(tmp_path / "mine", ["a.png,1,0,0", "b.png,1,0,0"], "image,MEL,NV,BCC")
-    with pytest.raises(InputError, match="all 2 images are MEL"):
-        load(root, labels=["MEL", "NV", "BCC"], one_hot=True)
-
-
-def test_twins_of_which_one_is_a_dangling_link_are_told(tmp_path):
-    root = write(tmp_path / "mine", ["one.png,a", "two.png,b"], "image,label", ["x/one.png", "two.png"])
-    (root / "y").mkdir()
-    (root / "y" / "one.png").symlink_to("/nonexistent/object")
-    with pytest.raises(InputError, match="one.png is there twice"):
-        load(root, skip_bad=True)
+    alone = found.card["options"]["grouped_by"] == "image"
+    assert alone == (groups == [0, 1, 2]), "a group column called image is one"
 
 
 def test_the_folder_is_the_same_however_it_is_called(tmp_path, monkeypatch, caplog):
@@ -332,6 +292,7 @@ def test_the_folder_is_the_same_however_it_is_called(tmp_path, monkeypatch, capl
     load(root)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(root)
+    (root / "up").symlink_to(tmp_path / "link")  # is walked once
     options = {"pixels": 16, "allow_missing": False, "cache_root": tmp_path / "cache"}
     for name in ("mine", "link"):
         open_source(params.source({"source": "folder"}), root=name, **options)
@@ -341,26 +302,20 @@ def test_the_folder_is_the_same_however_it_is_called(tmp_path, monkeypatch, capl
 def test_ham10000_is_read_as_kaggle_has_it_also_with_each_folder_twice(tmp_path):
     names = [f"ISIC_{number:07d}" for number in range(6)]
     rows = [f"HAM_{number // 2},{name},{('nv', 'mel')[number % 2]},histo" for number, name in enumerate(names)]
-    folders = ["HAM10000_images_part_1"] * 3 + ["HAM10000_images_part_2"] * 3
-    files = [f"{folder}/{name}.jpg" for folder, name in zip(folders, names, strict=True)]
+    files = [f"HAM10000_images_part_{1 + number // 3}/{name}.jpg" for number, name in enumerate(names)]
     root = write(tmp_path / "mine", rows, "lesion_id,image_id,dx,dx_type", files)
-    (root / "labels.csv").rename(root / "HAM10000_metadata.csv")
-    options = {"table": "HAM10000_metadata.csv", "image": "image_id", "label": "dx", "group": "lesion_id"}
+    options = {"image": "image_id", "label": "dx", "group": "lesion_id"}
     found = load(root, **options)
     assert found.names == tuple(names) and found.groups.tolist() == [0, 0, 1, 1, 2, 2]
-    for file in files:
-        again = root / file.replace("HAM", "ham")
-        again.parent.mkdir(exist_ok=True)
-        again.write_bytes((root / file).read_bytes())
-    with pytest.raises(InputError, match="is there twice"):
-        load(root, **options)
+    for part in (1, 2):
+        shutil.copytree(root / f"HAM10000_images_part_{part}", root / f"ham10000_images_part_{part}")
     shutil.rmtree(tmp_path / "cache")
     raw = load(root, skip_bad=True, **options).card["raw"]
     assert (raw["named_twice"], raw["without_row"]) == (6, 0)
 
 
 def test_dicom_files_are_read_or_one_line_says_what_reads_them(tmp_path, monkeypatch):
-    root = write(tmp_path / "mine", [f"{i}.dcm,{'xy'[i % 2]}" for i in range(4)], "image,label", [])
+    root = write(tmp_path / "mine", numbered(4, "dcm"), "image,label", [])
     for number in range(4):
         greys = np.full((20, 20), 1000 + 200 * number, np.uint16)
         dicom(root / f"{number}.dcm", greys, WindowCenter=1300, WindowWidth=1000)
@@ -372,16 +327,17 @@ def test_dicom_files_are_read_or_one_line_says_what_reads_them(tmp_path, monkeyp
         load(root, grey=True)
 
 
-def test_equal_pixels_are_found_and_told_with_groups_and_labels(tmp_path):
+def test_equal_pixels_are_found_and_told_with_groups_and_labels(tmp_path, caplog):
     root = write(tmp_path / "mine", [f"{n}.png,{label},{group}" for n, label, group in ("ax1", "bx2", "cy1", "dx3")])
-    (root / "c.png").write_bytes((root / "a.png").read_bytes())
-    card = load(root).card
-    expected = {"sets": 1, "images": 2, "across_groups": 0, "across_labels": 1, "listed": [["a.png", "c.png"]]}
-    assert card["duplicates"] == expected and card["intensity"]["flat"] == 0
+    for one, other in ("ac", "bd"):
+        shutil.copy(root / f"{one}.png", root / f"{other}.png")
+    card, listed = load(root).card, [["a.png", "c.png"], ["b.png", "d.png"]]
+    assert card["duplicates"] == {"sets": 2, "images": 4, "across_groups": 1, "across_labels": 1, "listed": listed}
+    assert card["intensity"]["flat"] == 0 and "the very same pixels are in several groups 1 times" in caplog.text
 
 
 def test_lists_of_a_split_are_found_in_ones_own_folder(tmp_path):
-    root = write(tmp_path / "mine", [f"{i}.png,{'xy'[i % 2]}" for i in range(8)], "image,label")
+    root = write(tmp_path / "mine", numbered(8), "image,label")
     for part, numbers in {"train": range(5), "validation": [5], "test": [6, 7]}.items():
         (root / f"{part}.txt").write_text("".join(f"{i}.png\n" for i in numbers))
     section = params.source({"source": "folder", "lists": {part: f"{part}.txt" for part in PARTS}})

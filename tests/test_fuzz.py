@@ -31,9 +31,8 @@ SMOKE = (params.FOLDER / "smoke.yaml").read_bytes()
 
 
 def tries(short, long):
-    return settings(
-        max_examples=long if LONG else short, derandomize=True, deadline=timedelta(seconds=60), database=None
-    )
+    count = long if LONG else short
+    return settings(max_examples=count, derandomize=True, deadline=timedelta(seconds=60), database=None)
 
 
 @st.composite
@@ -114,16 +113,7 @@ FIELDS = (
     " ", '"', '"a,b"', "a,b", "1,5", "\0", "\u00b2", "9" * 5000, "=cmd()", "<script>", "e\u0301", "a;b", "a\tb", "\r",
 )  # fmt: skip
 fields = st.sampled_from(FIELDS) | st.text(max_size=5)
-HEADERS = (
-    "image,label",
-    "image,label,group",
-    "Image, LABEL ,Group",
-    "image;label;group",
-    "image\tlabel",
-    "image,x,y",
-    "label",
-    "",
-)
+HEADERS = "image,label|image,label,group|Image, LABEL ,Group|image;label;group|image\tlabel|image,x,y|label|".split("|")
 OPTIONS = (
     {}, {"labels": ["x", "y"]}, {"labels": ["x", "y"], "one_hot": True}, {"label": "group"}, {"group": "label"}, {"image": "label"},
     {"grey": True}, {"window": [0, 100.0]}, {"label": "?"}, {"table": "../labels.csv"}, {"table": "."}, {"path": "i0.png"},
@@ -145,37 +135,40 @@ def tables(draw):
     return draw(damaged(content)) if draw(st.integers(0, 3)) == 0 else content
 
 
-def everything(folder):
-    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+def opened(files, skip, **options):
+    """What a user's folder with four pictures, and these files over them, gives; None where it was refused.
 
+    All that is written lies in the cache.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        root, cache = Path(place) / "mine", Path(place) / "cache"
+        root.mkdir()
+        for number in range(4):
+            Image.new("RGB", (20, 20), (60 * number, 0, 0)).save(root / f"i{number}.png")
+        for name, content in files.items():
+            (root / name).write_bytes(content)
 
-def opened(root, cache, skip, **options):
-    """What a user's folder gives, or None where it was refused; all that is written lies in the cache."""
-    before = {path: content for path, content in everything(root.parent).items() if cache not in path.parents}
-    try:
-        section = params.source({"source": "folder", **options})
-        flags = {"allow_missing": skip, "skip_bad": skip}
-        found = open_source(section, pixels=16, root=root / section.path, cache_root=cache, **flags)
-    except InputError as error:
-        assert len(str(error)) < 200_000
-        found = None
-    after = {path: content for path, content in everything(root.parent).items() if cache not in path.parents}
-    assert after == before
-    return found
+        def everything():
+            files = {path for path in Path(place).rglob("*") if path.is_file() and cache not in path.parents}
+            return {path: path.read_bytes() for path in files}
+
+        before, found = everything(), None
+        try:
+            section = params.source({"source": "folder", **options})
+            how = {"root": root / section.path, "cache_root": cache, "allow_missing": skip, "skip_bad": skip}
+            found = open_source(section, pixels=16, **how)
+        except InputError as error:
+            assert len(str(error)) < 200_000
+        assert everything() == before
+        return found
 
 
 @tries(25, 500)
 @given(content=tables(), options=st.sampled_from(OPTIONS), skip=st.booleans())
 def test_tables(content, options, skip):
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place) / "mine"
-        root.mkdir()
-        for number in range(4):
-            Image.new("RGB", (20, 20), (60 * number, 0, 0)).save(root / f"i{number}.png")
-        (root / "labels.csv").write_bytes(content)
-        if (found := opened(root, Path(place) / "cache", skip, **options)) is not None:
-            assert len(found.names) == len(found.labels) == len(found.groups) == len(found.images)
-            assert len(set(found.names)) == len(found.names) and len(found.class_names) > 1
+    if (found := opened({"labels.csv": content}, skip, **options)) is not None:
+        assert len(found.names) == len(found.labels) == len(found.groups) == len(found.images)
+        assert len(set(found.names)) == len(found.names) and len(found.class_names) > 1
 
 
 lists = st.lists(fields, max_size=4).map("\n".join).map(str.encode) | st.binary(max_size=40)
@@ -219,18 +212,12 @@ def whole_files():
         return [*found, path.read_bytes()]
 
 
-@tries(15, 100)
+@tries(20, 100)
 @given(contents=st.lists(st.sampled_from(whole_files()).flatmap(damaged), min_size=3, max_size=3), skip=st.booleans())
 def test_image_files(contents, skip):
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place) / "mine"
-        root.mkdir()
-        Image.new("RGB", (20, 20)).save(root / "i3.png")
-        for number, content in enumerate(contents):
-            (root / f"i{number}.png").write_bytes(content)
-        (root / "labels.csv").write_text("image,label\n" + "".join(f"i{n}.png,{'ab'[n % 2]}\n" for n in range(4)))
-        found = opened(root, Path(place) / "cache", skip)
-        assert found is None or found.images.shape[1:] == (3, 16, 16)
+    files = {f"i{number}.png": content for number, content in enumerate(contents)}
+    found = opened(files | {"labels.csv": b"image,label\ni0.png,a\ni1.png,b\ni2.png,a\ni3.png,b\n"}, skip)
+    assert found is None or found.images.shape[1:] == (3, 16, 16)
 
 
 class Trap:

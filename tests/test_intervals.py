@@ -1,6 +1,5 @@
 """The bootstrap over groups: each resample is the metric of its images, and the interval holds the truth as often as it says."""
 
-import math
 from statistics import harmonic_mean
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import stats
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from rosutils import InputError, intervals
@@ -30,10 +29,8 @@ def made_up(multilabel, n_seeds=2, seed=0, n=60, n_classes=4):
     labels = labels if multilabel else torch.multinomial(rates, n, replacement=True, generator=g)
     systems = [[torch.randn(n, n_classes, generator=g) for _ in range(n_seeds)] for _ in range(2)]
     groups = torch.randint(12, (n,), generator=g) * 7 - 3
-    thresholds = [
-        [torch.rand(n_classes, generator=g) for _ in range(n_seeds)] if multilabel else None for _ in range(2)
-    ]
-    return systems, labels, groups, {"thresholds_a": thresholds[0], "thresholds_b": thresholds[1]}
+    limits = [[torch.rand(n_classes, generator=g) if multilabel else None for _ in range(n_seeds)] for _ in range(2)]
+    return systems, labels, groups, {"thresholds_a": limits[0], "thresholds_b": limits[1]}
 
 
 def interval(systems, labels, groups, *, thresholds_a=None, thresholds_b=None, resamples=60, seed=5, **options):
@@ -70,7 +67,7 @@ def test_each_resample_is_the_metric_of_its_images_one_after_another(monkeypatch
     for scores, limits in zip(systems, thresholds.values(), strict=True):
         guesses = [
             (one.double().sigmoid() >= limit).int() if multilabel else one.argmax(1)
-            for one, limit in zip(scores, limits or [None] * 2, strict=True)
+            for one, limit in zip(scores, limits, strict=True)
         ]
         sides.append([[by_scikit_learn(average, labels[i], guess[i]) for guess in guesses] for i in indices])
     expected = np.mean(sides[0], axis=1) - np.mean(sides[1], axis=1)
@@ -94,15 +91,6 @@ def test_replicates_with_other_test_parts_share_the_draws_of_their_groups(monkey
         a, b = (precision_recall_f1(s[index], labels[index], average="weighted").f1 for s in (one, other))
         gains.append(a - b)
     assert len(every) == 14 and found[17].item() == pytest.approx(np.mean(gains), abs=1e-12)
-
-
-def test_a_probability_on_its_threshold_counts_as_in_metrics():
-    scores, labels = torch.tensor([[0.3, -1.2]]).repeat(4, 1), torch.ones(4, 2)
-    limits = torch.from_numpy(special.expit(scores[0].double().numpy()))
-    options = {"average": "micro", "multilabel": True}
-    assert precision_recall_f1(scores, labels, thresholds=limits, **options).recall == 1
-    certain = [torch.full((4, 2), 9.0)]
-    assert interval([[scores], certain], labels, torch.arange(4), thresholds_a=[limits], **options) == (0, 0)
 
 
 def test_it_is_the_middle_95_percent_of_the_resamples():
@@ -178,7 +166,7 @@ def test_what_does_not_fit_is_said(changes, says):
 
 
 @given(pairs=st.lists(st.tuples(st.floats(0, 1, width=16), st.floats(0, 1, width=16)), min_size=2, max_size=8))
-def test_the_paired_interval_is_students_t(pairs):
+def test_the_paired_interval_and_its_p_values_are_students_t(pairs):
     a, b = np.array(pairs).T
     found = intervals.paired_difference(a, b)
     assert found.mean == pytest.approx((a - b).mean()) and found.n == len(pairs)
@@ -187,13 +175,8 @@ def test_the_paired_interval_is_students_t(pairs):
         return
     expected = stats.ttest_rel(a, b).confidence_interval(0.95)
     np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high], rtol=1e-9, atol=1e-9)
-
-
-def test_one_pair_has_no_interval_and_unequal_numbers_are_refused():
-    mean, low, high, n = intervals.paired_difference([0.75], [0.5])
-    assert (mean, n) == (0.25, 1) and math.isnan(low) and math.isnan(high)
-    with pytest.raises(InputError, match="equally many, found 2 and 1"):
-        intervals.paired_difference([0.5, 0.6], [0.5])
+    for side, p in (("greater", found.p_above(0.1)), ("less", found.p_below(0.1))):
+        assert p == pytest.approx(stats.ttest_1samp(a - b, 0.1, alternative=side).pvalue, abs=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -207,6 +190,10 @@ def test_the_smallest_difference_told_is_shown_in_four_of_five_studies(n):
     assert n != 3 or least == pytest.approx(3.3, abs=0.05)
 
 
-def test_pairs_that_differ_alike_or_one_alone_tell_no_smallest_difference():
-    assert intervals.paired_difference([1.0, 2.0], [0.0, 1.0]).smallest_told() == 0.0
-    assert math.isnan(intervals.paired_difference([1.0], [0.0]).smallest_told())
+def test_one_pair_has_no_interval_pairs_that_differ_alike_no_width_and_unequal_numbers_are_refused():
+    one = intervals.paired_difference([0.75], [0.5])
+    assert (one.mean, one.n) == (0.25, 1) and np.isnan([one.low, one.high, one.smallest_told(), one.p_above(0)]).all()
+    alike = intervals.paired_difference([1.0, 2.0], [0.0, 1.0])
+    assert (alike.smallest_told(), alike.p_above(0.5), alike.p_below(0.5), alike.p_above(1.0)) == (0, 0, 1, 0.5)
+    with pytest.raises(InputError, match="equally many, found 2 and 1"):
+        intervals.paired_difference([0.5, 0.6], [0.5])

@@ -1,6 +1,7 @@
 """Surfaces, sharpness, curvature and paths against closed forms and dense Hessians; the model survives all of them."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -111,8 +112,8 @@ def test_directions_are_gaussian_draws_with_the_norms_of_the_models_filters(igno
 
 def test_two_models_get_the_same_draws_in_any_precision_and_another_seed_gets_others():
     def unit(model, seed):
-        first, second = landscape.filter_normalized_directions(model, generator=seeded(seed))
-        return [nn.functional.normalize(value.double().flatten(1), dim=1) for value in (first[CONV], second[CONV])]
+        directions = landscape.filter_normalized_directions(model, generator=seeded(seed))
+        return [nn.functional.normalize(each[CONV].double().flatten(1), dim=1) for each in directions]
 
     ours, theirs = unit(network(0), 3), unit(network(1, torch.float64), 3)
     assert not torch.allclose(network(0)[0].weight, network(1)[0].weight)
@@ -121,29 +122,16 @@ def test_two_models_get_the_same_draws_in_any_precision_and_another_seed_gets_ot
     assert not torch.allclose(ours[0], unit(network(0), 4)[0], atol=0.1)
 
 
-def test_a_filter_of_zeros_does_not_move_and_layouts_are_kept():
+def test_a_filter_of_zeros_does_not_move_layouts_are_kept_and_single_numbers_are_filters_too():
     model = network().to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        model[0].weight[1] = 0
+    nn.init.zeros_(model[0].weight[1])
+    model.register_parameter("scale", nn.Parameter(torch.tensor(-3.0)))
     first, _ = landscape.filter_normalized_directions(model, generator=seeded())
     assert (first[CONV][1] == 0).all() and (first[CONV][0] != 0).all()
     assert first[CONV].stride() == model[0].weight.stride()
-
-
-def test_single_numbers_are_filters_too():
-    model = nn.Module()
-    model.scale = nn.Parameter(torch.tensor(-3.0))
-    first, _ = landscape.filter_normalized_directions(model, generator=seeded())
     assert abs(first["scale"]).item() == pytest.approx(3)
-
-
-def test_the_weight_norm_is_that_of_the_weights_that_directions_move():
-    model = network(dtype=torch.float64)
-    parameters = {name: value.detach() for name, value in model.named_parameters()}
-    expected = math.sqrt(sum(float((parameters[name] ** 2).sum()) for name in (CONV, HEAD)))
-    assert landscape.weight_norm(model) == pytest.approx(expected, rel=1e-12)
-    first, _ = landscape.filter_normalized_directions(model, generator=seeded())
-    assert math.sqrt(sum(float((value**2).sum()) for value in first.values())) == pytest.approx(expected, rel=1e-12)
+    length = math.hypot(*(value.norm().item() for value in first.values()))
+    assert landscape.weight_norm(model) == pytest.approx(length, rel=1e-6)
 
 
 # grid
@@ -200,13 +188,6 @@ def test_a_loss_that_overflows_stays_in_the_surface():
     assert found[0, 0] == math.inf and math.isnan(found[0, 1]) and found[2, 2] == 6
 
 
-@pytest.mark.parametrize("loss", [torch.zeros(2), 1.5])
-def test_the_loss_is_one_number(loss):
-    directions, grid = planes(network())
-    with pytest.raises(InputError, match="one number"):
-        landscape.loss_surface(network(), directions, grid, batch_of(), lambda model, batch: loss)
-
-
 # the model afterwards
 
 
@@ -222,7 +203,6 @@ WALKS = {
     "path from it": lambda m, f: landscape.path(m, network(1), batch_of(), f, steps=4),
     "path to it": lambda m, f: landscape.path(network(1), m, batch_of(), f, steps=4),
 }
-every_walk = pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
 
 
 def mixed():
@@ -235,25 +215,18 @@ def mixed():
     return model
 
 
-@every_walk
-def test_the_loss_is_asked_in_eval_mode_and_the_model_stays_bit_for_bit(walk):
-    model = mixed()
-    before, asked = state(model), []
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_the_loss_is_asked_in_eval_mode_the_model_stays_bit_for_bit_and_the_generator_alone_decides(walk):
+    model, asked, drawn = mixed(), [], torch.get_rng_state()
+    before = state(model)
 
     def loss_fn(model, batch):
         asked.append([module.training for module in model.modules()])
         return cross_entropy(model, batch)
 
-    walk(model, loss_fn)
+    first, second = walk(model, loss_fn), walk(model, loss_fn)
     assert asked and not any(any(modes) for modes in asked)
-    assert state(model) == before
-
-
-@every_walk
-def test_no_global_randomness_is_used_and_the_same_seed_gives_the_same_number(walk):
-    before = torch.get_rng_state()
-    first, second = walk(network(), cross_entropy), walk(network(), cross_entropy)
-    assert torch.equal(before, torch.get_rng_state())
+    assert state(model) == before and torch.equal(drawn, torch.get_rng_state())
     assert np.array_equal(first, second) and np.isfinite(first).all()
 
 
@@ -277,24 +250,14 @@ def test_the_basin_of_a_paraboloid_is_a_disc_around_the_centre(level, inside):
     assert landscape.basin_area(paraboloid() + 7, level) == pytest.approx(inside / 121)
 
 
-def test_a_second_basin_does_not_count_until_a_pass_joins_it():
+def test_a_second_basin_does_not_count_until_a_pass_joins_it_and_a_corner_does_not_join():
     surface = paraboloid()
-    surface[9:, 9:] = -5.0
+    surface[9:, 9:] = -5.0  # nor is the level counted from the lowest point
+    assert landscape.basin_area(surface, 2) == pytest.approx(9 / 121)
+    surface[7, 7] = 1.5
     assert landscape.basin_area(surface, 2) == pytest.approx(9 / 121)
     surface[6:10, 6] = surface[9, 6:10] = 1.5
-    assert landscape.basin_area(surface, 2) == pytest.approx((9 + 6 + 4 - 1) / 121)
-
-
-def test_a_corner_does_not_join():
-    surface = np.full((5, 5), 9.0)
-    surface[2, 2] = surface[1, 1] = 0
-    assert landscape.basin_area(surface, 1) == pytest.approx(1 / 25)
-
-
-def test_the_level_counts_from_the_centre_and_not_from_the_lowest_point():
-    surface = paraboloid(5)
-    surface[2, 2], surface[2, 3] = 3.0, -10.0
-    assert landscape.basin_area(surface, 1) == pytest.approx(13 / 25)  # up to 4; none from the lowest, 3 from 0
+    assert landscape.basin_area(surface, 2) == pytest.approx((9 + 6 + 4 - 1 + 1) / 121)
 
 
 def test_points_that_overflow_are_outside_and_a_centre_that_does_has_no_basin():
@@ -348,19 +311,22 @@ def test_sharpness_stays_in_the_ball_and_leaves_biases_and_batchnorm_in_place():
      ((math.nan, 2, 3), math.nan), ((math.inf, math.inf, 3), math.nan)],
 )  # fmt: skip
 def test_the_highest_loss_on_the_way_counts_and_what_is_no_number_does_not(losses, rise):
-    # of the model, of the start, and of the end: a gradient of zero ends the ascent at the start
-    answers = iter(losses)
+    # of the model, of the start, of the ten steps' ends; the gradient is 1 everywhere
+    answers = itertools.chain(losses, 9 * losses[-1:])
 
     def loss_fn(model, batch):
-        return (0 * model.weight).sum() + next(answers)
+        return (model.weight - model.weight.detach()).sum() + next(answers)
 
     found = landscape.sharpness(Weights(torch.ones(1, 4)), None, loss_fn, radius=0.1, generator=seeded())
     assert found == pytest.approx(rise, nan_ok=True) and not list(answers)
 
 
-def test_a_model_of_zeros_has_no_ball_to_rise_in():
-    model, (centre, curvature) = Weights(torch.zeros(2, 2)), (torch.ones(2, 2), torch.ones(2, 2))
-    assert landscape.sharpness(model, (centre, curvature), quadratic, radius=0.1, generator=seeded()) == 0
+def test_the_ascent_ends_where_there_is_no_slope_and_a_model_of_zeros_has_no_ball_to_rise_in():
+    losses, draws = iter([1.0, 2.0]), {"radius": 0.1, "generator": seeded()}
+    flat = lambda model, batch: (0 * model.weight).sum() + next(losses)  # noqa: E731
+    assert landscape.sharpness(Weights(torch.ones(1, 4)), None, flat, **draws) == 1
+    ones = torch.ones(2, 2)
+    assert landscape.sharpness(Weights(0 * ones), (ones, ones), quadratic, **draws) == 0
 
 
 # curvature
@@ -391,14 +357,6 @@ def test_the_eigenvalue_is_the_largest_in_magnitude_of_the_dense_hessian_with_it
     assert found == pytest.approx(expected, rel=1e-6) and sign * found > 0
 
 
-def test_one_iteration_is_the_rayleigh_quotient_of_the_first_draw():
-    model, batch = a_quadratic()
-    draw = torch.randn(3, 4, generator=seeded(5)).double()
-    expected = ((batch[1] * draw**2).sum() / (draw**2).sum()).item()
-    found = landscape.hessian_eigenvalue(model, batch, quadratic, iterations=1, generator=seeded(5))
-    assert found == pytest.approx(expected, rel=1e-12)
-
-
 def test_the_trace_is_that_of_the_dense_hessian_within_its_error_and_so_is_the_error():
     model, batch = network(dtype=torch.float64), batch_of(dtype=torch.float64)
     hessian = dense_hessian(model, batch)
@@ -426,12 +384,6 @@ def test_parameters_that_the_loss_ignores_and_a_loss_linear_in_them_have_no_curv
     assert landscape.hessian_trace(model, batch, linear, samples=3, generator=seeded()) == (0, 0)
 
 
-@pytest.mark.parametrize("name", ["sharpness", "eigenvalue", "trace"])
-def test_a_loss_without_gradient_is_an_error(name):
-    with pytest.raises(InputError, match="no gradient"):
-        WALKS[name](network(), lambda model, batch: cross_entropy(model, batch).detach())
-
-
 # paths
 
 
@@ -444,25 +396,16 @@ def test_the_ends_of_a_path_are_exactly_the_losses_of_both_models(steps, dtype):
     assert [found[0], found[-1]] == ends and ends[0] != ends[1]
 
 
-def test_the_path_over_a_quadratic_is_its_closed_form():
-    start, (centre, curvature) = a_quadratic()
-    end = a_quadratic(seed=5)[0]
-    weights = start.weight.detach(), end.weight.detach()
-    found = landscape.path(start, end, (centre, curvature), quadratic, steps=9)
-    expected = [0.5 * (curvature * (torch.lerp(*weights, t) - centre) ** 2).sum().item() for t in np.linspace(0, 1, 9)]
-    assert found == pytest.approx(expected, rel=1e-12)
-
-
 def test_statistics_of_batchnorm_go_along_with_the_weights():
     start, end, batch = network(0, torch.float64), network(1, torch.float64), batch_of(dtype=torch.float64)
     start[1].num_batches_tracked.fill_(4)
     end[1].num_batches_tracked.fill_(9)
     found = landscape.path(start, end, batch, cross_entropy, steps=5)
     for step in range(5):
-        there, states = copy.deepcopy(start).eval(), [model.state_dict() for model in (start, end)]
+        there, last = copy.deepcopy(start).eval(), end.state_dict()
         there.load_state_dict({
-            name: torch.lerp(value, states[1][name], step / 4) if value.is_floating_point() else value
-            for name, value in states[0].items()
+            name: torch.lerp(value, last[name], step / 4) if value.is_floating_point() else value
+            for name, value in start.state_dict().items()
         })  # fmt: skip
         assert found[step] == pytest.approx(cross_entropy(there, batch).item(), rel=1e-10), step
 
@@ -472,6 +415,10 @@ def test_statistics_of_batchnorm_go_along_with_the_weights():
 
 def refused():
     """Calls with one thing wrong each, and what is said of it."""
+    for walk in ("sharpness", "eigenvalue", "trace"):
+        yield "no gradient", lambda w=walk: WALKS[w](network(), lambda m, batch: cross_entropy(m, batch).detach())
+    for loss in (torch.zeros(2), 1.5):
+        yield "one number", lambda value=loss: surface(network(), lambda model, batch: value)
     model, batch, draws = network(), batch_of(), {"generator": seeded()}
     (directions, grid), flat = planes(model), np.zeros((3, 3))
     asked = (model, batch, cross_entropy)
@@ -482,10 +429,7 @@ def refused():
     for points in (20, 0, -3, 5.0, True):
         yield f"points is {points!r}.*odd", lambda n=points: landscape.square_grid(1.0, n)
     for wrong in ((directions[0], other), ({}, directions[1])):
-        yield (
-            "direction has other names or",
-            lambda w=wrong: landscape.loss_surface(model, w, grid, batch, cross_entropy),
-        )
+        yield "direction has other names", lambda w=wrong: landscape.loss_surface(model, w, grid, batch, cross_entropy)
     for line in ([], [[0.0]], [0.0, math.nan]):
         yield "grid has shape", lambda g=line: landscape.loss_surface(model, directions, g, batch, cross_entropy)
     for shape in ((4, 4), (3, 5), (3,), (0, 0)):

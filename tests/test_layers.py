@@ -10,9 +10,9 @@ import rosutils
 
 FOLDER = Path(rosutils.__file__).parent
 LAYERS = {
-    0: "settings params noise subsets augment models losses weights averaging training metrics attacks landscape store",
-    1: "data intervals chance pixels results graphs",
-    2: "bank notebooks",
+    0: "settings params noise subsets augment models losses weights metrics landscape store processes",
+    1: "averaging training attacks data intervals chance results notebooks",
+    2: "bank",
     3: "distill",
     4: "study",
     5: "paper",
@@ -26,14 +26,14 @@ LONGEST_FUNCTION, WHOLE = 60, 13_328  # lines of a function, and of all rooms to
 # number here; what is to grow must shrink elsewhere.
 ROOMS = {
     "method": "__init__ settings subsets weights losses averaging distill training bank augment models noise",
-    "instruments": "metrics intervals attacks chance pixels landscape",
+    "instruments": "metrics intervals attacks chance landscape",
     "store, results, parameters": "store results params",
     "data": "data",
-    "study": "study graphs",
+    "study": "study",
     "paper": "paper",
     "explore": "explore",
     "own labels": "suspects predict",
-    "command line": "__main__ notebooks",
+    "command line": "__main__ notebooks processes",
 }
 BUDGET = {
     "method": 1273, "instruments": 1188, "store, results, parameters": 1175, "data": 1831, "study": 2413, "paper": 3906,

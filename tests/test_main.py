@@ -11,43 +11,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
+from test_isic2019 import INPUT, TRUTH, truth_line, write
 
-from rosutils.__main__ import _plain_errors, main
-from rosutils.data.isic2019 import CLASS_NAMES, METADATA, TRUTH
+from rosutils.__main__ import main
 from rosutils.data.sources import open_source
-from rosutils.params import ROOT
+from rosutils.params import FOLDER, ROOT, profiles
 from rosutils.study import Study
-
-
-INPUT = "ISIC_2019_Training_Input"
-
-
-def isic_folder(root: Path, n: int = 6) -> Path:
-    """root/isic2019 in the challenge's layout, with n small pictures."""
-    raw = root / "isic2019"
-    (raw / INPUT).mkdir(parents=True)
-    names = [f"ISIC_{i:07d}" for i in range(n)]
-    rows = [",".join([name, *("1.0" if c == i % 8 else "0.0" for c in range(9))]) for i, name in enumerate(names)]
-    (raw / TRUTH).write_text("\n".join([",".join(["image", *CLASS_NAMES, "UNK"]), *rows]) + "\n")
-    metadata = [f"{name},55,anterior torso,HAM_{i},female" for i, name in enumerate(names)]
-    (raw / METADATA).write_text("\n".join(["image,age_approx,anatom_site_general,lesion_id,sex", *metadata]) + "\n")
-    for i, name in enumerate(names):
-        Image.new("RGB", (40, 30), (40 * i, 100, 200)).save(raw / INPUT / f"{name}.jpg")
-    return raw
-
-
-def two_classes(raw: Path) -> None:
-    lines = (raw / TRUTH).read_text().splitlines()
-    lines[2] = "ISIC_0000001,1.0,1.0" + ",0.0" * 7
-    (raw / TRUTH).write_text("\n".join(lines) + "\n")
-
-
-def not_an_image(raw: Path) -> None:
-    (raw / INPUT / "ISIC_0000003.jpg").write_bytes(b"<html>404</html>")
-
-
-def missing_image(raw: Path) -> None:
-    (raw / INPUT / "ISIC_0000003.jpg").unlink()
 
 
 def run(*arguments):
@@ -99,14 +68,12 @@ def test_options_that_are_no_sections_are_refused(text, named):
     assert_refused(run("status", "smoke", "-y", text), "-y", named)
 
 
-def test_an_unknown_profile_is_refused():
-    assert_refused(run("reproduce", "smok"), "smok", "smoke", "demo", "paper")
-
-
-def test_a_profile_file_with_a_misspelt_key_is_refused(tmp_path):
-    content = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
-    content["training"]["epoch"] = content["training"].pop("epochs")
-    (tmp_path / "my.yaml").write_text(yaml.safe_dump(content))
+def test_an_unknown_profile_or_study_and_a_file_with_a_misspelt_key_are_refused(tmp_path):
+    assert_refused(run("reproduce", "smok"), "smok", *profiles())
+    text = sections(tmp_path / "runs")
+    assert_refused(run("compare", "smoke+alpha0.5", "smoke", "-y", text), "the study 'smoke+alpha0.5' has no results")
+    text = (FOLDER / "smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "my.yaml").write_text(text.replace("  epochs: 2", "  epoch: 2"), encoding="utf-8")
     assert_refused(run("reproduce", tmp_path / "my.yaml"), "training.epoch", "did you mean 'epochs'")
 
 
@@ -118,53 +85,51 @@ def real(folder: Path, *arguments, **changes):
     return run(*arguments, "-y", sections(folder / "runs", tasks=["lesion"], data=data, **changes))
 
 
-@pytest.mark.parametrize("command", ["reproduce", "status"])
-def test_real_data_without_a_place_are_refused(tmp_path, command):
-    assert_refused(real(tmp_path, command, "real"), "isic2019", "DATA=")
+def test_real_data_without_a_place_or_with_one_that_is_not_there_are_refused(tmp_path):
+    for command in ("reproduce", "status"):
+        assert_refused(real(tmp_path, command, "real"), "isic2019", "DATA=")
+    found = real(tmp_path, "reproduce", "real", "--data", tmp_path / "none")
+    assert_refused(found, str(tmp_path / "none" / "isic2019"))
+    found = run("prepare", "isic2019", "--raw", tmp_path / "no", "--size", 16, "--out", tmp_path / "out")
+    assert_refused(found, "no", "raw")
     assert left_behind(tmp_path) == []
 
 
-def test_a_raw_folder_that_is_not_there_is_refused(tmp_path):
-    assert_refused(
-        real(tmp_path, "reproduce", "real", "--data", tmp_path / "none"), str(tmp_path / "none" / "isic2019")
-    )
-    assert_refused(
-        run("prepare", "isic2019", "--raw", tmp_path / "no", "--size", 16, "--out", tmp_path / "out"), "no", "raw"
-    )
-    assert left_behind(tmp_path) == []
-
-
-WRONG_FOLDERS = [
-    (two_classes, ["ISIC_2019_Training_GroundTruth.csv", "not exactly one 1", "1 line(s): 3"]),
-    (not_an_image, ["ISIC_0000003.jpg", "not readable images"]),
-    (missing_image, ["1 of 6 images", "ISIC_0000003", "allow_missing"]),
-]
-
-
-@pytest.mark.parametrize("spoil, named", WRONG_FOLDERS, ids=[spoil.__name__ for spoil, _ in WRONG_FOLDERS])
-def test_a_wrong_raw_folder_is_refused_and_nothing_half_written_stays(tmp_path, spoil, named):
-    spoil(isic_folder(tmp_path))
+@pytest.mark.parametrize(
+    "file, content, named",
+    [
+        (TRUTH, truth_line("ISIC_0000002", "MEL", "NV"), [TRUTH, "not exactly one 1", "line(s): 2"]),
+        (f"{INPUT}/ISIC_0000003.jpg", "<html>404</html>", ["ISIC_0000003.jpg", "not readable images"]),
+        (f"{INPUT}/ISIC_0000003.jpg", None, ["1 of 5 images", "ISIC_0000003", "allow_missing"]),
+    ],
+    ids=["two classes", "no image", "missing"],
+)
+def test_a_wrong_raw_folder_is_refused_and_nothing_half_written_stays(tmp_path, file, content, named):
+    path = write(tmp_path) / file
+    if content is None:
+        path.unlink()
+    else:
+        head = path.read_text().splitlines()[:1] if file == TRUTH else []
+        path.write_text("\n".join([*head, content]))
     assert_refused(real(tmp_path, "reproduce", "real", "--data", tmp_path), *named)
-    assert not list(tmp_path.rglob("card.json"))
     prepared = run("prepare", "isic2019", "--raw", tmp_path / "isic2019", "--size", 16, "--out", tmp_path / "out")
     assert_refused(prepared, *named)
     assert not list(tmp_path.rglob("card.json")), "what is decoded may wait for the rest, and is no cache"
 
 
 def test_prepare_makes_the_cache_that_a_study_finds(tmp_path):
-    raw = isic_folder(tmp_path)
-    arguments = ("prepare", "isic2019", "--raw", raw, "--size", 16, "--out", tmp_path / "out")
-    first = run(*arguments)
-    assert first.exit_code == 0 and "6 images at 16 px" in first.output
-    (folder,) = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert np.load(folder / "images.npy").shape == (6, 3, 16, 16)
-    second = run(*arguments)
-    assert second.exit_code == 0 and "6 images at 16 px" in second.output
+    arguments = ("prepare", "isic2019", "--raw", write(tmp_path), "--size", 16, "--out", tmp_path / "out")
+    times = []
+    for _ in range(2):
+        done = run(*arguments)
+        assert done.exit_code == 0 and "5 images at 16 px" in done.output
+        (folder,) = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+        times.append({path: path.stat().st_mtime_ns for path in folder.iterdir()})
+    assert np.load(folder / "images.npy").shape == (5, 3, 16, 16)
     section = Study.load("real").parameters.data.sources["lesion"]
     found = open_source(section, pixels=16, root=tmp_path, allow_missing=False, cache_root=tmp_path / "out")
-    assert len(found.names) == 6
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert len(found.names) == 5
+    assert times[0] == times[1] == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
 def test_prepare_knows_its_sources_and_has_them_from_the_argument_alone(tmp_path):
@@ -237,24 +202,10 @@ def test_a_store_that_cannot_be_written_is_one_line_with_its_folder_and_what_is_
     assert str(tmp_path / "runs" / "store") in lines[-1] and "MB are free" in lines[-1]
 
 
-def python(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "rosutils", *map(str, arguments)], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120,
-    )  # fmt: skip
-
-
 def test_as_a_process_wrong_input_is_one_line_on_stderr_and_status_2(tmp_path):
-    found = python("reproduce", "smoke", "-y", sections(tmp_path / "runs", subsets={"overlap": 1.4}))
+    command = [sys.executable, "-m", "rosutils", "reproduce", "smoke", "-y"]
+    text, env = sections(tmp_path / "runs", subsets={"overlap": 1.4}), {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run([*command, text], capture_output=True, text=True, env=env, timeout=120)
     assert found.returncode == 2 and found.stdout == ""
     assert found.stderr.count("\n") == 1 and found.stderr.startswith("error: subsets.overlap: 1.4 is not allowed")
     assert left_behind(tmp_path) == []
-
-
-def test_a_number_that_cannot_be_is_status_1_and_one_line(capsys):
-    def export():
-        raise FloatingPointError("the exported network gives other logits")
-
-    with pytest.raises(SystemExit) as error:
-        _plain_errors(export)()
-    assert error.value.code == 1 and capsys.readouterr().err == "error: the exported network gives other logits\n"

@@ -11,7 +11,7 @@ from torch import nn
 
 from rosutils import InputError, RunError, distill, training
 from rosutils.averaging import refresh_batchnorm, update_average
-from rosutils.losses import task_loss
+from rosutils.losses import distillation_loss, task_loss
 from rosutils.study import making
 from rosutils.study.experiment import bank_of
 
@@ -54,7 +54,7 @@ def test_with_fixed_weights_the_loss_is_eq_4_with_the_teachers_run_on_the_very_b
     options = {"temperature": 0.5, "alpha": 0.9, "multilabel": False}
     with torch.no_grad():
         logits = torch.stack([study.model(teacher)(batch.images) for teacher in spec.teachers])
-        by_hand = distill.distillation_loss(student(batch.images), logits, batch.labels, weights, **options)
+        by_hand = distillation_loss(student(batch.images), logits, batch.labels, weights, **options)
         found = making.loss_fn(study, spec)(student, batch)
     torch.testing.assert_close(found, by_hand)
 
@@ -72,7 +72,7 @@ def test_a_run_says_how_long_it_took_and_on_what(study, plain):
     assert study.run(plain).about()["recipe"] == study.recipe(plain)
     assert record["run"] == str(plain) == "lesion: student mobilenet_v2, replicate 1" and record["seconds"] > 0
     assert record["device"].endswith("CPU")
-    assert record["epoch_seconds"] > 0 and {"validation_margin", "validation_skill"} <= record.keys()
+    assert record["epoch_seconds"] > 0 and "validation_margin" in record
     assert record.items() >= making.versions().items()
     assert making.versions()["torch"] == torch.__version__
 

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,9 +22,8 @@ NAN = math.nan
 
 def random_classes(seed, n=60, n_classes=5):
     draw = np.random.default_rng(seed)
-    return torch.from_numpy(draw.normal(size=(n, n_classes)) * 3).float(), torch.from_numpy(
-        draw.integers(n_classes, size=n)
-    )
+    scores = torch.from_numpy(draw.normal(size=(n, n_classes)) * 3).float()
+    return scores, torch.from_numpy(draw.integers(n_classes, size=n))
 
 
 def random_entries(seed, n=60, n_classes=4, decimals=1):
@@ -35,29 +35,6 @@ def random_entries(seed, n=60, n_classes=4, decimals=1):
 
 def logit(probability):
     return math.log(probability / (1 - probability))
-
-
-def test_precision_recall_and_f1_by_hand():
-    labels, predicted = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 2, 2])
-    scores = torch.nn.functional.one_hot(predicted, 3).float()
-    per_class = precision_recall_f1(scores, labels, average=None)
-    np.testing.assert_allclose(per_class.precision, [1, 1 / 2, 1 / 2])
-    np.testing.assert_allclose(per_class.recall, [2 / 3, 1 / 2, 1])
-    np.testing.assert_allclose(per_class.f1, [4 / 5, 1 / 2, 2 / 3])
-    assert precision_recall_f1(scores, labels, average="micro") == pytest.approx((4 / 6, 4 / 6, 4 / 6))
-    assert precision_recall_f1(scores, labels, average="macro").f1 == pytest.approx((4 / 5 + 1 / 2 + 2 / 3) / 3)
-    weighted = (3 * 4 / 5 + 2 * 1 / 2 + 1 * 2 / 3) / 6
-    assert precision_recall_f1(scores, labels, average="weighted").f1 == pytest.approx(weighted)
-
-
-def test_multilabel_averages_by_hand():
-    labels = np.array([[1, 1, 0], [0, 1, 0]])
-    scores = np.where([[1, 0, 1], [0, 1, 0]], 2.0, -2.0)
-    options = {"multilabel": True}
-    assert precision_recall_f1(scores, labels, average="micro", **options) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
-    # over the two labels that occur
-    assert precision_recall_f1(scores, labels, average="macro", **options) == pytest.approx((1, 3 / 4, 5 / 6))
-    assert precision_recall_f1(scores, labels, average="samples", **options) == pytest.approx((3 / 4, 3 / 4, 3 / 4))
 
 
 @quick
@@ -92,12 +69,12 @@ def test_thresholds_are_probabilities_and_inclusive():
     np.testing.assert_array_equal(all_found.precision, [0.5, 0.5])
 
 
-def test_the_f1_of_averaged_precision_and_recall_by_hand():
+def test_averages_of_several_labels_by_hand():
     labels = np.array([[1, 1, 0], [0, 1, 0]])
     scores = np.where([[1, 0, 1], [0, 1, 0]], 2.0, -2.0)
-    # macro precision 1 and recall 3/4, whose harmonic mean is 6/7; the mean of the labels' F1 is 5/6
-    found = precision_recall_f1(scores, labels, average="means", multilabel=True)
-    assert found == pytest.approx((1, 3 / 4, 6 / 7))
+    expected = {"micro": [2 / 3] * 3, "macro": (1, 3 / 4, 5 / 6), "samples": [3 / 4] * 3, "means": (1, 3 / 4, 6 / 7)}
+    for average, numbers in expected.items():  # macro over the two labels that occur; 6/7 is the harmonic mean
+        assert precision_recall_f1(scores, labels, average=average, multilabel=True) == pytest.approx(tuple(numbers))
     nothing_right = precision_recall_f1(-scores, np.ones((2, 3)), average="means", multilabel=True, thresholds=1.0)
     assert nothing_right == (0, 0, 0)
 
@@ -150,14 +127,18 @@ def test_auroc_is_scikit_learns_for_every_class(seed):
     np.testing.assert_allclose(auroc_per_class(scores, labels), expected, rtol=1e-12)
 
 
-def test_auroc_is_nan_only_where_a_class_has_one_kind_of_label():
+def test_auroc_is_nan_only_where_a_class_has_one_kind_of_label_and_the_mean_leaves_it_out():
     labels = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0]])
     scores = np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 5.0], [3.0, 3.0, 4.0]])
     np.testing.assert_array_equal(auroc_per_class(scores, labels), [NAN, NAN, 1])
-    found = auroc_per_class(torch.eye(3)[[0, 1, 0]], torch.tensor([0, 1, 0]))
-    np.testing.assert_array_equal(found, [1, 1, NAN])
     constant = auroc_per_class(np.zeros((4, 2)), np.array([[0, 1], [1, 0], [1, 0], [0, 0]]))
     np.testing.assert_array_equal(constant, [0.5, 0.5])
+    scores, labels = torch.tensor([[1.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 2.0, 0.0]]), torch.tensor([0, 1, 0])
+    numbers = as_numbers(evaluate(scores, labels, multilabel=False, class_names=list("abc")))
+    assert math.isnan(numbers["c", "", "auroc"])
+    assert numbers["", "macro", "auroc"] == pytest.approx((numbers["a", "", "auroc"] + numbers["b", "", "auroc"]) / 2)
+    nothing = evaluate(torch.eye(3)[:1], torch.zeros(1, 3), multilabel=True, class_names=list("abc"))
+    assert math.isnan(as_numbers(nothing)["", "macro", "auroc"])
 
 
 def test_auroc_ranks_single_label_classes_by_probability_not_by_logit():
@@ -206,21 +187,6 @@ def test_the_one_threshold_keeps_a_label_without_skill_from_flooding_the_rest():
     assert one == pytest.approx(4 / 5) and each == pytest.approx(6 / 9)
 
 
-def test_without_a_positive_example_the_one_threshold_is_a_half_and_an_unknown_rule_is_refused():
-    assert best_thresholds(np.ones((2, 2)), np.zeros((2, 2))) == 0.5
-    with pytest.raises(InputError, match="rule is 'macro'; allowed are micro, per-label"):
-        best_thresholds(np.ones((2, 2)), np.zeros((2, 2)), rule="macro")
-
-
-def test_best_thresholds_by_hand():
-    probabilities = np.array([0.9, 0.8, 0.6, 0.4, 0.2])
-    labels = np.array([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).T
-    scores = np.repeat(np.log(probabilities / (1 - probabilities))[:, None], 3, axis=1)
-    # the first three as positive: F1 = 4/5, against 2/3 for the first alone; no positive; everything positive
-    found = best_thresholds(scores, labels, rule="per-label")
-    torch.testing.assert_close(found, torch.tensor([0.5, 0.5, 0.1]).double())
-
-
 def test_neighbouring_floats_and_saturated_scores_still_get_the_promised_f1():
     # sigmoid(±800) is exactly 1 and 0; the two others are neighbours in float64
     half = np.nextafter(0.5, 1)
@@ -236,45 +202,30 @@ def as_numbers(table):
     return {(row["class"], row["average"], row["metric"]): row["value"] for _, row in table.iterrows()}
 
 
-def test_evaluate_gives_every_single_label_row_once():
-    scores, labels = random_classes(0, n=200)
-    table = evaluate(scores, labels, multilabel=False, class_names=list("abcde"))
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_evaluate_gives_every_row_once_and_uses_the_thresholds(multilabel):
+    scores, labels = random_entries(1, n=200) if multilabel else random_classes(0, n=200, n_classes=4)
+    options = {"multilabel": multilabel}
+    options["thresholds"] = best_thresholds(scores, labels, rule="per-label") if multilabel else None
+    table = evaluate(scores, labels, class_names=list("abcd"), **options)
     assert list(table.columns) == ["class", "average", "metric", "value"] and table["value"].dtype == float
-    numbers = as_numbers(table)
-    assert len(numbers) == len(table) == 4 * 3 + 2 + 5 * 4
-    assert numbers["", "", "accuracy"] == accuracy_score(labels, scores.argmax(1))
-    assert numbers["", "micro", "f1"] == pytest.approx(numbers["", "", "accuracy"])
-    for average in ("macro", "micro", "weighted", "means"):
-        expected = precision_recall_f1(scores, labels, average=average)
-        assert tuple(numbers["", average, m] for m in ("precision", "recall", "f1")) == tuple(expected)
-    auroc = auroc_per_class(scores, labels)
-    assert numbers["", "macro", "auroc"] == pytest.approx(auroc.mean().item())
-    per_class = precision_recall_f1(scores, labels, average=None)
-    for c, name in enumerate("abcde"):
-        found = [numbers[name, "", m] for m in ("precision", "recall", "f1", "auroc")]
-        assert found == [per_class.precision[c], per_class.recall[c], per_class.f1[c], auroc[c].item()]
-
-
-def test_evaluate_gives_every_multilabel_row_once_and_uses_the_thresholds():
-    scores, labels = random_entries(1, n=200)
-    thresholds = best_thresholds(scores, labels, rule="per-label")
-    table = evaluate(scores, labels, multilabel=True, class_names=list("abcd"), thresholds=thresholds)
-    numbers = as_numbers(table)
-    assert len(numbers) == len(table) == 5 * 3 + 1 + 4 * 4
-    for average in ("macro", "micro", "weighted", "samples", "means"):
-        expected = precision_recall_f1(scores, labels, average=average, multilabel=True, thresholds=thresholds)
-        assert tuple(numbers["", average, m] for m in ("precision", "recall", "f1")) == tuple(expected)
-    per_class = precision_recall_f1(scores, labels, average=None, multilabel=True, thresholds=thresholds)
-    assert [numbers[name, "", "f1"] for name in "abcd"] == per_class.f1.tolist()
-
-
-def test_the_mean_auroc_leaves_out_classes_without_one():
-    scores, labels = (torch.tensor([[1.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 2.0, 0.0]]), torch.tensor([0, 1, 0]))
-    numbers = as_numbers(evaluate(scores, labels, multilabel=False, class_names=list("abc")))
-    assert math.isnan(numbers["c", "", "auroc"])
-    assert numbers["", "macro", "auroc"] == pytest.approx((numbers["a", "", "auroc"] + numbers["b", "", "auroc"]) / 2)
-    nothing = evaluate(torch.eye(3)[:1], torch.zeros(1, 3), multilabel=True, class_names=list("abc"))
-    assert math.isnan(as_numbers(nothing)["", "macro", "auroc"])
+    numbers, three = as_numbers(table), ("precision", "recall", "f1")
+    averages = ("macro", "micro", "weighted", "means", *(["samples"] if multilabel else []))
+    assert len(numbers) == len(table) == len(averages) * 3 + (1 if multilabel else 2) + 4 * 4
+    for average in averages:
+        expected = precision_recall_f1(scores, labels, average=average, **options)
+        assert tuple(numbers["", average, m] for m in three) == tuple(expected)
+    if not multilabel:
+        assert numbers["", "", "accuracy"] == accuracy_score(labels, scores.argmax(1))
+        assert numbers["", "micro", "f1"] == pytest.approx(numbers["", "", "accuracy"])
+    auroc, per_class = auroc_per_class(scores, labels), precision_recall_f1(scores, labels, average=None, **options)
+    assert numbers["", "macro", "auroc"] == pytest.approx(auroc.nanmean().item())
+    for c, name in enumerate("abcd"):
+        found = [numbers[name, "", m] for m in (*three, "auroc")]
+        np.testing.assert_array_equal(found, [*(each[c] for each in per_class), auroc[c].item()])
+    averaged = evaluate(scores, labels, class_names=list("abcd"), per_class=False, **options)
+    pd.testing.assert_frame_equal(averaged, table.head(len(averaged)))
+    assert len(averaged) == len(averages) * 3 + (0 if multilabel else 1)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +252,8 @@ def test_wrong_input_is_refused_with_value_and_allowed(change, message):
         precision_recall_f1(arguments.pop("scores"), np.array(arguments.pop("labels")), **arguments)
 
 
-def test_evaluate_refuses_class_names_that_do_not_fit():
+def test_an_unknown_rule_and_class_names_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="rule is 'macro'; allowed are micro, per-label"):
+        best_thresholds(np.ones((2, 2)), np.zeros((2, 2)), rule="macro")
     with pytest.raises(InputError, match=r"shape \(3, 3\) but there are 2 class names"):
         evaluate(np.eye(3), np.array([0, 1, 2]), multilabel=False, class_names=["a", "b"])

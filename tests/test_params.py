@@ -1,38 +1,23 @@
 """Parameters: every profile loads, Section IV-B is as printed, and whatever is wrong is named in one line."""
 
-import re
-
+import papermill
 import pytest
 import yaml
 
 from rosutils import InputError, params
 from rosutils.paper.readings import departures
+from rosutils.params import ROOT
 
 
 FILES = sorted(path for path in params.FOLDER.glob("*.yaml") if path.stem != "published")
 SECTION_IV_B = {
-    "subsets.count": 5,
-    "subsets.overlap": 0.4,
+    "subsets.count": 5, "subsets.overlap": 0.4, "data.fractions": [0.7, 0.1, 0.2],
     "teachers.architectures": ["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"],
-    "training.momentum": 0.9,
-    "training.weight_decay": 2e-4,
-    "training.learning_rate": 0.1,
-    "training.epochs": 50,
-    "training.batch_size": 64,
-    "training.milestones": [25, 40],
-    "distillation.student": "resnet18",
-    "distillation.single_teacher": "densenet121",
-    "distillation.temperature": 0.5,
-    "distillation.alpha": 0.9,
+    "training.momentum": 0.9, "training.weight_decay": 2e-4, "training.learning_rate": 0.1, "training.epochs": 50,
+    "training.batch_size": 64, "training.milestones": [25, 40], "distillation.student": "resnet18",
+    "distillation.single_teacher": "densenet121", "distillation.temperature": 0.5, "distillation.alpha": 0.9,
     "distillation.averaging_start": 10,
-    "data.fractions": [0.7, 0.1, 0.2],
-}
-
-
-def at(tree: dict, key: str):
-    for part in key.split("."):
-        tree = tree[part]
-    return tree
+}  # fmt: skip
 
 
 def wrong(profile="smoke", **sections) -> str:
@@ -46,21 +31,16 @@ def wrong(profile="smoke", **sections) -> str:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_profile_loads_by_name_and_by_path_and_survives_the_way_to_a_worker(path):
     loaded = params.load(path.stem)
-    assert loaded.profile == path.stem
+    assert loaded.profile == path.stem in params.profiles()
     assert loaded == params.load(path) == params.load(str(path))
     assert params.Parameters.model_validate_json(loaded.model_dump_json()) == loaded
 
 
-def test_the_profiles_are_the_files_but_for_the_published_numbers():
-    assert params.profiles() == [path.stem for path in FILES]
-    assert {"smoke", "demo", "real", "paper"} <= set(params.profiles())
-
-
 def test_the_paper_profile_is_section_iv_b_as_printed():
-    paper = params.load("paper").model_dump()
-    assert {key: at(paper, key) for key in SECTION_IV_B} == SECTION_IV_B
-    assert {paper["data"]["sources"][task]["source"] for task in ("lesion", "chest")} == {"isic2019", "nih"}
-    assert paper["data"]["pixels"] == 224 and not paper["data"]["allow_missing"]
+    paper = params.flat(params.load("paper").model_dump())
+    assert {key: paper[key] for key in SECTION_IV_B} == SECTION_IV_B
+    assert {paper[f"data.sources.{task}.source"] for task in ("lesion", "chest")} == {"isic2019", "nih"}
+    assert paper["data.pixels"] == 224 and not paper["data.allow_missing"]
 
 
 def test_the_paper_profile_names_every_parameter_that_decides_a_result():
@@ -81,19 +61,13 @@ def test_sections_are_laid_over_key_by_key_and_the_rest_stays():
     deep = params.load("smoke", data={"sources": {"lesion": {"examples": 7}}}).data
     assert deep.sources["lesion"].examples == 7 and deep.sources["lesion"].modality == "dermoscopy"
     assert deep.sources["chest"].examples == 96 and deep.pixels == 36
+    assert params.load("smoke", distillation={}, training=None) == params.load("smoke")
 
 
-@pytest.mark.parametrize("empty", [{}, None])
-def test_an_empty_section_changes_nothing(empty):
-    assert params.load("smoke", distillation=empty, training=empty) == params.load("smoke")
-
-
-def test_whole_sections_need_no_file(tmp_path):
-    sections = yaml.safe_load((params.FOLDER / "smoke.yaml").read_text())
+def test_whole_sections_need_no_file():
+    sections = params.load("smoke").model_dump()
     sections.pop("profile")
-    made = params.load("mine", **sections)
-    assert made.profile == "mine"
-    assert made.model_copy(update={"profile": "smoke"}) == params.load("smoke")
+    assert params.load("mine", **sections) == params.load("smoke").model_copy(update={"profile": "mine"})
 
 
 @pytest.mark.parametrize(
@@ -129,21 +103,23 @@ def test_whole_sections_need_no_file(tmp_path):
         ({"engine": {"workers": 0}}, ["engine.workers", "0", "auto"]),
         ({"tasks": ["lesion", "skin"]}, ["skin", "chest", "lesion"]),
         ({"tasks": "lesion"}, ["tasks", "lesion", "list"]),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(sections, named):
-    message = wrong(**sections)
-    assert [part for part in named if part not in message] == []
-
-
-@pytest.mark.parametrize(
-    "sections, named",
-    [
+        # what would only fail late
+        ({"training": {"augmentation": {"pad": 36}}}, ["training.augmentation.pad is 36, but data.pixels is 36"]),
+        ({"training": {"learning_rate": float("inf")}}, ["training.learning_rate: inf is not allowed"]),
+        ({"training": {"learning_rate": "1e-4"}}, ["write 1.0e-4"]),
+        ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, ["data.sources.lesion: lists needs all three"]),
+        ({"data": {"sources": {"lesion": {"split": "chexnet"}}}}, ["split chexnet does not exist for the source synthetic"]),
+        ({"data": {"sources": {"lesion": {"group": "who"}}}}, ["group is a key of the source folder, not of synthetic"]),
+        ({"data": {"sources": {"lesion": {"revision": 2017}}}}, ["revision is a key of the source nih, not of synthetic"]),
+        ({"tasks": ["lesion", "lesion"]}, ["tasks: it holds lesion twice"]),
+        ({"attacks": {"norms": ["linf", "linf"]}}, ["attacks.norms: it holds linf twice"]),
+        ({"attacks": {"eps": 1e-30}}, ["attacks.eps: 1e-30 is not allowed"]),
+        ({"landscape": {"directions": [0, 0]}}, ["landscape.directions: it holds 0 twice"]),
+        ({"sweeps": {"overlaps": [0.1234561, 0.1234562]}}, ["sweeps.overlaps: it holds 0.123456 twice, as it is printed"]),
+        ({"sweeps": {"noise": {"pairflip": [0.4, 0.4]}}}, ["sweeps.noise.pairflip: it holds 0.4 twice"]),
+        # sections that do not fit each other
         ({"subsets": {"count": 5}}, ["teachers.architectures has 3", "subsets.count is 5"]),
-        (
-            {"teachers": {"architectures": ["resnet18"] * 3}},
-            ["single_teacher", "densenet121", "teachers.architectures"],
-        ),
+        ({"teachers": {"architectures": ["resnet18"] * 3}}, ["single_teacher", "densenet121", "teachers.architectures"]),
         ({"distillation": {"temperature": 1e-9}}, ["temperature is 1e-09", "0.001"]),
         ({"distillation": {"averaging_start": 2}}, ["averaging_start is 2", "epochs is 2", "smaller"]),
         ({"data": {"pixels": 32}}, ["data.pixels is 32", "33 to 1024", "padding", "medmnist"]),
@@ -151,8 +127,8 @@ def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(sections, nam
         ({"landscape": {"sharpness_radii": []}}, ["sharpness_radii is []", "(0.001)"]),
         ({"landscape": {"sharpness_radii": [0.001, 0.01, 0.001]}}, ["sharpness_radii", "no radius twice"]),
     ],
-)
-def test_sections_that_do_not_fit_each_other_are_named(sections, named):
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(sections, named):
     message = wrong(**sections)
     assert [part for part in named if part not in message] == []
 
@@ -166,33 +142,18 @@ def test_smaller_images_are_allowed_where_all_are_of_medmnist():
     assert params.load("smoke", data={"pixels": 33}).data.pixels == 33
 
 
-def test_a_missing_key_is_named(tmp_path):
-    (tmp_path / "my.yaml").write_text("profile: my\ntasks: [a]\ndata: {pixels: 32, sources: {}}\n")
-    message = wrong(tmp_path / "my.yaml")
-    assert "teachers: this key is missing" in message and "training: this key is missing" in message
-
-
-def test_an_unknown_profile_names_those_there_are():
-    message = wrong("smok")
-    assert "smok" in message and all(name in message for name in params.profiles())
-
-
 @pytest.mark.parametrize(
-    "text, named", [("- a\n- b", "found list"), ("a: [b", "not valid YAML"), ("", "found NoneType")]
-)
-def test_a_file_that_holds_no_sections_is_named(tmp_path, text, named):
+    "text, named",
+    [
+        ("- a\n- b", ["my.yaml", "found list"]), ("a: [b", ["my.yaml", "not valid YAML"]), ("", ["my.yaml", "found NoneType"]),
+        ("profile: my\ntasks: [a]\ndata: {pixels: 32, sources: {}}\n",
+         ["teachers: this key is missing", "training: this key is missing"]),
+    ],
+)  # fmt: skip
+def test_a_file_that_holds_no_sections_or_lacks_some_is_told(tmp_path, text, named):
     (tmp_path / "my.yaml").write_text(text)
     message = wrong(tmp_path / "my.yaml")
-    assert "my.yaml" in message and named in message
-
-
-def test_departures_are_what_differs_from_section_iv_b_and_nothing_else():
-    paper = params.load("paper")
-    assert departures(paper, paper) == []
-    changed = params.load(
-        "paper", training={"learning_rate": 0.02}, data={"pixels": 64, "root": "elsewhere"}, engine={"workers": 2}
-    )
-    assert departures(changed, paper) == [("data.pixels", 224, 64), ("training.learning_rate", 0.1, 0.02)]
+    assert [part for part in named if part not in message] == []
 
 
 @pytest.mark.parametrize("profile", sorted({*params.profiles()} - {"smoke"}))  # smoke tests the kit, not the method
@@ -204,38 +165,6 @@ def test_no_profile_departs_in_what_makes_the_method(profile):
     )  # fmt: skip
     lighter = {"teachers.architectures"} if profile == "demo" else set()  # minutes on two cores; its report says so
     assert departing.isdisjoint(set(method) - lighter)
-
-
-@pytest.mark.parametrize(
-    ("sections", "says"),
-    [
-        ({"training": {"augmentation": {"pad": 36}}}, "training.augmentation.pad is 36, but data.pixels is 36"),
-        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: inf is not allowed"),
-        ({"training": {"learning_rate": "1e-4"}}, "write 1.0e-4"),
-        ({"data": {"sources": {"lesion": {"lists": {"train": "a"}}}}}, "data.sources.lesion: lists needs all three"),
-        ({"tasks": ["lesion", "lesion"]}, "tasks: it holds lesion twice"),
-        ({"attacks": {"norms": ["linf", "linf"]}}, "attacks.norms: it holds linf twice"),
-        ({"attacks": {"eps": 1e-30}}, "attacks.eps: 1e-30 is not allowed"),
-        ({"landscape": {"directions": [0, 0]}}, "landscape.directions: it holds 0 twice"),
-        (
-            {"sweeps": {"overlaps": [0.1234561, 0.1234562]}},
-            "sweeps.overlaps: it holds 0.123456 twice, as it is printed",
-        ),
-        ({"sweeps": {"noise": {"pairflip": [0.4, 0.4]}}}, "sweeps.noise.pairflip: it holds 0.4 twice"),
-        (
-            {"data": {"sources": {"lesion": {"split": "chexnet"}}}},
-            "split chexnet does not exist for the source synthetic",
-        ),
-        ({"data": {"sources": {"lesion": {"group": "who"}}}}, "group is a key of the source folder, not of synthetic"),
-        (
-            {"data": {"sources": {"lesion": {"revision": 2017}}}},
-            "revision is a key of the source nih, not of synthetic",
-        ),
-    ],
-)
-def test_values_that_would_only_fail_late_are_refused_at_once(sections, says):
-    with pytest.raises(InputError, match=re.escape(says)):
-        params.load("smoke", **sections)
 
 
 def test_one_source_on_its_own_is_checked_as_in_a_file():
@@ -259,8 +188,7 @@ def test_a_label_names_what_was_laid_over_and_not_where_it_runs():
     assert label() == label(engine={"workers": 1}) == label(data={"root": "x"}) == "demo"
     assert label(distillation={"alpha": 0.5}) == "demo+alpha0.5"
     assert label(distillation={"alpha": 0.9}) == "demo", "as in the file"
-    both = label(distillation={"alpha": 0.5}, seeds={"replicates": 2})
-    assert both == "demo+alpha0.5+replicates2"
+    assert label(distillation={"alpha": 0.5}, seeds={"replicates": 2}) == "demo+alpha0.5+replicates2"
     long = label(data={"sources": {"lesion": {"source": "folder", "labels": [f"finding {n}" for n in range(20)]}}})
     assert len(long) <= params.LONGEST_LABEL and "/" not in long and long.startswith("demo+")
 
@@ -273,16 +201,34 @@ def test_a_persons_file_under_the_name_of_one_of_the_kits_has_a_folder_of_its_ow
     assert params.label(path, params.load(path)) == "demo+alpha0.5"
 
 
+def test_a_file_does_not_write_into_the_folders_that_another_of_its_profiles_name_has_made(tmp_path):
+    ours, theirs = tmp_path / "a" / "mine.yaml", tmp_path / "b" / "mine.yaml"
+
+    def written(path, alpha):
+        path.parent.mkdir(exist_ok=True)
+        found = params.load("smoke", engine={"store": str(tmp_path)}, distillation={"alpha": alpha})
+        path.write_text(yaml.safe_dump(found.model_dump(mode="json") | {"profile": "mine"}))
+        return params.label(path, params.load(path))
+
+    assert written(ours, 0.9) == written(theirs, 0.5) == "mine"
+    made = tmp_path / "mine" / "notebooks" / "01_data.ipynb"
+    made.parent.mkdir(parents=True)
+    for content in ("", "[]", "{}"):
+        made.write_text(content)
+        assert written(theirs, 0.5) == "mine"
+    how = {"parameters": {"profile": str(ours)}, "prepare_only": True, "progress_bar": False}
+    papermill.execute_notebook(ROOT / "notebooks" / "01_data.ipynb", made, **how)
+    assert written(theirs, 0.5) == "mine+alpha0.5" and written(theirs, 0.9) == "mine"
+    assert written(ours, 0.7) == "mine", "a file may be changed"
+    whole = params.load(theirs).model_dump(exclude={"profile"})
+    assert params.label("mine", params.load("mine", **whole)) == "mine+alpha0.9"
+    ours.unlink()
+    assert written(theirs, 0.5) == "mine"
+
+
 def test_sections_in_a_notebook_are_its_dicts_and_lists_and_a_misspelt_one_is_refused():
-    names = {
-        "profile": "smoke",
-        "distillation": {"alpha": 0.5},
-        "attacks": params,
-        "tasks": ["lesion"],
-        "_": [],
-        "found": [],
-    }
-    assert params.sections_in(names) == {"distillation": {"alpha": 0.5}, "tasks": ["lesion"]}
+    sections = {"distillation": {"alpha": 0.5}, "tasks": ["lesion"]}
+    assert params.sections_in({"profile": "smoke", **sections, "attacks": params, "_": [], "found": []}) == sections
     with pytest.raises(InputError, match="distilation: unknown key.*did you mean 'distillation'"):
         params.sections_in({"distilation": {"alpha": 0.5}})
 

@@ -15,7 +15,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from tqdm.auto import tqdm
 
 from rosutils import InputError, RunError
-from rosutils.data.processes import mapped, processes
+from rosutils.processes import mapped, processes
 
 
 SELF = Path(__file__)
@@ -69,7 +69,7 @@ def test_a_worker_never_sees_ctrl_c_not_even_as_it_starts():
 
 
 def test_a_signal_that_comes_as_workers_start_waits_until_they_have(monkeypatch):
-    monkeypatch.setattr("rosutils.data.processes.kill_process_tree", lambda process: ended.append(process.pid))
+    monkeypatch.setattr("rosutils.processes.kill_process_tree", lambda process: ended.append(process.pid))
     ended, whole = [], ProcessPoolExecutor._adjust_process_count
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that runs tests may ignore it
 

@@ -19,11 +19,8 @@ def told(parameters):
     return {open_point: chosen for open_point, chosen, _ in readings(parameters)}
 
 
-def test_the_papers_own_profile_departs_in_nothing(paper):
-    assert departures(paper, paper) == []
-
-
 def test_a_departure_names_the_key_and_both_values_and_where_it_runs_is_none(paper):
+    assert departures(paper, paper) == []
     other = changed(paper, {"training": {"epochs": 51}, "engine": {"workers": 3}, "data": {"root": "x"}})
     assert departures(other, paper) == [("training.epochs", 50, 51)]
 
@@ -51,18 +48,13 @@ def test_every_stated_value_is_a_parameter_of_the_profiles(paper):
         ({"attacks": {"steps": 7, "random_start": False}}, "PGD (IV-E)", "7 steps"),
         ({"attacks": {"norms": ["linf"]}}, "attack radius (Table II)", "linf"),
         ({"landscape": {"examples": 99}}, "loss surface (Fig. 4)", "99 test images"),
+        ({"data": {"sources": {"chest": {"keep_unlabelled": False}}}}, "images without any finding", "dropped"),
     ],
 )  # fmt: skip
 def test_a_choice_is_told_and_no_other_changes(paper, sections, point, words):
     before, after = told(paper), told(changed(paper, sections))
     assert words in after[point]
     assert {name for name in before if before[name] != after[name]} == {point}
-
-
-def test_dropped_images_are_told(paper):
-    sources = {"chest": {"keep_unlabelled": False}}
-    assert told(paper)["images without any finding"] == "kept"
-    assert told(changed(paper, {"data": {"sources": sources}}))["images without any finding"].startswith("dropped")
 
 
 def test_what_is_laid_over_for_one_task_or_for_the_sweeps_is_a_departure_too(paper):
@@ -141,6 +133,13 @@ def test_a_reading_about_baseline_iii_is_set_against_baseline_iii_as_chosen():
     ax = plot(study_of(frame(measured(), about))).axes[0]
     assert labels(ax) == ["literal softmax", name, "own-shard"]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([-0.04, -0.03, 0.02])
+
+
+def test_a_task_with_no_reading_but_the_one_chosen_has_an_empty_panel():
+    fig = plot(
+        study_of(frame(row for row in measured() if row["task"] == "chest" or row["variant_value"] == "as chosen"))
+    )
+    assert [len(ax.patches) for ax in fig.axes] == [0, 2, 1, 1]
 
 
 def test_one_replicate_has_no_interval():

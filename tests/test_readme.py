@@ -18,10 +18,6 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 
 
-def words(command):
-    return shlex.split(command)
-
-
 def test_the_first_screen_holds_the_two_commands_and_their_times():
     first = "\n".join(README.splitlines()[:25])
     assert "make reproduce" in first and "make test" in first and "minutes" in first and "report.html" in first
@@ -30,7 +26,7 @@ def test_the_first_screen_holds_the_two_commands_and_their_times():
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
 def test_every_make_command_names_a_target(command):
-    target = words(command)[1]
+    target = shlex.split(command)[1]
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"\n{target}: " in (ROOT / "Makefile").read_text()
@@ -38,12 +34,10 @@ def test_every_make_command_names_a_target(command):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "-m rosutils" in c])
 def test_every_rosutils_command_is_understood(command):
-    name, *arguments = words(command)[3:]
+    name, *arguments = shlex.split(command)[3:]
     with main.commands[name].make_context(name, arguments) as context:
-        profile = context.params.get("profile")
-        assert (
-            profile is None or (ROOT / profile if profile.endswith(".yaml") else FOLDER / f"{profile}.yaml").is_file()
-        )
+        if profile := context.params.get("profile"):
+            assert (ROOT / profile if profile.endswith(".yaml") else FOLDER / f"{profile}.yaml").is_file()
 
 
 def test_the_status_command_runs(tmp_path):
@@ -55,7 +49,7 @@ def test_the_status_command_runs(tmp_path):
 
 
 def test_the_papermill_command_runs_on_smoke(tmp_path):
-    [command] = [words(c) for c in COMMANDS if "papermill" in c]
+    [command] = [shlex.split(c) for c in COMMANDS if "papermill" in c]
     notebook = command[1].replace("04_tables", "01_data")  # the same line, on the notebook that trains nothing
     rest = [word.replace("demo", "smoke") for word in command[3:]]
     engine = f"{{engine: {{store: {tmp_path}, artefacts: {tmp_path}/figures}}}}"

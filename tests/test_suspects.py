@@ -9,6 +9,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 from PIL import Image
+from torch.nn.functional import one_hot
 
 from rosutils import InputError, params, suspects
 from rosutils.__main__ import main
@@ -17,26 +18,25 @@ from rosutils.study.experiment import bank_of
 from rosutils.suspects import TRUST, Opinions
 
 
-def put(study, bank, sure: float):
-    """A teacher and its bank as finished runs: logits of random views, leaning to the clean labels as much as `sure`."""
-    there, [teacher] = study.at(bank), bank.teachers
-    data, generator = there.task(bank.task), torch.Generator().manual_seed(bank.seed * 10 + bank.replicate)
-    clean = data.clean_labels if data.multilabel else torch.nn.functional.one_hot(data.clean_labels, data.n_classes)
-    noise = torch.randn(there.views, len(data.names), data.n_classes, generator=generator)
-    logits = sure * (2 * clean - 1) + noise
-    parts = {part: logits[0, data.split[part]] for part in ("validation", "test")}
-    for spec, tensors in ((teacher, parts), (bank, {"train": logits[:, data.split["train"]]})):
-        study.store.put(there.key(spec), recipe=there.recipe(spec), record={}, tensors={"logits": tensors})
+def made_up(study, sure: float):
+    """The study with teachers and banks as finished runs: logits of random views, leaning to the clean labels as much as `sure`."""
+    for bank in (bank for task in study.parameters.tasks for bank in suspects.needed(study, task)):
+        there, [teacher] = study.at(bank), bank.teachers
+        data, generator = there.task(bank.task), torch.Generator().manual_seed(bank.seed * 10 + bank.replicate)
+        clean = data.clean_labels if data.multilabel else one_hot(data.clean_labels, data.n_classes)
+        noise = torch.randn(there.views, len(data.names), data.n_classes, generator=generator)
+        logits = sure * (2 * clean - 1) + noise
+        parts = {part: logits[0, data.split[part]] for part in ("validation", "test")}
+        for spec, tensors in ((teacher, parts), (bank, {"train": logits[:, data.split["train"]]})):
+            study.store.put(there.key(spec), recipe=there.recipe(spec), record={}, tensors={"logits": tensors})
+    return study
 
 
 @pytest.fixture(scope="module")
 def study(load_tiny, tmp_path_factory):
     """Two replicates of two subset teachers of both tasks, whose logits are made up."""
-    study = load_tiny(tmp_path_factory.mktemp("made-up"), tasks=["lesion", "chest"], seeds={"replicates": 2})
-    for task in study.parameters.tasks:
-        for bank in suspects.needed(study, task):
-            put(study, bank, 1.5)
-    return study
+    folder = tmp_path_factory.mktemp("made-up")
+    return made_up(load_tiny(folder, tasks=["lesion", "chest"], seeds={"replicates": 2}), 1.5)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,7 @@ def test_trained_teachers_find_labels_that_were_made_wrong(load_tiny, tmp_path):
 def test_the_better_the_teachers_the_better_the_list(load_tiny, tmp_path, task):
     found = []
     for sure in (0.0, 4.0):
-        study = load_tiny(tmp_path / f"{sure}", tasks=[task], seeds={"replicates": 2})
-        for bank in suspects.needed(study, task):
-            put(study, bank, sure)
+        study = made_up(load_tiny(tmp_path / f"{sure}", tasks=[task], seeds={"replicates": 2}), sure)
         table = suspects.precision_and_recall(suspects.suspects(study, task))
         found.append(table[["precision", "recall"]].max(axis=1)[0])
     assert found[1] >= 0.8 > found[0] + 0.3  # where few labels are wrong, the first are more than all of them
@@ -112,40 +110,29 @@ def test_teachers_that_replicates_share_are_asked_once_and_a_missing_run_is_name
 
 def planted(task, right: float):
     """Two judges sure of the clean label, of which the second judges even examples only."""
-    clean = task.clean_labels
-    one_hot = clean if task.multilabel else torch.nn.functional.one_hot(clean, task.n_classes).float()
-    p = one_hot * right + (1 - one_hot) * (1 - right) / (1 if task.multilabel else task.n_classes - 1)
+    clean = task.clean_labels if task.multilabel else one_hot(task.clean_labels, task.n_classes).float()
+    p = clean * right + (1 - clean) * (1 - right) / (1 if task.multilabel else task.n_classes - 1)
     judges = torch.ones(2, len(clean))
     judges[1, 1::2] = 0
-    return Opinions(p, judges, (one_hot > 0).expand(2, -1, -1), ["a r1", "b r1"])
-
-
-def with_wrong_labels(task, changed):
-    """The task as it was given, with the labels of some examples (of several: their third) changed before."""
-    given = task.labels.clone()
-    if task.multilabel:
-        given[changed, 2] = 1 - given[changed, 2]
-    else:
-        given[changed] = (given[changed] + 1) % 4
-    return replace(task, clean_labels=task.labels.clone(), labels=given)
+    return Opinions(p, judges, (clean > 0).expand(2, -1, -1), ["a r1", "b r1"])
 
 
 def test_the_first_of_the_list_are_what_the_judges_contradict(small_task):
-    generator, train = torch.Generator().manual_seed(3), small_task.split["train"]
-    changed = train[torch.randperm(len(train), generator=generator)[:9]]
-    small_task = with_wrong_labels(small_task, changed)
-    make = suspects._entries if small_task.multilabel else suspects._classes
+    train, given, several = small_task.split["train"], small_task.labels.clone(), small_task.multilabel
+    changed = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(3))[:9]]
+    given[(changed, 2) if several else changed] += 1  # of several labels their third
+    small_task = replace(small_task, clean_labels=small_task.labels, labels=given % (2 if several else 4))
+    make = suspects._entries if several else suspects._classes
     table = make(small_task, train, planted(small_task, 0.8)).sort_values("score", ascending=False, kind="stable")
     first, rest = table.iloc[:9], table.iloc[9:]
     assert first["wrong"].all() and not rest["wrong"].any() and (first["score"] > 0).all()
     place = train.numpy()[first["row"]]
     assert set(place) == set(changed.tolist())
-    names = np.array(small_task.class_names)
-    if small_task.multilabel:
+    if several:
         assert set(first["label"]) == {"c"} and (first["likely"] != first["given"]).all()
         np.testing.assert_allclose(rest[rest["label"] != "c"]["score"], 0, atol=1e-6)
     else:
-        assert (first["likely"] == names[small_task.clean_labels[place]]).all()
+        assert (first["likely"] == np.array(small_task.class_names)[small_task.clean_labels[place]]).all()
         np.testing.assert_allclose(first["score"], 0.8 - 0.2 / 3, atol=1e-6)
         assert (rest["likely"] == rest["given"]).all()
     assert first["says"].tolist() == ["a r1" if number % 2 else "a r1; b r1" for number in place]
@@ -179,9 +166,7 @@ def test_precision_and_recall_by_hand():
 
 
 def test_without_injected_noise_every_part_is_listed_and_no_truth(load_tiny, tmp_path):
-    study = load_tiny(tmp_path, noise={"kind": "none"}, subsets={"overlap": 0.0})
-    for bank in suspects.needed(study, "lesion"):
-        put(study, bank, 1.0)
+    study = made_up(load_tiny(tmp_path, noise={"kind": "none"}, subsets={"overlap": 0.0}), 1.0)
     table = suspects.suspects(study, "lesion")
     assert "wrong" not in table and set(table["part"]) == {"train", "validation", "test"} and len(table) == 80
     data, trained = study.task("lesion"), table["part"] == "train"
@@ -190,7 +175,7 @@ def test_without_injected_noise_every_part_is_listed_and_no_truth(load_tiny, tmp
     assert set(table.loc[trained, "judges"]) == {1} and set(table.loc[~trained, "judges"]) == {2}
 
 
-def test_a_cleaned_study_lacks_suspects_in_training_alone_and_its_table_is_what_a_folder_source_reads(study, found):
+def test_a_cleaned_study_lacks_suspects_in_training_alone(study, found):
     again = suspects.cleaned(study, "lesion", found, share=0.1)
     before, after = study.task("lesion"), again.task("lesion")
     gone = set(found["image"].head(round(0.1 * len(found))))
@@ -198,27 +183,29 @@ def test_a_cleaned_study_lacks_suspects_in_training_alone_and_its_table_is_what_
     trained = [{data.names[n] for n in data.split["train"].tolist()} for data in (before, after)]
     assert trained[0] - gone == trained[1] and len(trained[1]) < len(trained[0])
     assert all(before.split[part].equal(after.split[part]) for part in ("validation", "test"))
-    table = pd.read_csv(again.output / "labels_lesion.csv")
-    assert not gone & set(table["image"]) and len(table) == len(before.names) - len(gone)
-    given = {before.names[n]: before.class_names[int(before.labels[n])] for n in range(len(before.names))}
-    assert dict(zip(table["image"], table["label"], strict=True)) == {n: given[n] for n in table["image"]}
     with pytest.raises(InputError, match="share is 1.2"):
         suspects.cleaned(study, "lesion", found, share=1.2)
 
 
-def test_a_cleaned_table_of_several_labels_is_read_by_a_folder_source_as_well(study, tmp_path):
-    table = suspects.suspects(study, "chest")
-    again, data = suspects.cleaned(study, "chest", table, share=0.02), study.task("chest")
-    text = pd.read_csv(again.output / "labels_chest.csv")
-    text.assign(image=text["image"] + ".png").to_csv(tmp_path / "labels.csv", index=False)
-    for name in text["image"]:
+@pytest.mark.parametrize("task", ["lesion", "chest"])
+def test_a_cleaned_table_is_what_a_folder_source_reads(study, task, tmp_path):
+    found, data = suspects.suspects(study, task), study.task(task)
+    again = suspects.cleaned(study, task, found, share=0.02)
+    table = pd.read_csv(again.output / f"labels_{task}.csv")
+    kept = [number for number, name in enumerate(data.names) if name in set(table["image"])]
+    assert len(kept) == len(table) and not set(found["image"].head(round(0.02 * len(found)))) & set(table["image"])
+    table.assign(image=table["image"] + ".png").to_csv(tmp_path / "labels.csv", index=False)
+    for name in table["image"]:
         Image.new("L", (20, 20)).save(tmp_path / f"{name}.png")
-    section = params.source({"source": "folder", "labels": list(data.class_names), "grey": True})
+    columns = {"labels": list(data.class_names)} if data.multilabel else {}
     how = {"pixels": 16, "root": tmp_path, "allow_missing": False, "cache_root": tmp_path / "cache"}
-    read = open_source(section, **how)
-    place = {name: number for number, name in enumerate(data.names)}
-    numbers = [place[name.removesuffix(".png")] for name in read.names]
-    np.testing.assert_array_equal(read.labels, data.labels[numbers])
+    read = open_source(params.source({"source": "folder", "grey": True, **columns}), **how)
+    place = [list(data.names).index(name.removesuffix(".png")) for name in read.names]
+    assert sorted(place) == kept
+    given = (
+        read.labels if data.multilabel else [data.class_names.index(read.class_names[label]) for label in read.labels]
+    )
+    np.testing.assert_array_equal(given, data.labels[place])
 
 
 def test_the_montage_shows_given_and_likely_label_of_the_worst(study, found):

@@ -1,6 +1,7 @@
 """Table I, its dots and its differences: known measurements in, the right numbers out."""
 
 import math
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -8,10 +9,10 @@ from rows import EPS, SEEDS, STEP, TASKS, chance_in, drawn, ends, frame, rows, s
 
 from rosutils import InputError
 from rosutils.paper import look, table1
-from rosutils.paper.cells import caption, printable, side_by_side
+from rosutils.paper.cells import METRICS, caption, printable, side_by_side
 from rosutils.paper.published import published
 from rosutils.results import select
-from rosutils.settings import BASELINES, CHANCE, PLAIN, ROWS
+from rosutils.settings import CHANCE, PLAIN, ROWS
 
 
 BESIDE = {PLAIN: 0.45, CHANCE[0]: 0.2, CHANCE[1]: 0.1, CHANCE[2]: 0.3}  # what is no setting of the paper, and its score
@@ -20,13 +21,12 @@ BESIDE = {PLAIN: 0.45, CHANCE[0]: 0.2, CHANCE[1]: 0.1, CHANCE[2]: 0.3}  # what i
 def scores(seeds=SEEDS):
     """Setting number i scores 0.5 + i / 10 in the printed averaging and -1 in others, mean AUROC 0.05 more; no skill as well."""
     found, bases = [], {setting: 0.5 + place / 10 for place, setting in enumerate(ROWS)} | BESIDE
-    for task in TASKS:
-        for setting, base in bases.items():
-            which = {"seeds": seeds, "student": "" if setting in BESIDE else "resnet18"}
-            for metric in ("precision", "recall", "f1"):
-                found += rows(task, setting, base, metric=metric, **which)
-                found += rows(task, setting, -1.0, metric=metric, average="macro", **which)
-            found += rows(task, setting, base + 0.05, metric="auroc", average="macro", **which)
+    for task, (setting, base) in product(TASKS, bases.items()):
+        which = {"seeds": seeds, "student": "" if setting in BESIDE else "resnet18"}
+        for metric in METRICS:
+            found += rows(task, setting, base, metric=metric, **which)
+            found += rows(task, setting, -1.0, metric=metric, average="macro", **which)
+        found += rows(task, setting, base + 0.05, metric="auroc", average="macro", **which)
     return found
 
 
@@ -128,21 +128,14 @@ def test_nothing_measured_is_an_error_that_says_what_to_run():
 
 def gains(seeds=SEEDS, lacking=()):
     """F1 of setting number i is 0.5 + i / 100 and the same in every replicate, but RoS-KD's moves by STEP."""
-    found = []
-    for task in TASKS:
-        for place, setting in enumerate(ROWS):
-            step = STEP if setting == "RoS-KD" else 0
-            found += rows(task, setting, 0.5 + place / 100, seeds=seeds, step=step)
-    return frame(row for row in found if (row["setting"], row["replicate"]) not in lacking)
+    found = [
+        rows(task, setting, 0.5 + place / 100, seeds=seeds, step=STEP if setting == "RoS-KD" else 0)
+        for task, (place, setting) in product(TASKS, enumerate(ROWS))
+    ]
+    return frame(row for some in found for row in some if (row["setting"], row["replicate"]) not in lacking)
 
 
-@pytest.fixture
-def no_bootstrap(monkeypatch):
-    empty = pd.DataFrame(math.nan, index=list(BASELINES), columns=["low", "high"])
-    monkeypatch.setattr(table1, "_over_groups", lambda *_: empty)
-
-
-def test_comparisons_are_paired_differences_with_students_interval_by_hand(no_bootstrap):
+def test_comparisons_are_paired_differences_with_students_interval_by_hand():
     found = table1.comparisons(study_of(gains()))["lesion"].loc["Baseline I"]
     half = 4.302653 * STEP / math.sqrt(3)  # 0.05, 0.06, 0.07; t(0.975, 2) = 4.302653
     assert found["RoS-KD minus baseline", "mean"] == pytest.approx(0.06)
@@ -151,13 +144,13 @@ def test_comparisons_are_paired_differences_with_students_interval_by_hand(no_bo
     assert len(found["RoS-KD minus baseline", "runs"]) == 6
 
 
-def test_comparisons_leave_out_a_replicate_that_one_side_lacks(no_bootstrap):
+def test_comparisons_leave_out_a_replicate_that_one_side_lacks():
     found = table1.comparisons(study_of(gains(lacking=[("Baseline II", 2)])))["chest"]
     assert found.loc["Baseline II", ("RoS-KD minus baseline", "mean")] == pytest.approx((0.04 + 0.05) / 2)
     assert found["95 % over replicates", "n"].tolist() == [3, 2, 3, 3, 3, 3]
 
 
-def test_one_replicate_has_no_interval_a_baseline_not_run_is_blank_and_the_caption_says_so(no_bootstrap):
+def test_one_replicate_has_no_interval_a_baseline_not_run_is_blank_and_the_caption_says_so():
     study = study_of(gains(seeds=(1,), lacking=[("Baseline IV", 1)]))
     found = table1.comparisons(study)
     text = printable(found)["lesion"]

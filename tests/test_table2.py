@@ -1,5 +1,7 @@
 """Table II, its dots, its self-checks and the curve over the radius: what is shown is what the results say."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from rows import EPS, NORMS, SEEDS, STEP, TASKS, chance_in, drawn, ends, frame, 
 
 from rosutils import InputError
 from rosutils.paper import look, table2
-from rosutils.paper.cells import printable
+from rosutils.paper.cells import METRICS, printable
 from rosutils.paper.published import published
 from rosutils.settings import CHANCE, ROWS, SAME_TEACHERS
 
@@ -17,22 +19,20 @@ NO_SKILL = dict(zip(CHANCE, (0.2, 0.1, 0.3), strict=True))
 
 def attacks(seeds=SEEDS, before=NORMS):
     """Before 0.6, PGD takes 0.3 and FGSM 0.2, and 0.01 more for each norm further; RoS-KD has 0.05 more throughout."""
-    found = []
-    for task in TASKS:
-        for setting in SAME_TEACHERS:
-            top = 0.6 + 0.05 * (setting == "RoS-KD")
-            for metric in ("precision", "recall", "f1"):
-                for place, norm in enumerate(NORMS):
-                    for attack, loss in (("pgd", 0.3), ("fgsm", 0.2)):
-                        which = {"attack": attack, "norm": norm, "metric": metric, "seeds": seeds}
-                        found += rows(task, setting, top, eps=0.0, **which) if norm in before else []
-                        found += rows(task, setting, top - loss - 0.01 * place, eps=EPS, **which)
+    found, losses = [], {"pgd": 0.3, "fgsm": 0.2}
+    for task, setting, metric, norm, attack in product(TASKS, SAME_TEACHERS, METRICS, NORMS, losses):
+        top, which = (
+            0.6 + 0.05 * (setting == "RoS-KD"),
+            {"attack": attack, "norm": norm, "metric": metric, "seeds": seeds},
+        )
+        found += rows(task, setting, top, eps=0.0, **which) if norm in before else []
+        found += rows(task, setting, top - losses[attack] - 0.01 * NORMS.index(norm), eps=EPS, **which)
     return found
 
 
 def no_skill(seeds=SEEDS):
     """What it scores on the attacked sample, and 0.05 more on the whole test part."""
-    return [row for name, value in NO_SKILL.items() for task in TASKS for metric in ("precision", "recall", "f1")
+    return [row for name, value in NO_SKILL.items() for task in TASKS for metric in METRICS
             for attack, more in (("attacked sample", 0), ("", 0.05))
             for row in rows(task, name, value + more, student="", metric=metric, attack=attack, seeds=seeds)]  # fmt: skip
 
@@ -94,19 +94,14 @@ def test_what_was_not_run_is_blank():
 
 def test_the_dots_are_before_and_after_with_their_spread_beside_the_printed_ones():
     fig = table2.plot(study_of(frame(attacks(), no_skill())))
-    assert len(fig.axes) == 6 and [tick.get_text() for tick in fig.axes[0].get_yticklabels()] == [
-        "before attack",
-        "PGD",
-        "FGSM",
-    ]
+    ticks = [tick.get_text() for tick in fig.axes[0].get_yticklabels()]
+    assert len(fig.axes) == 6 and ticks == ["before attack", "PGD", "FGSM"]
     printed = [row for row in published()["table2"]["rows"] if row["task"] == "lesion"]
     for ax, further in zip(fig.axes[:3], (0, 0.01, 0.02), strict=True):
         for setting, top in zip(SAME_TEACHERS, (0.6, 0.65), strict=True):
             ours = next(points for points in drawn(ax, setting) if len(points) == 3)
             assert ours[:, 0] == pytest.approx([top, top - 0.3 - further, top - 0.2 - further])
-            assert np.array(ends(ax, setting))[:, :, 0] == pytest.approx(
-                np.array([[x - STEP, x + STEP] for x in ours[:, 0]])
-            )
+            assert np.array(ends(ax, setting))[:, :, 0] == pytest.approx(ours[:, :1] + [-STEP, STEP])
         hollow = sorted({line.get_xdata()[0] for line in ax.lines if line.get_markerfacecolor() == "white"})
         assert hollow == sorted({part["f1"] for row in printed for part in (row["before"], row["after"])})
         assert chance_in(ax, across=True) == [pytest.approx(0.3)]

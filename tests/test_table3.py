@@ -80,11 +80,8 @@ def test_a_task_that_is_not_the_papers_has_our_row_and_no_skills_alone():
 def test_classes_are_columns_and_what_is_said_of_them_lines():
     text = printable(table()[0])
     assert list(text.columns) == [*CLASSES, "Mean"] and text.index.is_unique
-    assert [label for label in text.index if "RoS-KD" in label] == [
-        "RoS-KD, paper",
-        "RoS-KD, ours",
-        "RoS-KD, difference",
-    ]
+    kinds = [label.partition("RoS-KD, ")[2] for label in text.index if "RoS-KD" in label]
+    assert kinds == ["paper", "ours", "difference"]
     assert text.loc["RoS-KD, ours", "Nodule"] == "0.750 ± 0.010" and text.loc["Yao et al. [4]", "Mean"] == "0.786"
 
 

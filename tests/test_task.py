@@ -66,18 +66,11 @@ def test_lists_decide_the_parts_and_as_many_names_as_images_are_missing_may_fit_
     with pytest.raises(InputError, match="1 names fit none"):
         task(found, lists=paths)
     partial = dataclasses.replace(found, card={"source": "test", "raw": {"missing": 1, "unreadable": 0}})
+    with pytest.raises(InputError, match=r"'validation'.*nowhere does not exist"):
+        task(partial, lists=paths | {"validation": "nowhere"})
     split = task(partial, lists=paths).split
     assert "1 names fit no image and are left out: absent (train)" in caplog.text
-    assert {part: index.tolist() for part, index in split.items()} == {
-        "train": [1, 5, 9], "validation": [0], "test": [2, 7]
-    }  # fmt: skip
-
-
-def test_a_list_file_that_does_not_exist_is_named(tmp_path):
-    paths = lists(tmp_path, train=named(1), validation=named(0), test=named(2))
-    Path(paths["validation"]).unlink()
-    with pytest.raises(InputError, match=r"'validation'.*validation\.txt does not exist"):
-        task(examples(12, group_size=1), lists=paths)
+    assert [split[part].tolist() for part in PARTS] == [[1, 5, 9], [0], [2, 7]]
 
 
 # Label noise
@@ -99,14 +92,14 @@ def test_noise_is_on_the_training_part_alone_and_the_clean_labels_are_kept(multi
     train = made.split["train"]
     assert made.noise_rate == pytest.approx((made.labels[train] != made.clean_labels[train]).double().mean().item())
     assert made.noise_rate > 0 == task(found).noise_rate
-
-
-def test_findings_are_lost_and_gained_at_their_own_rates():
-    made = task(examples(6000, multilabel=True), noise=NOISES[True])
-    train = made.split["train"]
     clean, given = made.clean_labels[train].bool(), made.labels[train].bool()
-    assert (~given[clean]).double().mean().item() == pytest.approx(0.2, abs=0.025)
-    assert given[~clean].double().mean().item() == pytest.approx(0.05, abs=0.01)
+    if multilabel:  # lost and gained at their own rates
+        assert (~given[clean]).double().mean().item() == pytest.approx(0.2, abs=0.05)
+        assert given[~clean].double().mean().item() == pytest.approx(0.05, abs=0.02)
+    torch.manual_seed(2)
+    again, other = (task(found, noise=NOISES[multilabel], seed=seed) for seed in (0, 1))
+    both = np.intersect1d(train, other.split["train"])
+    assert again.labels.equal(made.labels) and not made.labels[both].equal(other.labels[both])
 
 
 def test_a_rate_alone_moves_the_labels_of_images_with_several():
@@ -135,30 +128,15 @@ def test_a_sample_takes_whole_groups_of_about_that_many_images(count):
     assert same == [True, False]
 
 
-def test_noise_is_decided_by_the_seed_and_not_by_global_state():
-    torch.manual_seed(1)
-    first = task(noise=NOISES[False])
-    torch.manual_seed(2)
-    assert task(noise=NOISES[False]).labels.equal(first.labels)
-    other = task(noise=NOISES[False], seed=1)
-    both = np.intersect1d(first.split["train"], other.split["train"])
-    assert not first.labels[both].equal(other.labels[both])
-
-
 # The fingerprint
 
 
 def test_the_fingerprint_is_that_of_the_content():
-    made = task(noise=NOISES[False])
-    assert made.fingerprint == task(noise=NOISES[False]).fingerprint
-    changed = [
-        task(examples(fingerprint="other"), noise=NOISES[False]),
-        task(noise=Noise(kind="symmetric", rate=0.4)),
-        task(noise=Noise(kind="pairflip", rate=0.3)),
-        task(),
-        task(noise=NOISES[False], seed=1),
-    ]
-    assert len({made.fingerprint, *(other.fingerprint for other in changed)}) == 6
+    assert task().fingerprint == task().fingerprint
+    noises = NOISES[False], Noise(kind="symmetric", rate=0.4), Noise(kind="pairflip", rate=0.3), Noise()
+    found = [task(noise=noise) for noise in noises]
+    found += [task(examples(fingerprint="other"), noise=NOISES[False]), task(noise=NOISES[False], seed=1)]
+    assert len({each.fingerprint for each in found}) == 6
 
 
 def test_the_fingerprint_changes_with_the_split_and_with_a_border_that_moves_alone(tmp_path):
@@ -175,31 +153,21 @@ def test_the_fingerprint_changes_with_the_split_and_with_a_border_that_moves_alo
 # For people
 
 
-def test_the_summary_tells_sizes_groups_and_noise():
-    made = task(noise=NOISES[False])
-    assert all(part in made.summary() for part in ("600", "200", "420", "60", "120"))
-    assert "; no " not in made.summary()
-
-
-def test_the_summary_tells_images_that_are_used_by_nobody_or_stand_alone(tmp_path):
-    paths = lists(tmp_path, train=named(0, 1, 2, 3), validation=named(4, 5, 6, 7), test=named(8, 9, 10))
+def test_the_summary_tells_sizes_groups_and_noise_and_what_is_unused_alone_or_lacking(tmp_path):
+    whole = task(noise=NOISES[False]).summary()
+    assert all(part in whole for part in ("600 images", "200 groups", "420 / 60 / 120", "label noise 3"))
+    assert not any(part in whole for part in ("own", "no part", "; no "))
+    paths = lists(tmp_path, train=named(0, 1, 2, 3), validation=named(4, 5, 6, 7), test=named(8, 10))
     made = task(examples(12, group_size=1), lists=paths).summary()
-    assert "in 12 groups (every image is one of its own)" in made and "; 1 images are in no part" in made
-    assert "own" not in task().summary() and "no part" not in task().summary()
+    assert "in 12 groups (every image is one of its own)" in made
+    assert made.endswith("; 2 images are in no part; no b, d in test")
 
 
 def test_a_part_of_a_publishers_split_that_a_sample_leaves_empty_is_told():
-    found = dataclasses.replace(
-        examples(60, group_size=1), card={"split": {"train": [0, 57], "validation": [57, 58], "test": [58, 60]}}
-    )
+    ranges = {"train": [0, 57], "validation": [57, 58], "test": [58, 60]}
+    found = dataclasses.replace(examples(60, group_size=1), card={"split": ranges})
     with pytest.raises(InputError, match="the split of task 'test' leaves validation.* empty"):
         task(found, sample=3)
-
-
-def test_the_summary_tells_the_classes_that_a_part_lacks(tmp_path):
-    found = examples(12, group_size=1, n_classes=4)
-    paths = lists(tmp_path, train=named(0, 1, 2, 3), validation=named(4, 5, 6, 7), test=named(8, 10))
-    assert task(found, lists=paths).summary().endswith("; no b, d in test")
 
 
 @pytest.mark.parametrize("multilabel", [False, True])

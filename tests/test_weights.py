@@ -9,14 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rosutils.weights import (
-    ReinforcedSelector,
-    counted_actions,
-    exponential_weights,
-    selection_weights,
-    single_weights,
-    uniform_weights,
-)
+from rosutils.weights import ReinforcedSelector, counted_actions, exponential_weights, single_weights, uniform_weights
 
 
 quick = settings(max_examples=40, deadline=None)
@@ -57,16 +50,11 @@ def test_normalised_weights_are_uniform_on_the_simplex(k):
 
 
 @pytest.mark.parametrize("k", [2, 5, 10])
-def test_the_largest_share_is_the_harmonic_number_over_k_on_average(k):
-    largest = exponential_weights(k, n_examples=40_000, generator=seeded()).max(0).values
-    harmonic = sum(1 / i for i in range(1, k + 1))
-    assert largest.mean().item() == pytest.approx(harmonic / k, abs=4 * largest.std().item() / 200)
-
-
-def test_with_five_teachers_the_largest_share_is_0457_and_every_teacher_leads_equally_often():
-    shares = exponential_weights(5, n_examples=40_000, generator=seeded(1))
-    assert shares.max(0).values.mean().item() == pytest.approx(0.457, abs=0.004)
-    assert stats.chisquare(shares.argmax(0).bincount(minlength=5).numpy()).pvalue > 0.001
+def test_the_largest_share_is_the_harmonic_number_over_k_on_average_and_all_lead_equally_often(k):
+    shares = exponential_weights(k, n_examples=40_000, generator=seeded())
+    largest, harmonic = shares.max(0).values, sum(1 / i for i in range(1, k + 1))
+    assert largest.mean().item() == pytest.approx(harmonic / k, abs=4 * largest.std().item() / 200)  # 0.457 of five
+    assert stats.chisquare(shares.argmax(0).bincount(minlength=k).numpy()).pvalue > 0.001
 
 
 @quick
@@ -82,21 +70,11 @@ def test_shape_is_k_or_k_by_b_and_the_same_generator_gives_the_same_draws(k, b, 
         assert torch.allclose(weights.sum(0), torch.ones(weights.shape[1:]))
 
 
-def test_successive_draws_differ_and_the_global_generator_is_left_alone():
-    before = torch.get_rng_state()
-    generator = seeded()
+def test_the_global_generator_is_neither_read_nor_moved():
+    before, generator = torch.get_rng_state(), seeded()
     first, second = (exponential_weights(5, generator=generator) for _ in range(2))
-    assert not torch.equal(first, second)
-    torch.manual_seed(99)
-    assert torch.equal(first, exponential_weights(5, generator=seeded()))
-    torch.set_rng_state(before)
-    exponential_weights(5, n_examples=3, generator=generator)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_draws_for_each_example_differ_between_examples():
-    weights = exponential_weights(5, n_examples=64, generator=seeded())
-    assert len({tuple(column) for column in weights.T.tolist()}) == 64
+    ReinforcedSelector(3, 2)
+    assert not torch.equal(first, second) and torch.equal(before, torch.get_rng_state())
 
 
 # Selected teachers
@@ -106,19 +84,13 @@ def test_draws_for_each_example_differ_between_examples():
 @given(
     draws=st.lists(st.lists(st.integers(0, 1), min_size=4, max_size=4), min_size=1, max_size=5), seed=st.integers(0, 99)
 )
-def test_selected_teachers_share_equally_and_where_nobody_was_drawn_the_likeliest_counts(draws, seed):
+def test_who_was_drawn_counts_and_where_nobody_was_the_likeliest(draws, seed):
     draws = torch.tensor(draws, dtype=torch.float32)  # [K, B]
     probabilities = torch.rand(draws.shape, generator=seeded(seed))
-    weights = selection_weights(counted_actions(draws, probabilities))
-    assert torch.allclose(weights.sum(0), torch.ones(4))
-    for column, drawn, p in zip(weights.T, draws.T, probabilities.T, strict=True):
-        n = int(drawn.sum())
-        expected = drawn / n if n else single_weights(len(p), int(p.argmax()))
-        assert torch.equal(column, expected)
-
-
-def test_of_equally_likely_teachers_the_first_counts():
-    assert counted_actions(torch.zeros(3, 2), torch.full((3, 2), 0.5)).tolist() == [[1, 1], [0, 0], [0, 0]]
+    for counted, drawn, p in zip(counted_actions(draws, probabilities).T, draws.T, probabilities.T, strict=True):
+        assert torch.equal(counted, drawn if drawn.any() else single_weights(len(p), int(p.argmax())))
+    equals = counted_actions(torch.zeros(3, 2), torch.full((3, 2), 0.5))
+    assert equals.tolist() == [[1, 1], [0, 0], [0, 0]]  # the first of them
 
 
 # Reinforced selection
@@ -146,17 +118,19 @@ def set_parameters(policy, seed, scale=0.3):
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
 
 
-def test_the_policy_starts_undecided():
+def test_the_policy_starts_undecided_and_its_state_is_all_there_is():
     assert torch.equal(selector()(random_states()), torch.full((K, B), 0.5))
+    assert selector().state_dict().keys() == {"policy.weight", "policy.bias", "quality_mean"}
 
 
-def test_the_policy_is_logistic_and_shared_by_the_teachers():
-    policy = selector()
-    set_parameters(policy, 3)
-    states = random_states()
+@pytest.mark.parametrize("scale", [0.3, 100])
+def test_the_policy_is_logistic_and_shared_by_the_teachers_and_kept_between_5_and_95_percent(scale):
+    policy, states = selector(), random_states(b=50)
+    set_parameters(policy, 3, scale)
     weight, bias = (parameter.detach().double() for parameter in policy.policy.parameters())
     expected = torch.special.expit((states.double() * weight[0]).sum(-1) + bias).clamp(0.05, 0.95)
     assert torch.allclose(policy(states).double(), expected, atol=1e-6)
+    assert scale < 1 or (expected.min(), expected.max()) == pytest.approx((0.05, 0.95))
 
 
 def test_the_state_is_the_layer_normed_features_of_length_one_then_probabilities_then_the_standardised_loss():
@@ -183,13 +157,6 @@ def test_equal_losses_of_all_teachers_give_a_finite_state():
     states = selector().states(torch.zeros(B, FEATURES), torch.full((K, B, C), 0.25), torch.full((K, B), 1.3))
     assert states.isfinite().all()
     assert (states[..., -1].abs() < 1).all() and len(states[..., -1].unique()) == 1  # rounding, the same for all
-
-
-def test_probabilities_are_kept_between_5_and_95_percent():
-    policy = selector()
-    set_parameters(policy, 0, scale=100)
-    probabilities = policy(random_states(b=50)).detach()
-    assert probabilities.min() == pytest.approx(0.05) and probabilities.max() == pytest.approx(0.95)
 
 
 def test_actions_are_functions_of_the_generator_and_leave_the_global_one_alone():
@@ -223,36 +190,22 @@ def all_actions(k):
     return [torch.tensor(bits, dtype=torch.float32)[:, None] for bits in itertools.product((0, 1), repeat=k)]
 
 
-def test_the_expected_step_is_the_gradient_of_the_expected_reward(monkeypatch):
-    """Policy gradient theorem, by enumerating the actions of three teachers for one example."""
+@pytest.mark.parametrize("reward", [[0.3, -0.2, 0.5, 0.1, -0.7, 0.4, 0.2, -0.1], [0.3] * 8], ids=["varied", "constant"])
+def test_the_expected_step_is_the_gradient_of_the_expected_reward(monkeypatch, reward):
+    """Policy gradient theorem, by enumerating the actions of three teachers for one example; of a constant reward it is 0."""
     policy, states = selector(entropy_bonus=0.0, learning_rate=0.1), 0.3 * random_states(b=1)
     set_parameters(policy, 1)
-    monkeypatch.setattr(
-        "rosutils.weights._scaled", lambda advantages: advantages
-    )  # one example alone is always of size one
-    reward = dict(enumerate([0.3, -0.2, 0.5, 0.1, -0.7, 0.4, 0.2, -0.1]))
-    p = policy(states)
-    chances = [torch.where(actions > 0, p, 1 - p).prod() for actions in all_actions(K)]
-    expected_reward = sum(chance * reward[i] for i, chance in enumerate(chances))
-    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(expected_reward, policy.policy.parameters())])
-    step = sum(
-        chance.item() * learned_change(policy, [(states, actions, torch.tensor([reward[i]]))])
-        for i, (chance, actions) in enumerate(zip(chances, all_actions(K), strict=True))
-    )
-    assert torch.allclose(step, 0.1 * gradient.double(), atol=1e-7)
-    assert step.norm() > 1e-4
-
-
-def test_a_constant_reward_moves_the_policy_nowhere_in_expectation(monkeypatch):
-    policy, states = selector(entropy_bonus=0.0), 0.3 * random_states(b=1)
-    set_parameters(policy, 1)
+    # one example alone is always of size one
     monkeypatch.setattr("rosutils.weights._scaled", lambda advantages: advantages)
-    p = policy(states).detach()
-    steps = [learned_change(policy, [(states, actions, torch.full((1,), 0.3))]) for actions in all_actions(K)]
-    chances = [torch.where(actions > 0, p, 1 - p).prod().item() for actions in all_actions(K)]
+    p, actions = policy(states), all_actions(K)
+    chances = torch.stack([torch.where(action > 0, p, 1 - p).prod() for action in actions])
+    expected_reward = (chances * torch.tensor(reward)).sum()
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(expected_reward, policy.policy.parameters())])
+    steps = [learned_change(policy, [(states, a, torch.tensor([r]))]) for a, r in zip(actions, reward, strict=True)]
+    step = sum(chance.item() * step for chance, step in zip(chances, steps, strict=True))
+    assert torch.allclose(step, 0.1 * gradient.double(), atol=1e-7)
     assert min(step.norm() for step in steps) > 1e-3  # each alone moves it
-    mean = sum(chance * step for chance, step in zip(chances, steps, strict=True))
-    assert torch.allclose(mean, torch.zeros_like(mean), atol=1e-7)
+    assert (step.norm() > 1e-4) == (len(set(reward)) > 1)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
@@ -261,7 +214,7 @@ def test_without_any_advantage_nothing_moves_and_undecided_is_where_the_entropy_
     policy = selector(entropy_bonus=1.0 - scale)
     set_parameters(policy, 1, scale=0.3 * scale)
     before, states = parameters(policy), random_states()
-    policy.remember(states, policy.select(states, generator=seeded()), torch.zeros(B))
+    policy.episode.append((states, policy.select(states, generator=seeded()), torch.zeros(B)))
     policy.learn()
     assert torch.equal(before, parameters(policy))
 
@@ -278,29 +231,19 @@ def test_the_quality_less_its_running_mean_is_an_advantage_of_the_whole_episode(
     assert policy.quality_mean.item() == pytest.approx(0.35)
 
 
-def test_a_quality_that_stays_the_same_moves_nothing():
-    policy, states = selector(), random_states()
-    for _ in range(3):
-        policy.remember(states, policy.select(states, generator=seeded()), torch.zeros(B))
-        policy.learn(0.7)
-    assert not parameters(policy).any()
-
-
 def test_the_entropy_bonus_draws_the_policy_towards_undecided():
     policy, states = selector(entropy_bonus=1.0, learning_rate=1.0), 0.3 * random_states(b=20)
     set_parameters(policy, 1)
     before = (policy(states) - 0.5).abs().mean()
     for _ in range(20):
-        policy.remember(states, policy.select(states, generator=seeded()), torch.zeros(20))
+        policy.episode.append((states, policy.select(states, generator=seeded()), torch.zeros(20)))
         policy.learn()
     assert (policy(states) - 0.5).abs().mean() < 0.8 * before
 
 
 def test_a_step_is_no_longer_than_the_learning_rate():
-    policy = selector(learning_rate=0.1)
-    states = 1e3 * random_states()
-    change = learned_change(policy, [(states, torch.ones(K, B), torch.full((B,), 50.0))])
-    assert change.norm().item() == pytest.approx(0.1, rel=1e-4)
+    episode = [(1e3 * random_states(), torch.ones(K, B), torch.full((B,), 50.0))]
+    assert learned_change(selector(learning_rate=0.1), episode).norm().item() == pytest.approx(0.1, rel=1e-4)
 
 
 @given(factor=st.floats(0.125, 100, width=32))
@@ -319,45 +262,16 @@ def test_advantages_are_not_centred_for_they_have_a_baseline():
 
 def test_learning_empties_the_episode_and_an_empty_one_changes_nothing():
     policy, states = selector(), random_states()
-    policy.remember(states, policy.select(states, generator=seeded()), torch.arange(B) / B)
+    policy.episode.append((states, policy.select(states, generator=seeded()), torch.arange(B) / B))
     policy.learn()
-    assert policy.episode == []
     before = parameters(policy)
-    assert before.any()
+    assert policy.episode == [] and before.any()
     policy.learn()
     assert torch.equal(before, parameters(policy))
 
 
-def taught(policy, generator, *, episodes=3):
-    """Episodes of random states, in which the first teacher is worth selecting."""
-    for _ in range(episodes):
-        states = random_states(int(torch.randint(1000, (), generator=generator)), b=32)
-        actions = policy.select(states, generator=generator)
-        policy.remember(states, actions, actions[0] - 0.5)
-        policy.learn(float(torch.rand((), generator=generator)))
-
-
-def test_a_selector_restored_from_its_state_continues_with_the_same_bits():
-    unbroken, generator = selector(), seeded()
-    taught(unbroken, generator)
-    restored, other = selector(), seeded()
-    restored.load_state_dict(unbroken.state_dict())
-    other.set_state(generator.get_state())
-    taught(unbroken, generator)
-    taught(restored, other)
-    assert unbroken.state_dict().keys() == {"policy.weight", "policy.bias", "quality_mean"}
-    for name, value in unbroken.state_dict().items():
-        assert torch.equal(value, restored.state_dict()[name]), name
-
-
-def test_making_a_selector_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
-    ReinforcedSelector(3, 2)
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_a_batch_of_one_example_does_not_poison_the_policy():
     policy = ReinforcedSelector(3, 2)
-    policy.remember(torch.ones(2, 1, 6), torch.ones(2, 1), torch.tensor([1.0]))
+    policy.episode.append((torch.ones(2, 1, 6), torch.ones(2, 1), torch.tensor([1.0])))
     policy.learn()
     assert policy.policy.weight.isfinite().all()

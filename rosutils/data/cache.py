@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -18,10 +18,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rosutils import InputError
-from rosutils.data.card import describe
-from rosutils.data.decode import CHANNELS, Seen, decode_chunk
-from rosutils.data.processes import mapped
-from rosutils.data.raw import stamp
+from rosutils.data.decode import CHANNELS, Seen, decode_chunk, size_and_time
+from rosutils.processes import mapped
 from rosutils.store import allocate, free, seal, write_whole, writing
 
 
@@ -47,6 +45,11 @@ def fingerprint_of(images, labels, groups, names, class_names, multilabel) -> st
     shapes = [images.shape, *(array.shape for array in arrays)]
     header = json.dumps([shapes, list(names), list(class_names), bool(multilabel)])
     return fingerprint(header, *arrays, *(images[start : start + 1024] for start in range(0, len(images), 1024)))
+
+
+def stamp(paths: Iterable[str]) -> str:
+    """A sum over the files' names, sizes and times of writing, none of them read."""
+    return fingerprint(ascii([(path, *size_and_time(path)) for path in paths]))
 
 
 def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None:
@@ -79,12 +82,12 @@ def opened(place: Path, made_from: str, *, in_part: bool = False) -> dict | None
 @contextmanager
 def alone_in(root: Path) -> Iterator[None]:
     """One process at a time prepares in a folder, the others wait; raises InputError where nobody can write there."""
+    lock = FileLock(root / ".lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".lock")
-        with suppress(Timeout):
+        try:
             lock.acquire(timeout=1)
-        if not lock.is_locked:
+        except Timeout:
             logger.warning("waiting for another process that prepares data in %s", root)
             lock.acquire()
     except OSError as error:
@@ -112,7 +115,7 @@ def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Seque
     (folder / "names.json").write_text(json.dumps(list(content["names"])), encoding="utf-8")
     with open(folder / "left_out.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out])
-    card = {"format": FORMAT, **card, **describe(**content), "fingerprint": fingerprint_of(**content)}
+    card = {"format": FORMAT, **card, "fingerprint": fingerprint_of(**content)}
     (folder / "card.json").write_text(json.dumps(card | {"checksum": seal(card)}, indent=2), encoding="utf-8")
     for file in folder.glob("*.*"):
         with open(file, "rb") as written:
@@ -124,7 +127,7 @@ def finish(folder: Path, place: Path, content: dict, card: dict, left_out: Seque
 
 def decode_all(
     paths: Sequence[str], pixels: int, mode: str, window, *, folder: Path, title: str
-) -> tuple[np.ndarray, list[Seen | str]]:
+) -> tuple[np.ndarray, list]:
     """Decode files on all cores into `folder`: the images, and what each file holds, or why it is unreadable.
 
     Chunks that a killed attempt finished are kept where files and pixels are unchanged since. Raises InputError when the disk
@@ -134,20 +137,20 @@ def decode_all(
     step = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // images[0].size))
     chunks = [paths[start : start + step] for start in range(0, len(paths), step)]
     flags = [folder / DONE / f"{number}-{stamp(chunk)}.json" for number, chunk in enumerate(chunks)]
-    there = ((flag, images[number * step : (number + 1) * step]) for number, flag in enumerate(flags))
-    done = {number: seen for number, (flag, block) in enumerate(there) if (seen := _seen(flag, block))}
-    todo = [number for number in range(len(chunks)) if number not in done]
-    processes = joblib.cpu_count() if sum(len(chunks[number]) for number in todo) >= IN_PROCESS else 1
+    blocks = [images[start : start + step] for start in range(0, len(paths), step)]
+    found = [_seen(flag, block) for flag, block in zip(flags, blocks, strict=True)]
+    todo = [number for number, seen in enumerate(found) if not seen]
+    left = sum(len(chunks[number]) for number in todo)
     jobs = ((chunks[number], pixels, mode, window) for number in todo)
-    bar = tqdm(total=len(paths), initial=sum(map(len, done.values())), desc=title, unit=" images")
-    with bar, closing(mapped(decode_chunk, jobs, processes)) as decoded:
+    bar = tqdm(total=len(paths), initial=len(paths) - left, desc=title, unit=" images")
+    with bar, closing(mapped(decode_chunk, jobs, joblib.cpu_count() if left >= IN_PROCESS else 1)) as decoded:
         for number, (block, seen) in zip(todo, decoded, strict=True):
-            images[number * step : number * step + len(block)] = block
+            blocks[number][:] = block
             images.flush()
             write_whole(flags[number], json.dumps([fingerprint(block), seen]))
-            done[number] = seen
+            found[number] = seen
             bar.update(len(seen))
-    return images, [each for number in range(len(chunks)) for each in done[number]]
+    return images, [each for seen in found for each in seen]
 
 
 def _seen(flag: Path, block: np.ndarray) -> list[Seen] | None:

@@ -38,7 +38,9 @@ def decode(path: str | Path, pixels: int, mode: str, window: Sequence[float] | N
     Colours become luminance for mode "L", deeper greys are scaled from `window` (0 to WHITE) to 8 bits, transparency is
     dropped. Raises one of UNREADABLE for a file that is no image, or not a whole one.
     """
-    with warnings.catch_warnings(action="ignore"), _opened(path) as file:  # on garbled tags
+    if os.path.exists(path) and not os.path.isfile(path):  # to read a pipe would take for ever
+        raise OSError(errno.EINVAL, "it is no regular file")
+    with warnings.catch_warnings(action="ignore"), open(path, "rb") as file:  # on garbled tags
         try:
             image, found = _dicom(file, window) if file.read(132)[128:] == DICOM else _picture(file, pixels, mode)
             image = _in_mode(_upright(image), mode, window or (0, WHITE))
@@ -50,12 +52,6 @@ def decode(path: str | Path, pixels: int, mode: str, window: Sequence[float] | N
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.resize((pixels, pixels), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
     return np.asarray(square).reshape(pixels, pixels, -1).transpose(2, 0, 1), found
-
-
-def _opened(path: str | Path) -> BinaryIO:
-    if os.path.exists(path) and not os.path.isfile(path):  # to read a pipe would take for ever
-        raise OSError(errno.EINVAL, "it is no regular file")
-    return open(path, "rb")
 
 
 def _picture(file: BinaryIO, pixels: int, mode: str) -> tuple[Image.Image, Seen]:

@@ -22,7 +22,7 @@ NOTHING = ("", "nan", "na", "n/a", "none", "null", "nil", "?", "-")
 logger = logging.getLogger(__name__)
 
 
-def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
+def tables(folder: Path, section) -> list[tuple[Path, list[str], list[str]]]:
     """The csv file with the columns needed: image, label or labels, and group where there is one.
 
     Raises InputError where one column is named for two purposes.
@@ -31,8 +31,7 @@ def tables(folder: Path, section) -> list[tuple[Path, tuple[str, ...]]]:
     plain = [name.casefold() for name in wanted]  # as headers are compared
     if twice := [name for name in wanted if plain.count(name.casefold()) > 1]:
         raise InputError(f"the source names the column {twice[0]!r} for two purposes; {REPAIR}")
-    unasked = [raw.Unasked(GROUP)] if section.group is None and GROUP not in plain else []
-    return [(folder / section.table, (*wanted, *unasked))]
+    return [(folder / section.table, wanted, [GROUP] if section.group is None and GROUP not in plain else [])]
 
 
 def groups(table: pd.DataFrame, section) -> tuple[np.ndarray, str]:

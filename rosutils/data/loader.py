@@ -13,12 +13,9 @@ from rosutils.augment import View
 from rosutils.data.task import Task
 
 
-# Of the device's free memory, what the images of one task may take: the rest is for networks and for other workers.
-SHARE = 0.5
+SHARE = 0.5  # of the device's free memory is for the images of one task: the rest is for networks and for other workers
 SENT = 4096  # images at a time: to the device, and into views there, whose many small steps cost the host more than the device
-VIEWED = (
-    2**26
-)  # bytes of images at a time that are made into views: this and twice as much is gone until they are trained on
+VIEWED = 2**26  # bytes of images at a time that are made into views; three times as much is gone until they are used
 # What a loader yields: images float [B, channels, H, W] in [0, 1], labels, example numbers [B] (on the host), epoch.
 Batch = namedtuple("Batch", "images labels index epoch")
 
@@ -39,8 +36,8 @@ def resident(task: Task, device: torch.device, free: int | None = None) -> Tenso
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     if device not in task.resident and task.images.nbytes <= SHARE * free:
         whole = torch.empty(task.images.shape, dtype=torch.uint8, device=device)
-        for rows in (slice(start, start + SENT) for start in range(0, len(whole), SENT)):
-            whole[rows] = torch.from_numpy(np.array(task.images[rows])).to(device)
+        for start in range(0, len(whole), SENT):
+            whole[start : start + SENT] = torch.from_numpy(np.array(task.images[start : start + SENT])).to(device)
         task.resident[device] = whole
     return task.resident.get(device)
 

@@ -2,11 +2,10 @@
 
 import csv
 import filecmp
-import hashlib
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,10 +21,6 @@ SHOWN = 20  # names in a message; a longer list goes to a file
 WHERE = "DATA=folder (data.root) must be the folder that holds isic2019/ and nih/, --raw one of these two"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm", ".dicom")
 MISSING, NO_ROW, TWICE = "no file", "no row in the table", "a second file of that name"
-
-
-class Unasked(str):
-    """The name of a column that may be absent."""
 
 
 class Raw(NamedTuple):
@@ -47,42 +42,41 @@ def look_through(folder: Path, layout, section, *, allow_missing: bool, skip_bad
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; {layout.WHERE}")
-    tables = {path: read_table(path, columns, layout.REPAIR) for path, columns in layout.tables(folder, section)}
+    tables = {path: read_table(path, layout.REPAIR, *columns) for path, *columns in layout.tables(folder, section)}
     (path, table), *_ = tables.items()
     names = table.iloc[:, 0]
-    files, twice, unnamed = find(folder, list(names), getattr(layout, "other_names", lambda name: ()))
+    files, unnamed = find(folder, list(names), getattr(layout, "other_names", lambda name: ()))
     there = names.isin(files).to_numpy()
     missing = sorted(names[~there])
-    _refuse_files(path, missing, len(names), files, twice, allow_missing, skip_bad, out)
+    _refuse_files(path, missing, files, allow_missing, skip_bad, out)
     groups, grouped_by = layout.groups(*tables.values(), section)  # of all rows: a partial download numbers them alike
     labels, class_names = layout.labels(table[there], section)
     order = np.argsort(names[there].to_numpy(str), kind="stable")
     content = {"names": tuple(names[there].iloc[order]), "labels": labels[order], "groups": groups[there][order]}
     content |= {"class_names": class_names, "multilabel": labels.ndim == 2}
     left_out = [(name, MISSING) for name in missing] + [(path, NO_ROW) for path in unnamed]
-    left_out += [(path, TWICE) for found in twice.values() for path in found[1:]]
-    paths = [os.path.join(folder, files[name]) for name in content["names"]]
+    left_out += [(path, TWICE) for _, *others in files.values() for path in others]
+    paths = [os.path.join(folder, files[name][0]) for name in content["names"]]
     return Raw(list(tables), len(table), content, grouped_by, paths, left_out)
 
 
-def read_table(path: Path, columns: Sequence[str], repair: str) -> pd.DataFrame:
-    """Columns of a csv file as stripped text, the index their lines; one that is `Unasked` may be absent.
+def read_table(path: Path, repair: str, columns: Sequence[str], unasked: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns of a csv file as stripped text, the index their lines; those that are `unasked` may be absent.
 
     Headers are compared without spaces around them and without case. Raises InputError for a column absent or there twice,
     a row with another number of fields than the header, an image without a name or in two rows.
     """
-    asked = [name for name in columns if not isinstance(name, Unasked)]
     if not path.is_file():
-        raise InputError(f"there is no {path} with the columns {', '.join(asked)}; {repair}")
+        raise InputError(f"there is no {path} with the columns {', '.join(columns)}; {repair}")
     header, rows = _rows(path)
     table = pd.DataFrame(index=[line for line, _ in rows])
-    for name in columns:
+    for name in (*columns, *unasked):
         same = [at for at, title in enumerate(header) if title.casefold() == name.casefold()]
         if len(same) > 1:
             raise InputError(f"{path} has {len(same)} columns {header[same[0]]!r}; leave one of them, or rename them")
         if same:
             table[name] = pd.Series([row[same[0]].strip() for _, row in rows], table.index, dtype=object)
-    absent = ", ".join(name for name in asked if name not in table)
+    absent = ", ".join(name for name in columns if name not in table)
     if absent or not rows:
         has = f"no column {absent}, it has {', '.join(map(repr, header))}" if absent else "no rows"
         raise InputError(f"{path} has {has}; {repair}")
@@ -135,8 +129,8 @@ def spellings(path: str) -> set[str]:
     return {path, name, os.path.splitext(path)[0], os.path.splitext(name)[0]}
 
 
-def find(folder: Path, names: Sequence[str], other_names) -> tuple[dict, dict, list]:
-    """Image files at any depth by their names in a table; those that fit several files; the files without a name.
+def find(folder: Path, names: Sequence[str], other_names) -> tuple[dict[str, list[str]], list[str]]:
+    """The image files, at any depth, that each name of a table fits, first the one to be used; and the files without a name.
 
     Paths are within the folder. A name is a path, or a file name, with or without suffix; of several files that have it the
     one at that very path is meant. Raises InputError for two names of one file.
@@ -146,19 +140,17 @@ def find(folder: Path, names: Sequence[str], other_names) -> tuple[dict, dict, l
     for path in everything:
         for key in spellings(plain_name(path)):
             places[key].append(path)
-    files, twice, names_of = {}, {}, {}
+    files, names_of = {}, {}
     known, root = set(names), plain_name(os.path.abspath(folder)) + "/"
     for name in names:
         key = plain_name(name).removeprefix(root)
         keys = [key, *(other for other in other_names(key) if other not in known)]
         if found := next((places[key] for key in keys if key in places), None):
-            found = [path for path in found if plain_name(path) == key] or found
-            files[name] = found[0]
-            twice |= {name: found} if len(found) > 1 else {}
-            if (other := names_of.setdefault(found[0], name)) != name:
-                raise InputError(f"the table names the file {found[0]} twice, {other} and {name}; keep one")
-    used = {*files.values(), *(path for found in twice.values() for path in found)}
-    return files, twice, sorted(path for path in everything if path not in used)
+            files[name] = [path for path in found if plain_name(path) == key] or found
+            if (other := names_of.setdefault(files[name][0], name)) != name:
+                raise InputError(f"the table names the file {files[name][0]} twice, {other} and {name}; keep one")
+    used = {path for found in files.values() for path in found}
+    return files, sorted(set(everything) - used)
 
 
 def pictures(folder: Path) -> list[str]:
@@ -170,26 +162,27 @@ def _walk(folder: Path) -> Iterator[str]:
     """Paths within the folder of all its files, but for hidden ones, which macOS leaves beside images it unpacks."""
     seen = set()
     for place, inner, files in os.walk(folder, followlinks=True):
-        again = os.path.realpath(place) in seen  # a link that leads back up
-        seen.add(os.path.realpath(place))
-        inner[:] = [] if again else sorted(name for name in inner if not name.startswith("."))
+        if (real := os.path.realpath(place)) in seen:  # a link that leads back up
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
         start = os.path.relpath(place, folder)
-        names = [] if again else sorted(name for name in files if not name.startswith("."))
-        yield from (os.path.normpath(os.path.join(start, name)) for name in names)
+        yield from (os.path.normpath(os.path.join(start, name)) for name in sorted(files) if not name.startswith("."))
 
 
-def _refuse_files(table: Path, missing, total, files: Mapping, twice: Mapping, allow_missing, skip_bad, out) -> None:
+def _refuse_files(table: Path, missing: list[str], files: Mapping, allow_missing, skip_bad, out: Path) -> None:
     folder, problems = table.parent, []
     if missing and not (allow_missing and files):
-        there = total - len(missing)
-        what = f"{len(missing):,} of {total:,} images named in {table} are missing (first: {missing[0]}): "
-        todo = f"set data.allow_missing: true / --allow-missing to go on with the {there:,} present, or finish the download"
+        what = f"{len(missing):,} of {len(missing) + len(files):,} images named in {table} are missing (first: {missing[0]}): "
+        todo = f"set data.allow_missing: true / --allow-missing to go on with the {len(files):,} present, or finish the download"
         stem = Path(plain_name(missing[0])).stem.casefold()
         if near := next((path for path in _walk(folder) if Path(plain_name(path)).stem.casefold() == stem), None):
             todo = f"but there is {near}: correct the names in the table, or save the images as {', '.join(SUFFIXES)}"
-        elif not there:
+        elif not files:
             todo = f"no image was found; download the images into {folder}"
         problems.append(f"{what}{listed(missing, out / f'{folder.name}-missing.txt')}; {todo}")
+    twice = {name: found for name, found in files.items() if len(found) > 1}
     for name, (path, *rest) in twice.items():
         if not (skip_bad and all(_equal(folder / path, folder / other) for other in rest)):
             problems.append(
@@ -198,7 +191,7 @@ def _refuse_files(table: Path, missing, total, files: Mapping, twice: Mapping, a
             )
             break
     if problems:
-        empty = [name for name, path in files.items() if size_and_time(os.path.join(folder, path))[0] == 0]
+        empty = [name for name, (path, *_) in files.items() if size_and_time(os.path.join(folder, path))[0] == 0]
         problems += [f"{len(empty):,} file(s) are empty, 0 bytes: {listed(empty)}; fetch them again"] if empty else []
         raise InputError(". Also, ".join(problems))
 
@@ -222,8 +215,3 @@ def listed(names: Sequence[str], file: Path | None = None, between: str = ", ") 
             file.write_text("\n".join(names) + "\n", encoding="utf-8", errors="surrogateescape")
             text += f", all of them listed in {file}"
     return text
-
-
-def stamp(paths: Iterable[str]) -> str:
-    """SHA-256 of the files' names, sizes and times of writing, none of them read."""
-    return hashlib.sha256(ascii([(path, *size_and_time(path)) for path in paths]).encode()).hexdigest()

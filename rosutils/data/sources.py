@@ -1,11 +1,11 @@
 """Where images come from: a generator, an npz file, or a raw folder in its publisher's layout or a user's, prepared once."""
 
-import hashlib
 import json
 import logging
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import PIL
 
 from rosutils import InputError
 from rosutils.data import cache, decode, folder, isic2019, medmnist, nih, synthetic
-from rosutils.data.raw import MISSING, NO_ROW, TWICE, Raw, listed, look_through, stamp
+from rosutils.data.card import describe
+from rosutils.data.raw import MISSING, NO_ROW, TWICE, Raw, listed, look_through
 from rosutils.params import ROOT, source
 from rosutils.store import checksum
 
@@ -94,14 +95,15 @@ def split_lists(section, root: str | Path | None) -> dict[str, Path] | None:
     Raises InputError naming the files that the raw folder lacks.
     """
     raw = None if root is None else folder_of(section, root)
-    if raw is None and section.source == "nih" and section.split in nih.LISTS:
+    names = nih.LISTS.get(section.split) if section.source == "nih" else None
+    if raw is None and names:
         raise NoImages(f"split: {section.split} is made of list files in the data folder; name it with DATA= or --data")
     if section.lists:
         inside = {part: (raw or Path()) / path for part, path in section.lists.items()}
         return {part: path if path.is_file() else ROOT / section.lists[part] for part, path in inside.items()}
-    if section.source != "nih" or section.split not in nih.LISTS:
+    if not names:
         return None
-    names, places = nih.LISTS[section.split], [raw / place for place in nih.LIST_FOLDERS[section.split]]
+    places = [raw / place for place in nih.LIST_FOLDERS[section.split]]
     for place in places:
         if all((place / name).is_file() for name in names.values()):
             return {part: place / name for part, name in names.items()}
@@ -114,20 +116,17 @@ def _opened(section, pixels: int, raw: Path, out: Path, allow_missing: bool, ski
     if pixels < 1:
         raise InputError(f"images cannot be prepared at {pixels} pixels; the size must be 1 or more")
     key, made_from, there = _look(section, pixels, raw, out, allow_missing, skip_bad)
-    key = hashlib.sha256(json.dumps([cache.FORMAT, *key]).encode()).hexdigest()[:12]
-    place, how = out / f"{section.source}-{pixels}px-{key}", {"in_part": skip_bad}
-    if (content := cache.opened(place, made_from, **how)) is None:
+    place = out / f"{section.source}-{pixels}px-{cache.fingerprint(json.dumps([cache.FORMAT, *key]))[:12]}"
+    found = partial(cache.opened, place, made_from, in_part=skip_bad)
+    if (content := found()) is None:
         with cache.alone_in(out):  # another process may have made it by then
-            if (content := cache.opened(place, made_from, **how)) is None:
+            if (content := found()) is None:
                 building = cache.building(place)
                 content, card, left_out = _made(section, pixels, there, building, skip_bad)
-                card |= {"source": section.source, "pixels": pixels, "made_from": made_from}
-                _tell(content, card)
+                card |= {"source": section.source, "pixels": pixels, "made_from": made_from, **describe(**content)}
+                _tell(card, place)
                 cache.finish(building, place, content, card, left_out)
-                content = cache.opened(place, made_from, **how)
-                if twins := content["card"]["duplicates"]["across_groups"]:
-                    what = "the very same pixels are in several groups"
-                    logger.warning("%s: %s %s times, see card.json", place, what, twins)
+                content = found()
     if unreadable := content["card"].get("raw", {}).get("unreadable"):
         logger.warning("%s: %s unreadable file(s) are left out", place, f"{unreadable:,}")
     return Examples(**content)
@@ -139,14 +138,14 @@ def _look(section, pixels: int, raw: Path, out: Path, allow_missing: bool, skip_
         return (synthetic.FORMAT, section.modality, section.examples, section.seed), "", None
     if section.source == "medmnist":
         path = medmnist.npz_file(section.dataset, pixels, raw)
-        return (section.dataset, str(path.resolve())), stamp([str(path)]), path
+        return (section.dataset, str(path.resolve())), cache.stamp([str(path)]), path
     raw = raw.resolve()  # however the folder was called, its files are the same
     there = look_through(raw, RAW[section.source], section, allow_missing=allow_missing, skip_bad=skip_bad, out=out)
     # the folder's place stands for the content of its images, their names and labels for what is downloaded so far
     content = cache.fingerprint_of(np.zeros(0), **there.content)
     if find_spec("pydicom") is None and any(path.lower().endswith((".dcm", ".dicom")) for path in there.paths):
         raise InputError(f"{raw} holds DICOM files: {decode.NO_PYDICOM}")
-    return (*_how(section), str(raw), content), stamp(there.paths), there
+    return (*_how(section), str(raw), content), cache.stamp(there.paths), there
 
 
 def _how(section) -> tuple[str, list[float] | None]:
@@ -167,8 +166,14 @@ def _made(section, pixels: int, there, building: Path, skip_bad: bool) -> tuple[
     images, found = cache.decode_all(there.paths, pixels, mode, window, folder=building, title=title)
     bad = {number: why for number, why in enumerate(found) if isinstance(why, str)}
     seen = [each for each in found if not isinstance(each, str)]
-    alike = section.source == "folder"  # publishers' own sets hold what they hold
-    _refuse(bad, seen, there.paths, window, building.parent, skip_bad, alike)
+    if bad and not (skip_bad and seen):
+        told = [f"{there.paths[number]}: {why}" for number, why in bad.items()]
+        lines = listed(told, building.parent / "unreadable.txt", "\n  ")
+        raise InputError(
+            f"{len(bad):,} file(s) are not readable images; delete and download them again, or go on without them "
+            f"(data.skip_bad: true / --skip-bad):\n  {lines}"
+        )
+    _refuse_greys(seen, window, alike=section.source == "folder")  # publishers' own sets hold what they hold
     kept = np.setdiff1d(np.arange(len(names)), list(bad))
     content = there.content | {key: there.content[key][kept] for key in ("labels", "groups")}
     content |= {"names": tuple(names[number] for number in kept), "images": cache.only(building, images, kept)}
@@ -190,43 +195,39 @@ def _report(raw: Raw, seen: list[decode.Seen], pixels: int, unreadable: int) -> 
     return report
 
 
-def _tell(content: dict, card: dict) -> None:
+def _tell(card: dict, place: Path) -> None:
     """Say what is doubtful about a set when it is prepared; raises InputError where all images are of one class."""
-    labels, classes, raw = np.asarray(content["labels"]), content["class_names"], card.get("raw", {})
-    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
-    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
-    same = not np.any((counts > 0) & (counts < len(labels)))
-    if same and labels.ndim == 1:
-        what = f"all {len(labels):,} images are {classes[labels[0]]}"
-        raise InputError(f"{what}; images of two classes are needed at least")
+    counts, total, raw = card["counts"], card["examples"], card.get("raw", {})
+    absent = [name for name, count in counts.items() if not count]
+    same = not any(0 < count < total for count in counts.values())
+    if same and not card["multilabel"]:
+        raise InputError(
+            f"all {total:,} images are {max(counts, key=counts.get)}; images of two classes are needed at least"
+        )
+    twins = card["duplicates"]["across_groups"]
     for doubt, holds in (
         (f"{raw.get('without_row', 0):,} images have no row in the table and are left out", raw.get("without_row")),
         (f"{raw.get('first_page_used', 0):,} files have several pages: the first is used", raw.get("first_page_used")),
         (ALONE, card["options"].get("grouped_by") == "image"),
         (f"no image is of the class {', '.join(absent)}", absent),
         ("all images have the same labels: nothing can be learnt from them", same),
+        (f"{place}: the very same pixels are in several groups {twins} times, see card.json", twins),
     ):
         if holds:
             logger.warning("%s", doubt)
 
 
-def _refuse(
-    bad: dict[int, str], seen: list[decode.Seen], paths: list[str], window, out: Path, skip_bad: bool, alike: bool
-) -> None:
-    """Raises InputError for unreadable files, unless they may be left out, and for greys that 8 bits would not tell apart."""
-    if bad and (not skip_bad or not seen):
-        lines = listed([f"{paths[number]}: {why}" for number, why in bad.items()], out / "unreadable.txt", "\n  ")
-        raise InputError(
-            f"{len(bad):,} file(s) are not readable images; delete and download them again, or go on without them "
-            f"(data.skip_bad: true / --skip-bad):\n  {lines}"
-        )
+def _refuse_greys(seen: list[decode.Seen], window, alike: bool) -> None:
+    """Raises InputError for greys that 8 bits would not tell apart, and for 16 beside 8 bits where all are to be `alike`."""
     deep = [each[4:] for each in seen if each.darkest is not None]
     if (others := len(seen) - len(deep)) and (deep and alike or window is not None):
         what = f"{len(deep):,} images have 16 bits" if window is None else f"window {window} is for 16-bit images"
         raise InputError(f"{what}, but {others:,} have 8 bits: save all of them alike")
-    low, highs = min((low for low, _ in deep), default=0), sorted(high for _, high in deep) or [decode.WHITE]
+    if window is not None or not deep:
+        return
+    low, highs = min(low for low, _ in deep), sorted(high for _, high in deep)
     high = highs[-1] if highs[len(highs) // 2] >= BRIGHT else highs[len(highs) // 2]  # one of 16 bits among those of 12
-    if window is None and (low < 0 or not BRIGHT <= high <= decode.WHITE):
+    if low < 0 or not BRIGHT <= high <= decode.WHITE:
         raise InputError(
             f"the 16-bit images hold greys from {low:,} to {high:,} of 0 to {decode.WHITE:,}, few of which 8 bits would tell "
             f"apart: name those that are to be black and white, such as window: [{low}, {high}] (source folder)"

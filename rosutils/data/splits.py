@@ -1,6 +1,5 @@
 """Train, validation and test part of a task (Section IV-A): by whole lesions or patients, or as list files say."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rosutils import InputError
+from rosutils.data.cache import fingerprint
 from rosutils.data.raw import listed, plain_name, spellings
 
 
@@ -20,21 +20,22 @@ BOTH = "train+validation"  # a list that names the two together, as NIH's own do
 logger = logging.getLogger(__name__)
 
 
-def split_by_group(
-    groups: Tensor, fractions: Sequence[float], *, eligible: Tensor | None = None, generator: torch.Generator
-) -> dict[str, Tensor]:
+def middles(groups: Tensor, *, generator: torch.Generator) -> Tensor:
+    """The groups shuffled and laid end to end: where the middle of an example's own group falls, float64 [N], in examples."""
+    unique, member, counts = groups.unique(return_inverse=True, return_counts=True)
+    order = torch.randperm(len(unique), generator=generator)
+    return (counts[order].cumsum(0) - counts[order].double() / 2)[order.argsort()][member]
+
+
+def split_by_group(groups: Tensor, fractions: Sequence[float], *, eligible=None, generator) -> dict[str, Tensor]:
     """Section IV-A: shuffle groups, then fill train, validation and test to their fractions of the examples; whole groups."""
     eligible = torch.arange(len(groups)) if eligible is None else eligible
-    unique, member, counts = groups[eligible].unique(return_inverse=True, return_counts=True)
-    order = torch.randperm(len(unique), generator=generator)
-    filled = counts[order].cumsum(0) - counts[order] / 2  # a group goes where its middle falls
     bounds = torch.tensor(fractions, dtype=torch.float64).cumsum(0)[:-1] * len(eligible)
-    part = torch.empty(len(unique), dtype=torch.long)
-    part[order] = torch.bucketize(filled.double(), bounds)
-    split = {name: eligible[part[member] == number] for number, name in enumerate(PARTS[: len(fractions)])}
+    part = torch.bucketize(middles(groups[eligible], generator=generator), bounds)
+    split = {name: eligible[part == number] for number, name in enumerate(PARTS[: len(fractions)])}
     if empty := [name for name, index in split.items() if len(index) == 0]:
         raise InputError(
-            f"the split leaves {' and '.join(empty)} empty: {len(unique)} groups (lesions or patients) with "
+            f"the split leaves {' and '.join(empty)} empty: {len(groups[eligible].unique())} groups (lesions or patients) with "
             f"{len(eligible)} images are too few for fractions {list(fractions)}; use more images"
         )
     return split
@@ -105,17 +106,19 @@ def refuse_torn_groups(split: Mapping[str, Tensor], groups: Tensor, lists: Mappi
 
 def describe(split: Mapping[str, Tensor], names: Sequence[str], groups: Tensor) -> dict[str, dict]:
     """What the data card says of each part: images, groups, and the SHA-256 of its list as `write_lists` writes it."""
-    sums = {part: hashlib.sha256(_list(names, index).encode()).hexdigest() for part, index in split.items()}
-    counts = {part: {"images": len(index), "groups": len(groups[index].unique())} for part, index in split.items()}
-    return {part: counts[part] | {"sha256": sums[part]} for part in split}
+    return {
+        part: {"images": len(index), "groups": len(groups[index].unique()), "sha256": fingerprint(_list(names, index))}
+        for part, index in split.items()
+    }
 
 
 def write_lists(split: Mapping[str, Tensor], names: Sequence[str], folder: str | Path) -> list[Path]:
     """One text file of image names for each part: what `lists` takes, here or with other code."""
+    paths = {part: Path(folder) / f"{part}.txt" for part in split}
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for part, index in split.items():
-        (Path(folder) / f"{part}.txt").write_text(_list(names, index), encoding="utf-8", newline="\n")
-    return [Path(folder) / f"{part}.txt" for part in split]
+    for part, path in paths.items():
+        path.write_text(_list(names, split[part]), encoding="utf-8", newline="\n")
+    return list(paths.values())
 
 
 def _list(names: Sequence[str], index: Tensor) -> str:

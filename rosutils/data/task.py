@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rosutils import InputError
 from rosutils.data.cache import fingerprint
-from rosutils.data.splits import PARTS, describe, refuse_torn_groups, split_by_group, split_by_lists
+from rosutils.data.splits import PARTS, describe, middles, refuse_torn_groups, split_by_group, split_by_lists
 from rosutils.noise import flip_labels, label_flip_rates, move_labels, noise_rate, transition_matrix
 
 
@@ -68,7 +68,9 @@ def make_task(
     labels, groups = torch.from_numpy(np.array(examples.labels)), torch.from_numpy(np.array(examples.groups))
     for_split, for_noise, for_sample = (torch.Generator().manual_seed(seed * 1009 + stream) for stream in (0, 1, 3))
     how = {"fractions": fractions, "generator": for_split}
-    eligible = torch.arange(len(labels)) if sample is None else _whole_groups(groups, sample, generator=for_sample)
+    eligible = torch.arange(len(labels))
+    if sample is not None:
+        eligible = eligible[middles(groups, generator=for_sample) <= sample]
     if lists:
         raw = examples.card.get("raw", {})
         absent = raw.get("missing", 0) + raw.get("unreadable", 0)
@@ -102,15 +104,6 @@ def _noisy(labels: Tensor, noise, examples, *, generator: torch.Generator) -> Te
         return flip_labels(labels, label_flip_rates(*(rate or 0.0 for rate in entries), n_classes), generator=generator)
     move = move_labels if examples.multilabel else flip_labels
     return move(labels, transition_matrix(noise.kind, noise.rate, n_classes), generator=generator)
-
-
-def _whole_groups(groups: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
-    """About `count` examples, as whole groups in random order until their middle is past it."""
-    unique, member, counts = groups.unique(return_inverse=True, return_counts=True)
-    order = torch.randperm(len(unique), generator=generator)
-    taken = torch.zeros(len(unique), dtype=torch.bool)
-    taken[order] = counts[order].cumsum(0) - counts[order] / 2 <= count
-    return torch.nonzero(taken[member])[:, 0]
 
 
 def examples_by_class(task: Task, per_class: int, *, part: str = "train") -> dict[str, Tensor]:

@@ -41,8 +41,7 @@ def examples(study, task: str) -> dict[str, Attacked]:
             continue
         model = there.model(spec.of, spec.state)
         batches = list(there.loader(spec, there.sample(task, section.examples)[:ASKED]))
-        moved = attacked(section, model, batches, "pgd", section.curve_norm, section.eps, seed=spec.seed)
-        both = batches, moved
+        both = batches, attacked(section, model, batches, "pgd", section.curve_norm, section.eps, seed=spec.seed)
         images = (torch.cat([batch.images for batch in each]).cpu().numpy() for each in both)
         logits = (training.predict(model, each)[0] for each in both)
         found[name] = Attacked(*images, *(soft_targets(z, 1.0, multilabel=several).numpy() for z in logits))
@@ -61,30 +60,26 @@ def plot(found: dict[str, Attacked], class_names, *, eps: float, title: str) -> 
     fig, axes = look.subplots(len(chosen), 1 + 2 * len(found), size=size)
     for line, number in zip(axes, chosen, strict=True):
         _show(line[0], next(iter(found.values())).before[number], "test image")
-        for place, each in enumerate(found.values()):
-            added = each.after[number] - each.before[number]
-            _show(line[1 + 2 * place], 0.5 + added / (2 * eps), "added")
-            change = each.then[number] - each.said[number]
-            most = int(np.abs(change).argmax())
+        for each, added, after in zip(found.values(), line[1::2], line[2::2], strict=True):
+            _show(added, 0.5 + (each.after[number] - each.before[number]) / (2 * eps), "added")
+            most = int(np.abs(each.then[number] - each.said[number]).argmax())
             words = f"{class_names[most]} {each.said[number, most]:.2f} → {each.then[number, most]:.2f}"
-            _show(line[2 + 2 * place], each.after[number], words)
-    for place, name in enumerate(found):
-        axes[0, 1 + 2 * place].set_title(f"{name}\nadded", fontsize=6.5)
+            _show(after, each.after[number], words)
+    for name, ax in zip(found, axes[0, 1::2], strict=True):
+        ax.set_title(f"{name}\nadded", fontsize=6.5)
     fig.suptitle(title, fontsize=8)
     return fig
 
 
 def _show(ax, image: np.ndarray, words: str) -> None:
-    ax.imshow(np.clip(image, 0, 1).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    look.picture(ax, np.clip(image, 0, 1))
     ax.set_title(words, fontsize=6)
-    ax.set_axis_off()
 
 
 def _of(study, task: str) -> Figure | None:
-    section, names = study.for_task(task).parameters.attacks, study.about_tasks()[task]["class_names"]
+    section, found = study.for_task(task).parameters.attacks, examples(study, task)
     title = f"{task}: PGD in {SIGNS[section.curve_norm]}, radius {255 * section.eps:.4g}/255"
-    found = examples(study, task)
-    return plot(found, names, eps=section.eps, title=title) if found else None
+    return plot(found, study.task(task).class_names, eps=section.eps, title=title) if found else None
 
 
 FIGURE = Item(

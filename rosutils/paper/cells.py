@@ -8,12 +8,13 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rosutils.intervals import paired_difference
-from rosutils.results import select, summary
-from rosutils.settings import CHANCE, PRINTED_AVERAGE
+from rosutils.results import summary
+from rosutils.settings import PRINTED_AVERAGE
 
 
 MINUS = "\N{MINUS SIGN}"
 METRICS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
+AUROC = "Mean AUROC"
 STACKED = 4  # groups beyond which they are the columns, and what is said of each is stacked
 WIDTH = 110  # columns of a terminal
 
@@ -34,12 +35,6 @@ def block(rows: pd.DataFrame, index: pd.Index | Sequence, *, by: list[str], pape
     return ours
 
 
-def no_skill(results: pd.DataFrame, task: str, metric: str, average: str, *, variant="", attack="") -> pd.DataFrame:
-    """The measurements of what no skill scores on a test part, as far as there are any."""
-    which = {"variant": variant, "attack": attack, "metric": metric, "average": average}
-    return select(results, task=task, setting=CHANCE, **which)
-
-
 def paired(better: pd.DataFrame, than: pd.DataFrame) -> dict:
     """Mean, low, high (95 %, Student's t), n and the runs of a difference over the replicates that both selections have."""
     both = better.merge(than, on="replicate", suffixes=("", "_than"), validate="one_to_one")
@@ -47,6 +42,18 @@ def paired(better: pd.DataFrame, than: pd.DataFrame) -> dict:
         return dict.fromkeys(("mean", "low", "high", "n")) | {"runs": ()}
     found = paired_difference(both["value"], both["value_than"])._asdict()
     return found | {"runs": tuple(sorted({*both["run"], *both["run_than"]}))}
+
+
+def differences(pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+    """`paired` of each pair of selections, on a line under its name."""
+    found = pd.DataFrame({name: paired(*pair) for name, pair in pairs.items()}).T
+    return found.astype({"mean": float, "low": float, "high": float, "n": "Int64"})
+
+
+def measures(multilabel: bool) -> dict[str, tuple[str, str]]:
+    """(metric, average) of F1 and its parts by their heads, as the paper prints them, and of several labels' mean AUROC."""
+    printed = {title: (metric, PRINTED_AVERAGE[multilabel]) for metric, title in METRICS.items()}
+    return printed | ({AUROC: ("auroc", "macro")} if multilabel else {})
 
 
 def number(value: float | str) -> str:
@@ -93,8 +100,7 @@ def by_task(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def escaped(frame: pd.DataFrame) -> Styler:
     """A table for a notebook: names of classes and files are a user's text, never HTML."""
-    style = frame.style.format(escape="html")
-    return style.format_index(escape="html").format_index(escape="html", axis=1)
+    return frame.style.format(escape="html").format_index(escape="html").format_index(escape="html", axis=1)
 
 
 def printable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -116,25 +122,21 @@ def printable(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _cells(part: pd.DataFrame) -> dict[str, pd.Series]:
     """What is said of one group: kind -> the texts of all rows."""
-    blank, found = pd.Series(math.nan, part.index), {}
-    if "published" in part and "mean" in part:
-        found["paper"] = part["published"].map(signed)
-    elif "published" in part:
-        found["paper"] = _pairs(spread, part["published"], part.get("published std", blank))
-    if "ours" in part:
-        found["ours"] = _pairs(spread, part["ours"], part.get("std", blank))
-    for kind, name in (("mean", "ours"), ("difference", "difference")):
-        if kind in part:
-            found[name] = part[kind].map(signed)
-    if "low" in part:
-        found["low to high"] = _pairs(interval, part["low"], part["high"])
-    if "n" in part and "ours" not in part:
-        found["n"] = part["n"].map(_word)
-    return found | ({"public": part["public"].map(number)} if "public" in part else {})
-
-
-def _pairs(say, first: pd.Series, second: pd.Series) -> pd.Series:
-    return pd.Series([say(*pair) for pair in zip(first, second, strict=True)], index=first.index, dtype=object)
+    gains, blank = "mean" in part, pd.Series(math.nan, part.index)
+    says = {
+        "paper": (signed, "published") if gains else (spread, "published", "published std"),
+        "ours": (signed, "mean") if gains else (spread, "ours", "std"),
+        "difference": (signed, "difference"),
+        "low to high": (interval, "low", "high"),
+        "n": (_word, "n"),
+        "public": (number, "public"),
+    }
+    found = {}
+    for kind, (say, *names) in says.items():
+        if names[0] in part and not (kind == "n" and "ours" in part):
+            texts = map(say, *(part.get(name, blank) for name in names))
+            found[kind] = pd.Series(list(texts), part.index, dtype=object)
+    return found
 
 
 def _stacked(groups: dict[str, dict[str, pd.Series]]) -> pd.DataFrame:

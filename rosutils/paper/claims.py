@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rosutils.paper.compared import Measured, of_table1, parts_of
-from rosutils.paper.decisions import ALPHA, BETTER, FAILS, HOLDS, UNKNOWN, VERDICTS, Holm, verdicts
+from rosutils.paper.decisions import ALPHA, BETTER, FAILS, HOLDS, UNKNOWN, VERDICTS, holm, verdicts
 from rosutils.paper.items import Item
 from rosutils.paper.look import BLUE, GREEN, GREY, INK, PALE, PRINTED, RED, architecture_name, subplots
 from rosutils.paper.table1 import printed_gains
@@ -57,11 +57,11 @@ def table1_verdict(here: Measured, task: str, student: str) -> pd.DataFrame:
     """
     found, gains, lines = of_table1(here, task, student), printed_gains(task), []
     told = [min(1.0, 2 * min(part.found.p_above(0), part.found.p_below(0))) for _, part in found if not part.untold()]
-    holm, left = Holm(told), iter(told)
+    left = iter(told)
     for metric, part in found:
         mean, low, high, n = part.found
         reason = part.untold()
-        p = math.nan if reason else holm(next(left))
+        p = math.nan if reason else holm(next(left), told)
         says = BARRED if reason else OPEN if not p < ALPHA else SHOWN if mean > 0 else WORSE
         paper = gains.get(part.label, math.nan) if metric.startswith("F1") else math.nan
         least = part.found.smallest_told()

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from rosutils import InputError, params, results
-from rosutils.paper.cells import METRICS, block, paired
+from rosutils.paper.cells import AUROC, block, differences, measures
 from rosutils.paper.table1 import OWN
 from rosutils.results import select
-from rosutils.settings import CHANCE, PLAIN, PRINTED_AVERAGE, ROWS
+from rosutils.settings import CHANCE, PLAIN, ROWS
 
 
 def table(first: str, second: str, **sections: Any) -> pd.DataFrame:
@@ -28,9 +28,8 @@ def table(first: str, second: str, **sections: Any) -> pd.DataFrame:
         raise InputError(f"{name} and {other} {why}; name two studies, such as demo and demo+alpha0.5")
     index, blocks = pd.Index([*ROWS, PLAIN, *CHANCE], name="setting"), {}
     for task in tasks:
-        several = known.data.sources[task].multilabel
-        measures = {title: (metric, PRINTED_AVERAGE[several]) for metric, title in METRICS.items()}
-        for title, (metric, average) in (measures | {"Mean AUROC": ("auroc", "macro")}).items():
+        wanted = measures(known.data.sources[task].multilabel) | {AUROC: ("auroc", "macro")}
+        for title, (metric, average) in wanted.items():
             which = {"task": task, "metric": metric, "average": average, "setting": list(index), **OWN}
             pair, place = [select(each, **which) for each in (before, after)], f"{task}, {title}"
             for label, rows in zip((name, other), pair, strict=True):
@@ -60,6 +59,5 @@ def _differences(before: pd.DataFrame, after: pd.DataFrame, index: pd.Index) -> 
     chance = chance[chance["setting"].isin(CHANCE)]
     same = (chance["value"] == chance["value_after"]).groupby(chance["replicate"]).all()
     first, second = (select(each, replicate=list(same.index[same])) for each in (before, after))
-    found = {name: paired(select(second, setting=name), select(first, setting=name)) for name in (*ROWS, PLAIN)}
-    frame = pd.DataFrame(found).T.reindex(index)
-    return frame.astype({"mean": float, "low": float, "high": float, "n": "Int64"})
+    pairs = {name: (select(second, setting=name), select(first, setting=name)) for name in (*ROWS, PLAIN)}
+    return differences(pairs).reindex(index)

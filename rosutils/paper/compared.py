@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ POOLS = {row.name: TEACHERS[row.pool == "subset"] for row in SETTINGS if row.tea
 _SAYS = "always saying the same scores", "random scores have", "2.5 % of random scores reach"
 SAYS = dict(zip(CHANCE, _SAYS, strict=True))
 NAMES = {"f1": "F1", "auroc": "mean AUROC"}
-SKILL = "validation_skill"  # see chance.skill_margin: overconfidence is no lack of skill
+MARGIN = "validation_margin"  # see chance.base_rate_margin
 DECIDING_NORM, OTHER_NORMS = "l2", ("linf", "l2-scaled")  # the paper says l2; the others are readings of its radius
 OTHER_SCALE = "the numbers of others are of the whole data at full size, these runs are not"
 
@@ -67,17 +67,17 @@ class Measured:
         self.tasks, self.eps, self.as_printed, self.paper = tasks, eps, as_printed, published()
         self._found: dict[tuple, Replicates] = defaultdict(dict)
         self._teachers: dict[Side, set[str]] = defaultdict(set)
-        whole = results[(results["class"] == "") & results["metric"].isin([*NAMES, SKILL, "seconds"])]
+        whole = results[(results["class"] == "") & results["metric"].isin([*NAMES, MARGIN, "seconds"])]
         for row in pd.concat([whole, *_basins(results)]).itertuples(index=False):
             side = Side(row.task, row.setting, row.student, row.variant, row.variant_value)
-            what = side, row.metric, row.average, row.attack, row.norm, _radius(row.eps)
+            what = side, row.metric, row.average, row.attack, row.norm, f"{row.eps:.7g}"
             self._found[what][row.replicate] = row.value, row.run
-            if row.metric == SKILL:
+            if row.metric == MARGIN:
                 self._teachers[side._replace(student="")].add(row.student)
 
     def of(self, side: Side, metric: str, average="", attack="", norm="", eps=math.nan) -> Replicates:
         """The replicates of one measurement; none where it was not made."""
-        return self._found.get((side, metric, average, attack, norm, _radius(eps)), {})
+        return self._found.get((side, metric, average, attack, norm, f"{eps:.7g}"), {})
 
     def mean(self, replicates: Collection[int], side: Side, *what, **more) -> float:
         """The mean of a measurement over the replicates that it has of these, nan where it has none."""
@@ -96,9 +96,8 @@ class Measured:
         """The levels of loss of which there is a basin."""
         return sorted({what[2] for what in self._found if what[1] == "basin_area" and what[2]}, key=float)
 
-    def barred(self, sides: Iterable[Side], measures: Iterable[Measure], replicates: Collection[int]) -> list[str]:
+    def barred(self, sides: Sequence[Side], measures: Sequence[Measure], replicates: Collection[int]) -> list[str]:
         """Why sides are not to be compared, [] where they are: each has to be above chance, its teachers above the base rates."""
-        sides, measures = list(sides), list(dict.fromkeys(measures))
         found = [why for side in sides for measure in measures for why in self.at_chance(side, measure, replicates)]
         return list(dict.fromkeys(found + [why for side in sides for why in self.ignorant(side, replicates)]))
 
@@ -109,8 +108,8 @@ class Measured:
         """
         sample, before = ("attacked sample", {"attack": attack, "norm": norm, "eps": 0.0}) if attack else ("", {})
         what = NAMES[measure[0]] + (" on the images attacked" if attack else "")
-        nobodies = {name: side._replace(setting=name, student="") for name in CHANCE}
-        chance = {name: self.mean(replicates, who, *measure, sample) for name, who in nobodies.items()}
+        nobody = side._replace(student="")
+        chance = {name: self.mean(replicates, nobody._replace(setting=name), *measure, sample) for name in CHANCE}
         ours, highest = self.mean(replicates, side, *measure, **before), max(chance, key=chance.__getitem__)
         if any(map(math.isnan, chance.values())):
             yield f"chance was not measured ({what})"
@@ -125,7 +124,7 @@ class Measured:
             return
         pool = side._replace(setting=POOLS[side.setting], student="")
         names = sorted(self._teachers.get(pool, ()))
-        failed = [name for name in names if not self.mean(replicates, pool._replace(student=name), SKILL) > 0]
+        failed = [name for name in names if not self.mean(replicates, pool._replace(student=name), MARGIN) > 0]
         if not names:
             yield f"the teachers of {side.setting} were not measured"
         elif failed:
@@ -141,17 +140,13 @@ def _basins(results: pd.DataFrame) -> Iterator[pd.DataFrame]:
         yield by.agg(value=("value", "mean"), run=("run", "first"))
 
 
-def _radius(eps: float) -> str:
-    return "" if math.isnan(eps) else f"{eps:.7g}"
-
-
 def of_table1(here: Measured, task: str, student: str) -> list[tuple[str, Part]]:
     """RoS-KD beside every other row of Table I that was run, by the deciding metric first: (metric, comparison) for each."""
-    found = []
-    for metric, average in dict.fromkeys([here.primary(task), here.f1(task)]):
-        for name in BASELINES:
-            sides = [Side(task, setting, student) for setting in ("RoS-KD", name)]
-            found.append((f"{NAMES[metric]} ({average})", _scored(here, sides, name, (metric, average))))
+    ours = Side(task, "RoS-KD", student)
+    found = [
+        (f"{NAMES[metric]} ({average})", _scored(here, (ours, ours._replace(setting=name)), name, (metric, average)))
+        for metric, average in dict.fromkeys([here.primary(task), here.f1(task)]) for name in BASELINES
+    ]  # fmt: skip
     return [(metric, part) for metric, part in found if part.found]
 
 

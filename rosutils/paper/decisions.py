@@ -1,7 +1,7 @@
 """What paired differences say of a claim: equivalence tests, corrected for the number of comparisons (Holm), and the verdict."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -62,23 +62,15 @@ def unsettled(said: Mapping[str, float]) -> float:
     return max(place, min(said["better"], said["worse"])) if "better" in said else place
 
 
-class Holm:
-    """Holm's correction over distinct comparisons, from the level up to which each is `unsettled`.
+def holm(p: float, levels: Collection[float]) -> float:
+    """A p-value after Holm's correction over distinct comparisons, from the level up to which each is `unsettled`.
 
     A comparison makes way for the others once nothing more can be said of it that is wrong. Were it to do so once anything is
     said, those that are surely smaller than printed would make way for calling each other better or worse.
     """
-
-    def __init__(self, levels: Iterable[float]) -> None:
-        self.levels = sorted(levels)
-
-    def __call__(self, p: float) -> float:
-        """The corrected p-value of something said about one of the comparisons."""
-        before = [level for level in self.levels if level < p]
-        left = max(
-            1, len(self.levels) - len(before)
-        )  # also where p is larger than any level, since what it says is not so
-        return min(1.0, max(left * p, *((len(self.levels) - place) * level for place, level in enumerate(before)), 0.0))
+    before = sorted(level for level in levels if level < p)
+    left = max(1, len(levels) - len(before))  # also where p is larger than any level, since what it says is not so
+    return min(1.0, max(left * p, *((len(levels) - place) * level for place, level in enumerate(before)), 0.0))
 
 
 def decide(corrected: Mapping[str, float]) -> str:
@@ -98,11 +90,8 @@ def together(verdicts: list[str], rule: str | None) -> str:
     if rule == "most parts":
         good, bad = verdicts.count(HOLDS), verdicts.count(FAILS) + verdicts.count(BETTER)
         return HOLDS if 2 * good > len(verdicts) else FAILS if 2 * bad >= len(verdicts) else UNKNOWN
-    if FAILS in verdicts:
-        return FAILS
-    if UNKNOWN in verdicts or NOT_RUN in verdicts:
-        return UNKNOWN
-    return BETTER if BETTER in verdicts else HOLDS
+    said = {UNKNOWN if one == NOT_RUN else one for one in verdicts}
+    return next(worst for worst in (FAILS, UNKNOWN, BETTER, HOLDS) if worst in said)
 
 
 def why(claim: dict, corrected: Mapping[str, float], count: int) -> str:
@@ -136,13 +125,12 @@ def p_in_words(p: float) -> str:
 
 def verdicts(claims: Sequence[dict], parts: Sequence[Sequence[Part]]) -> list[dict]:
     """The claims with their verdicts, from the parts of each; Holm's correction is over the comparisons that decide."""
-    said = [[_said(claim, part) for part in of_claim] for claim, of_claim in zip(claims, parts, strict=True)]
+    said = [[(part, _said(claim, part)) for part in of_claim] for claim, of_claim in zip(claims, parts, strict=True)]
     levels: dict = {}
-    for part, p in zip(chain(*parts), chain(*said), strict=True):
+    for part, p in chain(*said):
         if p:  # several claims about one comparison: it is settled with the last of them
             levels[part.key] = max(unsettled(p), levels.get(part.key, 0.0))
-    holm = Holm(levels.values())
-    return [_judged(*found, holm) for found in zip(claims, parts, said, strict=True)]
+    return [_judged(*both, levels.values()) for both in zip(claims, said, strict=True)]
 
 
 def _said(claim: dict, part: Part) -> dict[str, float]:
@@ -150,8 +138,8 @@ def _said(claim: dict, part: Part) -> dict[str, float]:
     return {} if not part.decides or part.untold() else p_values(part.found, bounds(claim))
 
 
-def _judged(claim: dict, parts: Sequence[Part], said: Sequence[dict], holm: Holm) -> dict:
-    found = [_told(claim, part, p, holm) for part, p in zip(parts, said, strict=True)]
+def _judged(claim: dict, parts: list[tuple[Part, dict]], levels: Collection[float]) -> dict:
+    found = [_told(claim, part, p, levels) for part, p in parts]
     deciding = [part for part in found if part["decides"]]
     several = len(deciding) > 1
     reason = [HOW.get("attack" if "attack" in claim else claim["metric"], "")]
@@ -160,17 +148,21 @@ def _judged(claim: dict, parts: Sequence[Part], said: Sequence[dict], holm: Holm
         reason.append(f"By the paper's own tables the gain is {signed(claim['from_tables'])}.")
     ours = [f"{part['label']} {part['ours']}" if several else part["ours"] for part in deciding if part["ours"]]
     verdict = together([part["verdict"] for part in deciding], claim.get("rule"))
-    said = {"verdict": verdict, "ours": "; ".join(ours), "reason": " ".join(filter(None, reason))}
-    return claim | said | {"parts": found}
+    return claim | {
+        "verdict": verdict,
+        "ours": "; ".join(ours),
+        "reason": " ".join(filter(None, reason)),
+        "parts": found,
+    }
 
 
-def _told(claim: dict, part: Part, said: dict[str, float], holm: Holm) -> dict:
+def _told(claim: dict, part: Part, said: dict[str, float], levels: Collection[float]) -> dict:
     """What one comparison says: verdict, ours with its interval, why, what is shown, and the pairs it is made of."""
-    corrected = {name: holm(p) for name, p in said.items()}
+    corrected = {name: holm(p, levels) for name, p in said.items()}
     told = part._asdict() | {"ours": _ours(part, claim["metric"] == "seconds"), "verdict": "", "why": ""}
     told["shown"] = tuple(name for name, p in corrected.items() if p < ALPHA)
-    if said:
-        told |= {"verdict": decide(corrected), "why": why(claim, corrected, len(holm.levels))}
+    if corrected:
+        told |= {"verdict": decide(corrected), "why": why(claim, corrected, len(levels))}
     elif part.decides:
         needs = f"Not run: it needs the runs of {claim['where']}."
         told |= {"verdict": UNKNOWN, "why": part.untold()} if part.found else {"verdict": NOT_RUN, "why": needs}

@@ -1,5 +1,7 @@
 """Fig. 1 drawn from what actually ran: the subsets, the teachers, draws of their weights, and the averaged epochs."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -7,6 +9,7 @@ from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
 from rosutils.paper import look
 from rosutils.paper.items import Item
+from rosutils.params import Parameters
 from rosutils.weights import exponential_weights
 
 
@@ -17,11 +20,9 @@ SHARED, DRAWS = "#5b5b5b", 8
 SMALL = {"size": 6.5, "color": look.GREY}
 
 
-def schematic(subsets, architectures: list[str], weights, *, subset: str, student: str, epochs: int, averaging_start: int,
-              temperature: float, alpha: float) -> Figure:  # fmt: skip
-    """The paper's Fig. 1 from the actual index sets, teachers, weights [T, K] and averaged epochs; `subset` is what the
-    overlap is, in words."""
-    weights = np.asarray(weights, dtype=float)
+def schematic(subsets, weights, parameters: Parameters) -> Figure:
+    """The paper's Fig. 1 from the actual index sets, weights [T, K], teachers, overlap, averaged epochs and constants."""
+    weights, p, how = np.asarray(weights, dtype=float), parameters, parameters.distillation
     fig, [[ax]] = look.subplots(size=(look.WIDTH, HEIGHT), layout="none")
     ax.set_position((0, 0, 1, 1))
     ax.set(xlim=(0, look.WIDTH), ylim=(0, HEIGHT))
@@ -30,11 +31,11 @@ def schematic(subsets, architectures: list[str], weights, *, subset: str, studen
         ax.text(x, HEIGHT - 0.16, letter, weight="bold", size=9, va="center")
         ax.text(x + 0.14, HEIGHT - 0.16, title, size=8.5, va="center")
     member, rows = membership(subsets), np.linspace(TOP, BOTTOM, len(subsets) + 1)
-    _draw_subsets(ax, member, rows, subset)
-    _draw_teachers(ax, member.sum(1), architectures, (rows[:-1] + rows[1:]) / 2, rows[0] - rows[1])
+    _draw_subsets(ax, member, rows, f"overlap {p.subsets.overlap:g}, {p.subsets.scheme}")
+    _draw_teachers(ax, member.sum(1), p.teachers.architectures, (rows[:-1] + rows[1:]) / 2, rows[0] - rows[1])
     _draw_weights(ax, weights / weights.sum(1, keepdims=True))
-    _draw_student(ax, look.architecture_name(student), np.arange(1, epochs + 1), averaging_start)
-    _draw_loss(ax, temperature, alpha)
+    _draw_student(ax, look.architecture_name(how.student), np.arange(1, p.training.epochs + 1), how.averaging_start)
+    _draw_loss(ax, how.temperature, how.alpha)
     return fig
 
 
@@ -51,39 +52,34 @@ def membership(subsets) -> np.ndarray:
     return member[:, np.lexsort([*~member[::-1], angle, many & (member.sum(0) == 1), ~member.all(0)])]
 
 
-def _strip(ax, values: np.ndarray, edges: tuple, y: float, height: float, shades: dict) -> None:
+def _strip(ax, values: np.ndarray, y: float, height: float, shades: dict) -> None:
     """A bar along the examples: each run of equal values in its shade, nothing where it has none."""
-    starts = [0, *(np.flatnonzero(np.diff(values)) + 1)]
-    scale = (edges[1] - edges[0]) / len(values)
-    for start, stop in zip(starts, [*starts[1:], len(values)], strict=True):
+    starts, scale = [0, *(np.flatnonzero(np.diff(values)) + 1)], (DATA[1] - DATA[0]) / len(values)
+    for start, stop in pairwise([*starts, len(values)]):
         if colour := shades.get(values[start]):
-            ax.add_patch(Rectangle((edges[0] + start * scale, y), (stop - start) * scale, height, fc=colour, lw=0))
+            ax.add_patch(Rectangle((DATA[0] + start * scale, y), (stop - start) * scale, height, fc=colour, lw=0))
 
 
 def _draw_subsets(ax, member: np.ndarray, rows: np.ndarray, how: str) -> None:
     k, palette, count = len(member), look.colours(len(member)), member.sum(0)
     kinds = np.select([count == k, count > 1], [3, 2], 1) * member  # 1: in one subset, 2: in some, 3: in all
+    shades = [{1: colour, 2: (colour, 0.45), 3: SHARED} for colour in palette]
     height = min(0.2, 0.62 * (rows[0] - rows[1]))
     owner = np.select([count == k, count > 1], [-1, -2], member.argmax(0))
-    _strip(ax, owner, DATA, TOP + 0.16, 0.2, {-1: SHARED, -2: look.PALE} | dict(enumerate(palette)))
+    _strip(ax, owner, TOP + 0.16, 0.2, {-1: SHARED, -2: look.PALE} | dict(enumerate(palette)))
     ax.text(DATA[0] - 0.07, TOP + 0.26, "D", ha="right", va="center", weight="bold")
     ax.text(DATA[1], TOP + 0.41, f"training set, N = {member.shape[1]:,}", ha="right", va="bottom", **SMALL)
     for i, (kind, middle) in enumerate(zip(kinds, (rows[:-1] + rows[1:]) / 2, strict=True)):
         ax.text(DATA[0] - 0.07, middle, f"$D^{{{i + 1}}}$", ha="right", va="center")
         frame = {"fc": "none", "ec": look.PALE, "lw": 0.5}
         ax.add_patch(Rectangle((DATA[0], middle - height / 2), DATA[1] - DATA[0], height, **frame))
-        _strip(ax, kind, DATA, middle - height / 2, height, _shades(palette[i]))
+        _strip(ax, kind, middle - height / 2, height, shades[i])
     names = {3: f"seen by all {k} teachers", 2: "by several", 1: "by one"}
-    shades = _shades(palette[0])
-    handles = [Patch(color=shades[kind], label=name) for kind, name in names.items() if (kinds == kind).any()]
+    handles = [Patch(color=shades[0][kind], label=name) for kind, name in names.items() if (kinds == kind).any()]
     where = {"loc": "upper left", "bbox_to_anchor": (DATA[0] - 0.03, BOTTOM - 0.04), "bbox_transform": ax.transData}
     tight = {"handlelength": 0.9, "handleheight": 0.8, "columnspacing": 0.9, "borderpad": 0, "handletextpad": 0.4}
     ax.legend(handles=handles, ncols=3, fontsize=6, **where, **tight)
     ax.text(DATA[0], BOTTOM - 0.36, how, va="center", **SMALL)
-
-
-def _shades(colour: str) -> dict:
-    return {1: colour, 2: (colour, 0.45), 3: SHARED}
 
 
 def _arrow(ax, start: tuple, end: tuple, colour: str = look.GREY) -> None:
@@ -153,14 +149,9 @@ def _of(study) -> Figure:
     """That of a study's first task."""
     task = study.parameters.tasks[0]
     there = study.for_task(task)
-    p, how = there.parameters, there.parameters.distillation
-    generator = torch.Generator().manual_seed(p.seeds.student)
-    draws = torch.stack([exponential_weights(p.subsets.count, generator=generator) for _ in range(DRAWS)])
-    return schematic(
-        there.subsets(task), p.teachers.architectures, draws.numpy(), subset=f"overlap {p.subsets.overlap:g}, {p.subsets.scheme}",
-        student=how.student, epochs=p.training.epochs, averaging_start=how.averaging_start, temperature=how.temperature,
-        alpha=how.alpha,
-    )  # fmt: skip
+    generator = torch.Generator().manual_seed(there.parameters.seeds.student)
+    draws = [exponential_weights(there.parameters.subsets.count, generator=generator) for _ in range(DRAWS)]
+    return schematic(there.subsets(task), torch.stack(draws), there.parameters)
 
 
 FIGURE = Item(

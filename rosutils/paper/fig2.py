@@ -24,7 +24,6 @@ def plot(study) -> Figure:
         for student, gain in stated_gains(task).items():
             if student in floor:
                 ax.plot(floor[student] + gain, order.index(student), **look.PRINTED)
-        ax.set_yticks(range(len(order)), map(look.architecture_name, order))
 
     size = (look.WIDTH, 0.95 + 0.36 * len(order))
     return look.f1_panels(study, rows, "Fig. 2", draw, handles=handles, variant="students", size=size, ncols=3)

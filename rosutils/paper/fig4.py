@@ -1,7 +1,5 @@
 """Fig. 4: the loss on a plane through both students' weights, the numbers beside it, and the line between the two."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
@@ -69,8 +67,7 @@ def contours(found: list[dict], *, clamp: float, task: str) -> Figure:
         for ax, plane in zip(line, planes, strict=True):
             _contours(ax, plane["grid"], _within(scale, plane["loss"]), scale, levels)
             centre = plane["loss"][(len(plane["grid"]) // 2,) * 2]
-            ax.set_title(f"{plane['setting']}: {centre:.3g} in the centre")
-            ax.set(**AXES)
+            ax.set(title=f"{plane['setting']}: {centre:.3g} in the centre", **AXES)
             ax.label_outer()
         fig.colorbar(ScalarMappable(scale, COLOURS), ax=line, aspect=22, pad=0.02, label=f"{LOSS}, {name}")
     fig.suptitle(f"{task}: {about}; + marks the trained weights", fontsize=8)
@@ -232,7 +229,7 @@ def plot(study) -> Figure:
             area, sharp = select(basins, state=state), select(here, metric="sharpness", state=state)
             look.means(line[0], area, area["average"].map(order.index) + aside, ls="", **_look(state))
             sharp = sharp[np.isfinite(sharp["value"]) & (sharp["value"] > 0)]
-            look.means(line[1], sharp, sharp["average"].astype(float), lw=1, **_look(state))
+            look.means(line[1], sharp, sharp["average"], lw=1, **_look(state))
         line[0].set(ylabel=f"{task}\nshare of the plane (%)", ylim=(0, 1.1 * max(line[0].get_ylim()[1], 1e-3)))
         line[0].set_xticks(range(len(order)), [f"+{level}" for level in order])
         for ax, metric in zip(line[2:], BARS, strict=True):
@@ -285,26 +282,20 @@ def path(losses: dict[str, np.ndarray], *, task: str) -> Figure:
     return fig
 
 
-def _planes(draw) -> Callable:
-    """What makes a figure of a task's planes."""
-    return lambda study, task: draw(surfaces(study, task), clamp=study.parameters.landscape.clamp, task=task)
-
-
-def _basins(study) -> Figure:
-    return basins({task: surfaces(study, task) for task in study.parameters.tasks}, study.parameters.landscape.levels)
-
-
 CONTOURS = Item(
-    "fig4", "Fig. 4, contours", NOTEBOOK, NEEDS, _planes(contours),
+    "fig4", "Fig. 4, contours", NOTEBOOK, NEEDS,
+    lambda study, task: contours(surfaces(study, task), clamp=study.parameters.landscape.clamp, task=task),
     lambda study, made: "Loss around both students, same directions and images; above clamped at "
     f"{study.parameters.landscape.clamp:g}, below as it is.", each=True,
 )  # fmt: skip
 SURFACES = Item(
-    "fig4_surface", "Fig. 4, surfaces", NOTEBOOK, NEEDS, _planes(solids),
+    "fig4_surface", "Fig. 4, surfaces", NOTEBOOK, NEEDS,
+    lambda study, task: solids(surfaces(study, task), clamp=study.parameters.landscape.clamp, task=task),
     "The same loss as a surface over the plane of the two directions.", each=True,
 )  # fmt: skip
 BASINS = Item(
-    "fig4_basins", "Fig. 4, level lines", NOTEBOOK, NEEDS, _basins,
+    "fig4_basins", "Fig. 4, level lines", NOTEBOOK, NEEDS,
+    lambda study: basins({task: surfaces(study, task) for task in study.parameters.tasks}, study.parameters.landscape.levels),
     "Where the loss has risen by so much over that of the trained student, both on the same plane: the wider line is the flatter "
     "basin; first replicate, first pair of directions.",
 )  # fmt: skip

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
 
 from rosutils.data import intensities
 from rosutils.paper import look
@@ -17,20 +18,18 @@ QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 
 def class_counts(labels_by_part: dict[str, np.ndarray], class_names, multilabel: bool) -> Figure:
     """Examples per class in each part (labels int [N], or float [N, C] where one may count for several)."""
-    n, parts = len(class_names), labels_by_part.items()
-    counted = {part: labels.sum(0) if multilabel else np.bincount(labels, minlength=n) for part, labels in parts}
-    counts = pd.DataFrame(counted, index=list(class_names))
+    parts = labels_by_part.items()
+    counts = {p: y.sum(0) if multilabel else np.bincount(y, minlength=len(class_names)) for p, y in parts}
+    counts = pd.DataFrame(counts, index=list(class_names))
     fig, [[ax]] = look.subplots(size=(look.WIDTH, 2.3))
     flat = max(map(len, class_names)) < 9
     counts.plot.bar(ax=ax, color=look.colours(counts.shape[1]), width=0.8, rot=0 if flat else 20)
-    present = counts.to_numpy()[counts.to_numpy() > 0]
-    if present.size and present.max() > 50 * present.min():
+    if counts.max(axis=None) > 50 * counts[counts > 0].min(axis=None):
         ax.set(yscale="log", ylim=(0.7, None))
         ax.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.0f}"))
-    for bars in ax.containers:
-        for bar in bars:  # a class with no image has no bar, but it has its 0
-            at = bar.get_x() + bar.get_width() / 2, max(bar.get_height(), ax.get_ylim()[0])
-            ax.annotate(f"{bar.get_height():,.0f}", at, (0, 1), textcoords="offset points", ha="center", fontsize=5.5)
+    for bar in ax.patches:  # a class with no image has no bar, but it has its 0
+        at = bar.get_x() + bar.get_width() / 2, max(bar.get_height(), ax.get_ylim()[0])
+        ax.annotate(f"{bar.get_height():,.0f}", at, (0, 1), textcoords="offset points", ha="center", fontsize=5.5)
     ax.set_ylabel("images with the label" if multilabel else "images")
     names = [f"{part} ({len(labels):,})" for part, labels in labels_by_part.items()]
     ax.legend(names, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1))
@@ -43,26 +42,21 @@ def noise_matrix(clean: np.ndarray, noisy: np.ndarray, class_names) -> Figure:
     clean, noisy = np.asarray(clean), np.asarray(noisy)
     fig, [[ax]] = look.subplots(size=(look.WIDTH / 2, 3.0))
     if clean.ndim == 1:
-        counts = np.zeros((len(class_names),) * 2)
-        np.add.at(counts, (clean, noisy), 1)
-        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        share = confusion_matrix(clean, noisy, labels=range(len(class_names)), normalize="true")
         heatmap(share, ax, "P(given | clean)", rows=class_names, columns=class_names)
         ax.set(xlabel="given label", ylabel="clean label")
     else:
-        rates = _flip_rates(clean > 0.5, noisy > 0.5, class_names)
+        there, told = pd.DataFrame(clean > 0.5, columns=list(class_names)), noisy > 0.5
+        rates = pd.DataFrame({
+            "missed: share of true findings removed": (there & ~told).sum() / there.sum().clip(lower=1),
+            "invented: share of absent findings added": (~there & told).sum() / (~there).sum().clip(lower=1),
+        })  # fmt: skip
         rates.plot.barh(ax=ax, color=[look.BLUE, look.RED], width=0.75, legend=False)
         ax.invert_yaxis()
         ax.set(xlim=(0, max(0.05, 1.05 * rates.to_numpy().max())), xlabel="share")
         fig.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=1)
     ax.set_title(f"{np.mean(clean != noisy):.1%} of {clean.size:,} labels differ")
     return fig
-
-
-def _flip_rates(clean: np.ndarray, noisy: np.ndarray, class_names) -> pd.DataFrame:
-    return pd.DataFrame({
-        "missed: share of true findings removed": (clean & ~noisy).sum(0) / np.maximum(clean.sum(0), 1),
-        "invented: share of absent findings added": (~clean & noisy).sum(0) / np.maximum((~clean).sum(0), 1),
-    }, index=list(class_names))  # fmt: skip
 
 
 def heatmap(share: np.ndarray, ax, label: str, *, rows, columns, bar: bool = True) -> None:
@@ -111,21 +105,20 @@ def image_checks(sizes: dict[str, int] | None, intensities: dict[str, np.ndarray
     size = (look.WIDTH if sizes else look.WIDTH / 2, 0.9 + 0.2 * len(intensities))
     fig, [axes] = look.subplots(1, 2 if sizes else 1, size=size)
     if sizes:
-        axes[0].barh(list(sizes), list(sizes.values()), height=0.6, color=look.BLUE)
+        axes[0].barh([*sizes], [*sizes.values()], height=0.6, color=look.BLUE)
         axes[0].set(xlabel="images", title=f"width x height in the files; here {pixels} px")
         axes[0].set_ylim(max(len(sizes), 6) - 0.5, -0.5)
         axes[0].tick_params(axis="y", length=0)
-    found = {name: values for name, values in intensities.items() if len(values)}
-    quantiles = [np.quantile(v, QUANTILES) for v in found.values()]
-    rows, (least, low, lower, median, upper, high, most) = np.arange(len(found)), np.array(quantiles).T
-    axes[-1].hlines(rows, low, high, colors=look.BLUE, linewidths=1)
-    axes[-1].hlines(rows, lower, upper, colors=look.BLUE, linewidths=5)
-    axes[-1].plot(median, rows, "o", color="white", ms=2.5)
-    axes[-1].plot([least, most], [rows, rows], ".", color=look.RED, ms=3)
-    axes[-1].set_yticks(rows, list(found))
-    axes[-1].invert_yaxis()
-    axes[-1].set(xlim=(0, 255), xlabel="mean pixel value of a training image")
-    axes[-1].set_title("intensity: median, middle half,\n90 % and extremes")
+    found, ax = {name: np.quantile(each, QUANTILES) for name, each in intensities.items() if len(each)}, axes[-1]
+    rows, (least, low, lower, median, upper, high, most) = np.arange(len(found)), np.array([*found.values()]).T
+    ax.hlines(rows, low, high, colors=look.BLUE, linewidths=1)
+    ax.hlines(rows, lower, upper, colors=look.BLUE, linewidths=5)
+    ax.plot(median, rows, "o", color="white", ms=2.5)
+    ax.plot([least, most], [rows, rows], ".", color=look.RED, ms=3)
+    ax.set_yticks(rows, list(found))
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 255), xlabel="mean pixel value of a training image")
+    ax.set_title("intensity: median, middle half,\n90 % and extremes")
     return fig
 
 
@@ -138,20 +131,19 @@ def montage(images_by_class: dict[str, np.ndarray], title: str) -> Figure:
     fig, axes = look.subplots(len(images_by_class), size=page, layout="compressed")
     fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     for ax, (name, images) in zip(axes[:, 0], images_by_class.items(), strict=True):
-        ax.set_axis_off()
-        ax.imshow(_side_by_side(np.asarray(images), columns), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        look.picture(ax, _side_by_side(np.asarray(images), columns))
         ax.text(-0.02, 0.5, name, transform=ax.transAxes, ha="right", va="center")
     fig.suptitle(title, fontsize=8)
     return fig
 
 
 def _side_by_side(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images [n, channels, H, W] as one [H, about columns * W, channels]: one panel is drawn many times faster than n."""
+    """Images [n, channels, H, W] as one [channels, H, about columns * W]: one panel is drawn many times faster than n."""
     n, channels, height, width = images.shape
     gap = max(1, width // 24)
-    strip = np.full((columns, height, width + gap, channels), 255, np.uint8)
-    strip[:n, :, :width] = images.transpose(0, 2, 3, 1)
-    return strip.transpose(1, 0, 2, 3).reshape(height, -1, channels)[:, :-gap].squeeze()
+    strip = np.full((channels, height, columns, width + gap), 255, np.uint8)
+    strip[:, :, :n, :width] = images.transpose(1, 2, 0, 3)
+    return strip.reshape(channels, height, -1)[..., :-gap]
 
 
 def _counts(study, name: str) -> Figure:

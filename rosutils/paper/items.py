@@ -42,10 +42,7 @@ class Item(NamedTuple):
     def figures(self, study) -> dict[str, Figure]:
         """Its figures by the name of their files, in the look of all figures."""
         with style():
-            if self.each:
-                made = {f"{self.name}_{task}": self.make(study, task) for task in study.parameters.tasks}
-            else:
-                made = {self.name: self.make(study)}
+            made = {name: self.make(study, *task) for name, task in self._names(study).items()}
         return {name: figure for name, figure in made.items() if figure is not None}
 
     def write(self, study) -> pd.DataFrame | dict[str, Figure]:
@@ -69,9 +66,8 @@ class Item(NamedTuple):
         """What a notebook shows of it, written where it is not there; None where it shows the figures of the tasks itself."""
         if self.kind == "table":
             return escaped(printable(self.write(study))).set_table_styles(NOWRAP)
-        drawn = (
-            [] if self.pixels else study.drawn(f"{self.name}-{self.kind}")
-        )  # some of those that show images lie elsewhere
+        # some of those that show images lie elsewhere
+        drawn = [] if self.pixels else study.drawn(f"{self.name}-{self.kind}")
         pictures = [file for file in drawn if file.suffix == ".png"]
         pictures = pictures or [self._folder(study, name) / f"{name}.png" for name in self.write(study)]
         shown = [Image(picture, retina=True) for picture in pictures]
@@ -79,5 +75,8 @@ class Item(NamedTuple):
 
     def pictures(self, study) -> list[str]:
         """The names, without suffix, of its figures that lie in the study's folder, in the order of the tasks."""
-        names = [f"{self.name}_{task}" for task in study.parameters.tasks] if self.each else [self.name]
-        return [name for name in names if (study.figures / f"{name}.png").is_file()]
+        return [name for name in self._names(study) if (study.figures / f"{name}.png").is_file()]
+
+    def _names(self, study) -> dict[str, tuple[str, ...]]:
+        """The names of its figures, each with the task that it is of, if it is of one."""
+        return {f"{self.name}_{task}": (task,) for task in study.parameters.tasks} if self.each else {self.name: ()}

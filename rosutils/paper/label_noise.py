@@ -1,6 +1,7 @@
 """Beyond the paper: methods against label noise, and whose labels they come to believe."""
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,13 +20,11 @@ SPREAD = 0.4  # of the way from one rate to the next: methods stand side by side
 
 
 def _noisy(results: pd.DataFrame, **conditions) -> pd.DataFrame:
-    """The rows of the noise variants, with the nominal and the measured rate in per cent."""
+    """The rows of the noise variants, with the nominal and the measured rate in per cent, one place for all replicates."""
     rows = select(results, variant=list(KINDS), attack="", class_="", **conditions)
-    where = ["task", "variant", "variant_value", "replicate"]
-    measured = select(results, metric="noise_rate").groupby(where)["value"].first().rename("measured").reset_index()
-    rows = rows.merge(measured, on=where, how="left").assign(nominal=100 * rows["variant_value"].astype(float))
-    share = rows.groupby(where[:-1])["measured"].transform("mean")  # one place over replicates
-    return rows.assign(measured=100 * share)
+    where = ["task", "variant", "variant_value"]
+    measured = 100 * select(results, metric="noise_rate").groupby(where)["value"].mean().rename("measured")
+    return rows.assign(nominal=100 * rows["variant_value"].astype(float)).join(measured, on=where)
 
 
 def _kinds(rows: pd.DataFrame) -> list[str]:
@@ -75,7 +74,7 @@ def agreement(study) -> Figure:
     Students by setting; teachers as the mean over their architectures, with the std over replicates of that mean.
     """
     rows = _noisy(study.results(), metric=tuple(AGREEMENTS), average="changed", setting=(*NOISE_SETTINGS, *TEACHERS))
-    rows = rows[rows["value"].notna()]  # without noise no label has changed
+    rows = rows.dropna(subset="value")  # without noise no label has changed
     tasks, kinds = look.measured(rows, study.about_tasks(), "agreement with clean labels"), _kinds(rows)
     alike = ["task", "variant", "variant_value", "nominal", "setting", "metric", "replicate"]
     means = rows.groupby(alike, as_index=False)["value"].mean()  # of a teacher, over architectures
@@ -99,11 +98,10 @@ def agreement(study) -> Figure:
 def _agreements(ax, rows: pd.DataFrame, settings: list[str]) -> None:
     rates = np.sort(rows["nominal"].unique())
     asides = SPREAD * min(np.diff(rates), default=10) * np.linspace(-0.5, 0.5, len(settings))
-    for name, aside in zip(settings, asides, strict=True):
-        for metric, how in AGREEMENTS.items():
-            here = select(rows, setting=name, metric=metric)
-            how = how | {"color": look.COLOUR[name], "marker": look.MARKER[name], "ms": 4.5, "mew": 0.8}
-            look.means(ax, here, here["nominal"] + aside, **how)
+    for (name, aside), (metric, how) in product(zip(settings, asides, strict=True), AGREEMENTS.items()):
+        here = select(rows, setting=name, metric=metric)
+        how = how | {"color": look.COLOUR[name], "marker": look.MARKER[name], "ms": 4.5, "mew": 0.8}
+        look.means(ax, here, here["nominal"] + aside, **how)
     ax.set(xticks=rates, xlim=(rates[0] - 10, rates[-1] + 10))
 
 

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rosutils import InputError
+from rosutils.paper.cells import no_skill
 from rosutils.paper.published import published
 from rosutils.results import KEYS, select
-from rosutils.settings import CHANCE, PRINTED_AVERAGE
+from rosutils.settings import PRINTED_AVERAGE
 
 
 INK, GREY, PALE = "#222222", "#7a7a7a", "#d9d9d9"
@@ -78,6 +79,13 @@ def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float], **op
     return fig, axes
 
 
+def picture(ax, pixels) -> None:
+    """Pixels [channels, H, W], uint8 or in [0, 1], without axes."""
+    pixels = np.moveaxis(np.asarray(pixels), 0, -1).squeeze()
+    ax.imshow(pixels, cmap="gray", vmin=0, vmax=255 if pixels.dtype == np.uint8 else 1, interpolation="nearest")
+    ax.set_axis_off()
+
+
 def measured(rows: pd.DataFrame, tasks: dict[str, dict], what: str) -> dict[str, dict]:
     """The tasks that have rows; InputError that names `what` is missing if none has."""
     found = {task: about for task, about in tasks.items() if (rows["task"] == task).any()}
@@ -112,6 +120,7 @@ def points(ax, rows: pd.DataFrame, y: str, order: Sequence[str], *, dodge: float
         several = here[here.groupby(y)["value"].transform("size") > 1]
         places = several[y].map({name: place for place, name in enumerate(order)}) + aside + (0.15 if dodge else 0.27)
         ax.plot(several["value"], places, "o", color=COLOUR[setting], alpha=0.5, ms=2.3, mew=0)
+    ax.set_yticks(range(len(order)), map(architecture_name, order))
     ax.set(ylim=(len(order) - 0.5, -0.5), ylabel="")
     ax.tick_params(axis="y", length=0)
 
@@ -154,11 +163,10 @@ def f1_panels(study, rows: pd.DataFrame, what: str, draw: Callable, *, handles: 
 def chance_line(ax, results: pd.DataFrame, task: str, about: dict, *, across=False, metric="f1", **which) -> bool:
     """The most that no skill scores on the same test images, as a line of a panel; whether it was measured.
 
-    `which` are further conditions of `results.select`; without them, of the profile's own test part.
+    `which` is a variant or an attack; without them, the profile's own test part.
     """
     average = PRINTED_AVERAGE[about["multilabel"]] if metric == "f1" else "macro"
-    which = {"variant": "", "attack": "", "metric": metric, "average": average} | which
-    rows = select(results, task=task, setting=CHANCE, **which)
+    rows = no_skill(results, task, metric, average, **which)
     if len(rows):
         highest = rows.groupby("setting")["value"].mean().max()
         (ax.axvline if across else ax.axhline)(highest, zorder=0, label=NO_SKILL, **CHANCE_LOOK)

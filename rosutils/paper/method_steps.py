@@ -47,14 +47,13 @@ def weight_draws(weights, architectures: list[str]) -> Figure:
     weights = np.asarray(weights, dtype=float)
     shares, k = weights / weights.sum(1, keepdims=True), weights.shape[1]
     fig, [[left, right]] = look.subplots(1, 2, size=(look.WIDTH, 2.3), width_ratios=(3, 2))
-    first, places = shares[:STACKED], np.arange(1, min(STACKED, len(shares)) + 1)
-    for share, bottom, colour in zip(first.T, np.cumsum(first, axis=1).T - first.T, look.colours(k), strict=True):
+    first, places = shares[:STACKED].T, np.arange(1, min(STACKED, len(shares)) + 1)
+    for share, bottom, colour in zip(first, np.cumsum(first, axis=0) - first, look.colours(k), strict=True):
         left.bar(places, share, bottom=bottom, color=colour, width=0.9, lw=0)
     left.set(xlabel="draw", ylabel="share of the weight", title="one draw per bar")
     left.set(ylim=(0, 1), xlim=(0.4, places[-1] + 0.6))
-    names = map(look.architecture_name, architectures)
-    handles = [Patch(color=colour, label=name) for colour, name in zip(look.colours(k), names, strict=True)]
-    fig.legend(handles=handles, loc="outside upper left", ncols=min(k, 6))
+    handles = [Patch(color=colour) for colour in look.colours(k)]
+    fig.legend(handles, map(look.architecture_name, architectures), loc="outside upper left", ncols=min(k, 6))
     largest, expected = shares.max(1), sum(1 / i for i in range(1, k + 1)) / k
     right.hist(largest, bins=np.linspace(1 / k, 1, 31), color=look.PALE, edgecolor="white", lw=0.3)
     right.axvline(expected, ymax=0.76, color=look.RED, label=f"expected for Exp(1): $H_{{{k}}}/{k}$ = {expected:.3f}")
@@ -109,7 +108,7 @@ def reliability(found: dict[str, dict[str, tuple]], temperatures) -> Figure:
                 sure, right = _confidence(*said, temperature)
                 bins = pd.DataFrame({"sure": sure, "right": right}).groupby(np.minimum((10 * sure).astype(int), 9))
                 means, share = bins.mean(), bins.size() / len(sure)
-                error = float(((means["sure"] - means["right"]).abs() * share).sum())
+                error = ((means["sure"] - means["right"]).abs() * share).sum()
                 label = f"τ = {temperature:g}: ECE {error:.2f}"
                 ax.plot(means["sure"], means["right"], marker=marker, ms=3.5, mew=0, color=colour, label=label)
             ax.plot([0, 1], [0, 1], zorder=0, **look.CHANCE_LOOK)
@@ -213,15 +212,6 @@ def _weights(study) -> Figure:
     return weight_draws(torch.stack(draws), names)
 
 
-def _averaging(study) -> Figure:
-    return averaging(pd.concat([there.history([spec]) for there, spec in _students(study)]))
-
-
-def _selection(study) -> Figure:
-    planted = [planted_selection(reward=reward, seed=seed) for reward in REWARDS for seed in range(SEEDS)]
-    return selection(pd.concat(planted))
-
-
 SOFT_TARGETS = Item(
     "soft_targets", "Eq. 3", NOTEBOOK, (), _soft_targets, lambda study, made: "One teacher's soft targets for one training image; "
     f"τ = {study.parameters.distillation.temperature:g} is used, the paper has 0.5.",
@@ -231,7 +221,8 @@ WEIGHTS = Item(
     "The paper says that one teacher at a time matters; how often the draws agree.",
 )  # fmt: skip
 AVERAGING = Item(
-    "averaging", "Eq. 1", NOTEBOOK, (), _averaging,
+    "averaging", "Eq. 1", NOTEBOOK, (),
+    lambda study: averaging(pd.concat([there.history([spec]) for there, spec in _students(study)])),
     "Validation F1 of the student (Baseline V) and of the average of its epochs (RoS-KD); of one epoch alone the two differ, for "
     "the average's BatchNorm is estimated anew.",
 )  # fmt: skip
@@ -242,6 +233,7 @@ RELIABILITY = Item(
     "replicates; diagonal: as sure as it should be.",
 )  # fmt: skip
 SELECTION = Item(
-    "selection", "Baseline IV, planted teachers", NOTEBOOK, (), _selection,
+    "selection", "Baseline IV, planted teachers", NOTEBOOK, (),
+    lambda study: selection(pd.concat([planted_selection(reward=r, seed=n) for r in REWARDS for n in range(SEEDS)])),
     "Whom it selects where one teacher of three is good; lines: 0.2, 0.8.",
 )  # fmt: skip

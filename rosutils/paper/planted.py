@@ -1,5 +1,7 @@
 """Baseline IV where the answer is known: three teachers are planted, and the policy is to tell the good one (ours)."""
 
+from collections import OrderedDict
+
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ def planted_selection(*, reward: str, seed: int, epochs: int = 10, multilabel: b
     teacher, probability (of being selected, after that epoch, a mean over images), unselected (of `ReinforcedLoss`).
     """
     task, bank = _planted_task(seed, epochs, multilabel)
-    train, student = task.split["train"], _Pupil(seed)
+    train, student = task.split["train"], _pupil(seed)
     options = {"temperature": 0.5, "alpha": 0.9, "multilabel": multilabel}
     loss = ReinforcedLoss(bank, ReinforcedSelector(32, 4), seed=seed, reward=reward, **options)
     everything, validation = (Loader(task, task.split[part], batch_size=len(train)) for part in ("train", "validation"))
@@ -33,23 +35,17 @@ def planted_selection(*, reward: str, seed: int, epochs: int = 10, multilabel: b
         return row | dict(zip(PLANTED, chances.tolist(), strict=True))
 
     loader = Loader(task, train, batch_size=32, shuffle_seed=seed)
-    history = training.fit(
-        student, loader, loss, epochs=epochs, learning_rate=0.1, seed=seed, after_epoch=after_epoch, progress=False
-    )
+    how = {"epochs": epochs, "learning_rate": 0.1, "seed": seed, "after_epoch": after_epoch, "progress": False}
+    history = training.fit(student, loader, loss, **how)
     told = pd.DataFrame(history).melt(["epoch", "unselected"], list(PLANTED), "teacher", "probability")
     return told.assign(reward=reward, seed=seed)[["reward", "seed", "epoch", "teacher", "probability", "unselected"]]
 
 
-class _Pupil(nn.Module):
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.features = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 32), nn.ReLU())
-            self.head = nn.Linear(32, 4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+def _pupil(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        features = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 32), nn.ReLU())
+        return nn.Sequential(OrderedDict(features=features, head=nn.Linear(32, 4)))
 
 
 def _planted_task(seed: int, epochs: int, multilabel: bool) -> tuple[Task, Bank]:

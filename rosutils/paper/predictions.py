@@ -1,5 +1,9 @@
 """What the compared students answer on the test part: confusion matrices, and ROC curves class by class."""
 
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import special
@@ -20,12 +24,11 @@ COLUMNS = 4  # of panels, a class each
 def answers(study, task: str) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Logits [N, C] and labels on the test part, a pair for each replicate of the settings compared."""
     found: dict[str, list] = {}
-    for name in COMPARED:
-        for there in study.for_task(task).replicates:
-            spec, data = there.student(task, name), there.task(task)
-            if there.run(spec) is not None:
-                logits, labels = logits_of(there, spec, setting(name).state)["test"], data.labels[data.split["test"]]
-                found.setdefault(name, []).append((logits.numpy(), labels.numpy()))
+    for name, there in product(COMPARED, study.for_task(task).replicates):
+        spec, data = there.student(task, name), there.task(task)
+        if there.run(spec) is not None:
+            logits, labels = logits_of(there, spec, setting(name).state)["test"], data.labels[data.split["test"]]
+            found.setdefault(name, []).append((logits.numpy(), labels.numpy()))
     return found
 
 
@@ -48,8 +51,7 @@ def roc(found: dict, class_names, task: str) -> Figure:
     have both kinds of label (vertical averaging, Fawcett 2006); beside it their mean AUROC."""
     rows = -(-len(class_names) // COLUMNS)
     fig, axes = look.subplots(rows, COLUMNS, size=(look.WIDTH, 0.6 + 1.6 * rows), sharex=True, sharey=True)
-    for place, name in enumerate(class_names):
-        ax = axes.flat[place]
+    for place, (ax, name) in enumerate(zip(axes.flat, class_names, strict=False)):
         ax.plot([0, 1], [0, 1], zorder=0, **look.CHANCE_LOOK)
         for line, (row, pairs) in enumerate(found.items()):
             (curves, areas), colour = _of_class(pairs, place), look.COLOUR[row]
@@ -84,23 +86,18 @@ def _of_class(pairs: list, place: int) -> tuple[list[np.ndarray], list[float]]:
     return curves, areas
 
 
-def _confusion(study, task: str) -> Figure | None:
-    """None of several labels an image, nor without a student."""
-    about = study.about_tasks()[task]
-    found = {} if about["multilabel"] else answers(study, task)
-    return confusion(found, about["class_names"], task) if found else None
-
-
-def _roc(study, task: str) -> Figure | None:
+def _drawn(draw: Callable, study, task: str) -> Figure | None:
+    """What is drawn of a task's answers; None without a student."""
     found = answers(study, task)
-    return roc(found, study.about_tasks()[task]["class_names"], task) if found else None
+    return draw(found, study.task(task).class_names, task) if found else None
 
 
 CONFUSION = Item(
-    "confusion", "Confusion matrices", "04_tables", ("table1",), _confusion,
+    "confusion", "Confusion matrices", "04_tables", ("table1",),
+    lambda study, task: None if study.task(task).multilabel else _drawn(confusion, study, task),
     "What Baseline III and RoS-KD answer to the test images of each class, all replicates together; rows sum to 1.", each=True,
 )  # fmt: skip
 ROC = Item(
-    "roc", "ROC curves", "04_tables", ("table1",), _roc,
+    "roc", "ROC curves", "04_tables", ("table1",), partial(_drawn, roc),
     "Test part, class by class, mean true positive rate over replicates at each false positive rate; diagonal: chance.", each=True,
 )  # fmt: skip

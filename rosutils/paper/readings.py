@@ -63,31 +63,6 @@ def readings(parameters: Parameters) -> list[tuple[str, str, str]]:
     return [(point, chosen(parameters), alternatives) for point, chosen, alternatives in OPEN]
 
 
-def _refreshed(p: Parameters) -> str:
-    copied = "" if p.distillation.refresh_batchnorm else "; that of the average left as copied"
-    return f"re-estimated once at the end, on shuffled training images{copied}"
-
-
-def _kept(p: Parameters) -> str:
-    every = all(p.data.sources[name].keep_unlabelled for name in p.tasks)
-    return "kept" if every else "dropped from training and validation"
-
-
-def _drawn(p: Parameters) -> str:
-    weights = p.distillation.weights
-    return f"Exp(1), {'normalised to sum 1' if weights.normalize else 'not normalised'}, one draw per {weights.per}"
-
-
-def _augmented(p: Parameters) -> str:
-    how = p.training.augmentation
-    return f"crop after padding by {how.pad} px, flips: {', '.join(how.flips) or 'none'}"
-
-
-def _stepped(p: Parameters) -> str:
-    start = "random start" if p.attacks.random_start else "no random start"
-    return f"{p.attacks.steps} steps of {p.attacks.step_factor:g}·ε/steps, {start}"
-
-
 WORDS = {
     "sigmoid": "per-label sigmoid, binary KL and BCE averaged over labels", "softmax": "literal softmax",
     "micro": "one for all labels, best micro-F1 on validation", "per-label": "per label, best F1 on validation",
@@ -98,7 +73,10 @@ OPEN = (
      "subsets.scheme: shared-core (a core of p·N seen by all, the rest split evenly), own-shard (own N/k plus a random share p "
      "of the rest), sliding-window (circular), all three of the same size; pairwise (any two subsets share p of themselves: a "
      "smaller core, smaller subsets)"),
-    ("teacher weights (III-B)", _drawn, "distillation.weights: {normalize: true or false, per: iteration or example}"),
+    ("teacher weights (III-B)", lambda p: "Exp(1), "
+     f"{'normalised to sum 1' if p.distillation.weights.normalize else 'not normalised'}, "
+     f"one draw per {p.distillation.weights.per}",
+     "distillation.weights: {normalize: true or false, per: iteration or example}"),
     ("Eq. 4's sum over the batch", lambda p: "mean", "none"),
     ("soft targets for several labels per image", lambda p: WORDS[p.distillation.multilabel],
      "distillation.multilabel: sigmoid or softmax (Eq. 3 and 4 to the letter)"),
@@ -109,20 +87,26 @@ OPEN = (
      "distillation.reinforced: {reward: r1, r2 or r3, teacher_pool: full or subset}"),
     ("Baseline III's mean of its teachers", lambda p: f"of their {p.distillation.mean_of}",
      "distillation.mean_of: distributions or logits"),
-    ("BatchNorm of any finished network", _refreshed, "distillation.refresh_batchnorm: true or false"),
+    ("BatchNorm of any finished network", lambda p: "re-estimated once at the end, on shuffled training images"
+     f"{'' if p.distillation.refresh_batchnorm else '; that of the average left as copied'}",
+     "distillation.refresh_batchnorm: true or false"),
     ("precision, recall, F1", lambda p: "lesion weighted, chest micro (inferred from the printed numbers)",
      "macro, micro, weighted, samples are all in results.csv"),
     ("threshold for several labels per image", lambda p: WORDS[p.evaluation.thresholds],
      "evaluation.thresholds: micro, per-label or fixed"),
-    ("images without any finding", _kept, "data.sources.<task>.keep_unlabelled: true or false"),
+    ("images without any finding",
+     lambda p: "kept" if all(p.data.sources[task].keep_unlabelled for task in p.tasks) else "dropped from training and validation",
+     "data.sources.<task>.keep_unlabelled: true or false"),
     ("which epoch is reported", lambda p: WORDS[p.training.reported],
      "training.reported: last or best-validation; never chosen on test"),
     ("pre-training", lambda p: p.training.pretraining, "training.pretraining: none or imagenet"),
-    ("augmentation", _augmented, "training.augmentation: {pad, flips}"),
+    ("augmentation", lambda p: f"crop after padding by {p.training.augmentation.pad} px, flips: "
+     f"{', '.join(p.training.augmentation.flips) or 'none'}", "training.augmentation: {pad, flips}"),
     ("attack radius (Table II)", lambda p: f"{255 * p.attacks.eps:g}/255 for images in [0, 1], in each of the norms "
      f"{', '.join(p.attacks.norms)}",
      "attacks.norms: l2 (to the letter), linf, l2-scaled (times the root of the number of pixels)"),
-    ("PGD (IV-E)", _stepped, "attacks: {steps, step_factor, random_start}"),
+    ("PGD (IV-E)", lambda p: f"{p.attacks.steps} steps of {p.attacks.step_factor:g}·ε/steps, "
+     f"{'' if p.attacks.random_start else 'no '}random start", "attacks: {steps, step_factor, random_start}"),
     ("loss surface (Fig. 4)", lambda p: f"{p.landscape.examples} test images, {p.landscape.points} points a side, up to "
      f"±{p.landscape.span:g}, filter-normalised Gaussian directions without biases and BatchNorm",
      "landscape: {examples, points, span, directions, clamp}"),
@@ -188,7 +172,7 @@ def _largest_first(pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.Da
 
 def _tornado(ax, table: pd.DataFrame, height: int, colour: str) -> bool:
     """Bars with their intervals; whether one is longer than the axis, whose reach the means decide."""
-    y, means = np.arange(len(table)), max(1e-3, *table["mean"].abs())
+    y, means = np.arange(len(table)), max([1e-3, *table["mean"].abs()])
     reach = 1.08 * min(np.nanmax([means, *table["low"].abs(), *table["high"].abs()]), 2.5 * means)
     ax.barh(y, table["mean"], color=colour, height=0.6, lw=0)
     ends, beyond = table[["low", "high"]].clip(-reach, reach), table[["low", "high"]].abs() > reach

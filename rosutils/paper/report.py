@@ -74,16 +74,14 @@ def _page(study, facts: dict) -> str:
     here, rows = claims.measured(study), _with_means(study.results(), study.about_tasks())
     judged = [claim | {"kind": KINDS[claim["verdict"]], "title": claims.title(claim)} for claim in claims.judge(here)]
     student = study.parameters.distillation.student
-    lines = {task: claims.table1_verdict(here, task, student) for task in here.tasks}
     shown = [_shown(item, study, rows, facts["files"]) for item in paper.ITEMS if item.name != claims.FOREST.name]
     folder = Path(__file__).parent / "templates"
     options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     return Environment(loader=FileSystemLoader(folder), **options).get_template("page.html.j2").render(
         study=study, paper=here.paper, claims=judged, tally=claims.tally(judged), items=[item for item in shown if item],
         command=_again(study), recipes=_recipes(facts["recipes"]),
-        sentences={task: claims.sentence(found) for task, found in lines.items()},
-        first={task: _first(found) for task, found in lines.items()},
-        differences={task: (_differences(found), found[found["why"] != ""]) for task, found in lines.items()},
+        lines={task: claims.table1_verdict(here, task, student) for task in here.tasks},
+        sentence=claims.sentence, differences=_differences,
         forest=[_picture(study, name) for name in claims.FOREST.pictures(study) if f"{name}.png" in facts["files"]],
         forest_caption=claims.FOREST.caption(study, None),
         departures=_departures(study, facts), readings=readings(study.parameters), runs=facts["runs"], commit=facts["commit"],
@@ -94,10 +92,9 @@ def _page(study, facts: dict) -> str:
 
 def _shown(item: Item, study, rows: pd.DataFrame, files: Collection[str]) -> dict | None:
     """What the page shows of an item, None where it has nothing to show."""
-    found = {
-        "title": item.title, "name": f"{item.name}-{item.kind}", "notebook": item.notebook, "tables": {}, "rows": [], "links": [],
-        "pictures": [], "tolerance": published()["tolerances"].get(item.name), "open": item.title.startswith(("Table", "Fig.")),
-    }  # fmt: skip
+    found = item._asdict() | {"name": f"{item.name}-{item.kind}", "open": item.title.startswith(("Table", "Fig."))}
+    found |= {"tables": {}, "rows": [], "links": [], "pictures": []}
+    found["tolerance"] = published()["tolerances"].get(item.name)
     if item.kind == "figure":
         pictures = [_picture(study, name) for name in item.pictures(study) if f"{name}.png" in files]
         return found | {"pictures": pictures, "caption": item.caption(study, None)} if pictures else None
@@ -191,13 +188,9 @@ def _metric(row) -> str:
     return " ".join(filter(None, [row.metric.replace("_", " "), row.average, row.class_, row.attack, row.norm, radius]))
 
 
-def _first(lines: pd.DataFrame) -> str:
-    """Those in the metric that decides, in short, for the first screen; "" where there are none."""
-    return _differences(lines[lines["metric"].isin(lines["metric"].head(1))], short=True) if len(lines) else ""
-
-
 def _differences(lines: pd.DataFrame, *, short: bool = False) -> str:
-    """Table I's differences as HTML."""
+    """Table I's differences as HTML; in short, for the first screen, those in the metric that decides."""
+    lines = lines[lines["metric"].isin(lines["metric"].head(1))] if short else lines
     shown = {
         "RoS-KD minus": lines["baseline"], "by": lines["metric"], "ours": lines["mean"].map(signed),
         "95 % interval": [interval(*ends) for ends in zip(lines["low"], lines["high"], strict=True)], "replicates": lines["n"],
@@ -213,8 +206,9 @@ def _picture(study, name: str) -> dict:
     """A figure of the study's folder as WebP within the page: drawn in few colours without loss, or photographs with."""
     with Image.open(study.figures / f"{name}.png") as image:
         width, height = (round(SHOWN * side) for side in image.size)
-        few, all_of_it = image.convert("RGB").quantize(64, Image.Quantize.FASTOCTREE, dither=0), image.convert("RGB")
-    packed = min(_webp(few.convert("RGB"), lossless=True), _webp(all_of_it, quality=75), key=len)
+        whole = image.convert("RGB")
+    few = whole.quantize(64, Image.Quantize.FASTOCTREE, dither=0).convert("RGB")
+    packed = min(_webp(few, lossless=True), _webp(whole, quality=75), key=len)
     data = base64.b64encode(packed).decode("ascii")
     pdf = f"{name}.pdf" if (study.figures / f"{name}.pdf").is_file() else ""
     return {"name": name, "width": width, "height": height, "data": data, "pdf": pdf}

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from rosutils import intervals
 from rosutils.paper import look
-from rosutils.paper.cells import METRICS, averaging, block, caption, counted, many, paired
+from rosutils.paper.cells import averaging, block, caption, counted, differences, many, measures
 from rosutils.paper.items import Item
 from rosutils.paper.published import published
 from rosutils.results import select
@@ -15,7 +15,6 @@ from rosutils.settings import BASELINES, CHANCE, PLAIN, PRINTED_AVERAGE, ROWS, s
 from rosutils.study.experiment import logits_of, thresholds_of
 
 
-AUROC = "Mean AUROC"
 # Under the paper's settings: what reads the pixels without a network, and what no skill scores on the same test images.
 BESIDE = (PLAIN, *CHANCE)
 NO_SKILL = "The last rows have no skill: the best constant answer on the same test images, random scores, what 2.5 % of these reach"
@@ -28,13 +27,11 @@ def table(study) -> pd.DataFrame:
     Columns are (task, metric, one of these); rows that are not in the paper have no published value; tasks with several
     labels per image have their mean AUROC as well.
     """
-    rows, printed, blocks = select(study.results(), **OWN), published()["table1"], {}
-    own = select(rows, setting=ROWS, student=study.parameters.distillation.student)
-    rows, index = pd.concat([own, select(rows, setting=BESIDE)]), pd.Index([*ROWS, *BESIDE], name="setting")
+    printed, blocks, index = published()["table1"], {}, pd.Index([*ROWS, *BESIDE], name="setting")
+    rows, student = select(study.results(), **OWN, setting=list(index)), study.parameters.distillation.student
+    rows = rows[rows["setting"].isin(BESIDE) | (rows["student"] == student)]
     for task, about in study.about_tasks().items():
-        wanted = {title: (metric, PRINTED_AVERAGE[about["multilabel"]]) for metric, title in METRICS.items()}
-        wanted |= {AUROC: ("auroc", "macro")} if about["multilabel"] else {}
-        for title, (metric, average) in wanted.items():
+        for title, (metric, average) in measures(about["multilabel"]).items():
             paper = {name: row[metric] for name, row in printed.get(task, {}).items() if metric in row}
             here = select(rows, task=task, average=average, metric=metric)
             blocks[task, title] = block(here, index, by=["setting"], paper=paper)
@@ -68,11 +65,9 @@ def comparisons(study) -> pd.DataFrame:
         average = PRINTED_AVERAGE[about["multilabel"]]
         rows = select(study.results(), **OWN, task=task, metric="f1", average=average)
         ours = select(rows, setting="RoS-KD")
-        found = {baseline: paired(ours, select(rows, setting=baseline)) for baseline in BASELINES}
-        found = pd.DataFrame(found).T.rename_axis("baseline")
-        found = found.astype({"mean": float, "low": float, "high": float, "n": "Int64"})
-        gains = {"published": printed_gains(task), "mean": found["mean"], "runs": found["runs"]}
-        blocks[task, "RoS-KD minus baseline"] = pd.DataFrame(gains)
+        found = differences({baseline: (ours, select(rows, setting=baseline)) for baseline in BASELINES})
+        found = found.assign(published=printed_gains(task))
+        blocks[task, "RoS-KD minus baseline"] = found[["published", "mean", "runs"]]
         blocks[task, "95 % over replicates"] = found[["low", "high", "n"]]
         blocks[task, "95 % over test groups"] = _over_groups(study, task, average, about["multilabel"])
     return pd.concat(blocks, axis=1, names=["task", "interval", "column"]).rename_axis("baseline")
@@ -87,13 +82,11 @@ def printed_gains(task: str) -> pd.Series:
 
 def _over_groups(study, task: str, average: str, multilabel: bool) -> pd.DataFrame:
     """The 95 % interval of RoS-KD's F1 minus each baseline's over resampled test lesions or patients: low, high."""
-    found = {}
+    how, ours, found = {"average": average, "multilabel": multilabel}, _scored(study, task, "RoS-KD"), {}
     for baseline in BASELINES:
-        sides = [_scored(study, task, name) for name in ("RoS-KD", baseline)]
-        if all(sides):
-            generator = torch.Generator().manual_seed(study.parameters.seeds.data)
-            options = {"average": average, "multilabel": multilabel, "resamples": 1000, "generator": generator}
-            found[baseline] = intervals.difference_interval(*sides, **options)._asdict()
+        if ours and (theirs := _scored(study, task, baseline)):
+            how |= {"resamples": 1000, "generator": torch.Generator().manual_seed(study.parameters.seeds.data)}
+            found[baseline] = intervals.difference_interval(ours, theirs, **how)
     return pd.DataFrame.from_dict(found, orient="index", columns=["low", "high"]).reindex(list(BASELINES))
 
 

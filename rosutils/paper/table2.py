@@ -9,7 +9,7 @@ from rosutils.paper import look
 from rosutils.paper.cells import METRICS, averaging, block, spread_over
 from rosutils.paper.items import Item
 from rosutils.paper.published import published
-from rosutils.results import select
+from rosutils.results import KEYS, select
 from rosutils.settings import CHANCE, PRINTED_AVERAGE, ROWS, SAME_TEACHERS
 from rosutils.study.probes import CHECKED_IMAGES
 
@@ -20,7 +20,7 @@ PAPERS = dict(zip(("Baseline III", "RoS-KD"), SAME_TEACHERS, strict=True))
 ATTACKS = {"pgd": "PGD", "fgsm": "FGSM"}
 SIGNS = {"l2": r"$\ell_2$, literal", "linf": r"$\ell_\infty$", "l2-scaled": r"$\ell_2\times\sqrt{CHW}$"}
 BEFORE, NO_SKILL = ("", "before attack"), ("", "no skill")
-KEYS = ["norm", "attack", "setting"]
+LABELS = ["norm", "attack", "setting"]
 SAMPLE = "attacked sample"  # what no skill scores on the images that are attacked
 HOLLOW = {"mfc": "white", "mew": 0.8, "ms": 4.5}
 RADIUS_LOOK = {"color": look.INK, "lw": 0.7, "ls": (0, (1, 2))}
@@ -34,13 +34,13 @@ def table(study) -> pd.DataFrame:
     """
     norms = study.parameters.attacks.norms
     after = [(norm, attack) for norm in norms for attack in ATTACKS.values()]
-    labels = [(*which, name) for which in (BEFORE, *after) for name in SAME_TEACHERS]
-    index = pd.MultiIndex.from_tuples(labels + [(*NO_SKILL, name) for name in CHANCE], names=KEYS)
+    lines = [(*which, name) for which in (BEFORE, *after) for name in SAME_TEACHERS]
+    index = pd.MultiIndex.from_tuples(lines + [(*NO_SKILL, name) for name in CHANCE], names=LABELS)
     rows, blocks = moments(study), {}
     for task, about in study.about_tasks().items():
         for metric, title in METRICS.items():
             here = select(rows, task=task, average=PRINTED_AVERAGE[about["multilabel"]], metric=metric)
-            blocks[task, title] = block(here, index, by=KEYS, paper=_printed(task, metric, norms))
+            blocks[task, title] = block(here, index, by=LABELS, paper=_printed(task, metric, norms))
     return pd.concat(blocks, axis=1, names=["task", "metric", "column"])
 
 
@@ -48,8 +48,7 @@ def moments(study) -> pd.DataFrame:
     """The measurements of Table II with the table's words for norm and attack; before is the same for every attack."""
     results, section = study.results(), study.parameters.attacks
     rows = select(results, setting=SAME_TEACHERS, variant="", attack=list(ATTACKS), class_="")
-    before = select(rows, eps=0.0).assign(norm=BEFORE[0], attack=BEFORE[1])
-    before = before.drop_duplicates(["task", "setting", "student", "replicate", "average", "metric"])
+    before = select(rows, eps=0.0).assign(norm=BEFORE[0], attack=BEFORE[1]).drop_duplicates(KEYS)
     after = select(rows, eps=section.eps, norm=list(section.norms)).replace({"attack": ATTACKS})
     chance = select(results, setting=CHANCE, variant="", attack=SAMPLE, class_="")
     return pd.concat([before, after, chance.assign(norm=NO_SKILL[0], attack=NO_SKILL[1])], ignore_index=True)
@@ -149,7 +148,7 @@ def _along(results: pd.DataFrame, norm: str) -> pd.DataFrame:
     rows = select(results, setting=ROWS, variant="", class_="", metric="f1", attack=list(ATTACKS))
     own, unchanged = select(rows, attack="pgd", norm=norm), select(rows, eps=0.0)
     unchanged = unchanged[unchanged["setting"].isin(own["setting"])].assign(attack="pgd", norm=norm)
-    both = pd.concat([own, unchanged]).drop_duplicates(["task", "setting", "student", "replicate", "average", "eps"])
+    both = pd.concat([own, unchanged]).drop_duplicates(KEYS)
     return both.assign(radius=255 * both["eps"])
 
 

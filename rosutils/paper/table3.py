@@ -1,10 +1,11 @@
 """Table III: AUROC per class beside the published methods, and beside public networks that the paper does not have."""
 
+import math
 from string import ascii_lowercase
 
 import pandas as pd
 
-from rosutils.paper.cells import block, no_skill, spread_over
+from rosutils.paper.cells import block, spread_over
 from rosutils.paper.items import Item
 from rosutils.paper.published import published
 from rosutils.results import select
@@ -21,35 +22,32 @@ def table(study) -> pd.DataFrame:
     published values, its RoS-KD also ours, and the public networks that we add ("added (a): ...") only public ones. A task
     that is not the paper's has its own row alone; what was not run is blank.
     """
-    results, task = study.results(), next(task for task, about in study.about_tasks().items() if about["multilabel"])
-    rows = select(results, task=task, setting=OURS, variant="table3", attack="", metric="auroc")
+    task = next(task for task, about in study.about_tasks().items() if about["multilabel"])
+    rows = select(study.results(), task=task, setting=[OURS, *CHANCE], variant="table3", attack="", metric="auroc")
     rows = rows[(rows["class"] != "") | (rows["average"] == "macro")]
-    rows = pd.concat([rows, no_skill(results, task, "auroc", "macro", variant="table3")], ignore_index=True)
     rows = rows.assign(**{"class": rows["class"].replace("", MEAN)})
     paper, stds, public = _printed(task)
-    index = pd.Index([*paper, *CHANCE, *public], name="setting")
-    blocks = {}
-    for name in dict.fromkeys([*paper[OURS].index[:-1], *rows["class"][rows["class"] != MEAN], MEAN]):
-        one = block(select(rows, class_=name), index, by=["setting"], paper=_of(paper, name))
-        one.insert(1, "published std", pd.Series({OURS: stds.get(name)}, dtype=float).reindex(index))
-        blocks[name] = one.assign(public=pd.Series(_of(public, name), dtype=float).reindex(index))
+    index = pd.Index([*paper.index, *CHANCE, *public.index], name="setting")
+    blocks, blank = {}, pd.Series(math.nan, index)
+    for name in dict.fromkeys([*paper.columns[:-1], *rows["class"][rows["class"] != MEAN], MEAN]):
+        one = block(select(rows, class_=name), index, by=["setting"], paper=paper.get(name, blank))
+        one.insert(1, "published std", stds.get(name, blank).reindex(index))
+        blocks[name] = one.assign(public=public.get(name, blank).reindex(index))
     return pd.concat(blocks, axis=1, names=["class", "column"]).rename_axis("method")
 
 
-def _of(methods: dict[str, pd.Series], name: str) -> dict[str, float]:
-    return {method: values.get(name) for method, values in methods.items()}
-
-
-def _printed(task: str) -> tuple[dict[str, pd.Series], pd.Series, dict[str, pd.Series]]:
-    """By method: what the paper prints per class and as mean; its std; what public networks have, which we add."""
+def _printed(task: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """[method, class]: what the paper prints, per class and as mean; its std; what public networks have, which we add."""
     printed = published()["table3"]
     if task != printed["task"]:
-        return {OURS: pd.Series([float("nan")], index=[MEAN])}, pd.Series(dtype=float), {}
+        return pd.DataFrame(index=[OURS]), pd.DataFrame(), pd.DataFrame()
+    sides = (
+        {each["method"]: [*each["auroc"], each["mean"]] for each in printed["methods"]},
+        {each["method"]: [*each["std"], math.nan] for each in printed["methods"] if "std" in each},
+        {label: [*each["auroc"], pd.Series(each["auroc"]).mean()] for label, each in _added().items()},
+    )
     columns = [*printed["classes"], MEAN]
-    paper = {method["method"]: pd.Series([*method["auroc"], method["mean"]], columns) for method in printed["methods"]}
-    stds = pd.Series(next(method["std"] for method in printed["methods"] if method["method"] == OURS), columns[:-1])
-    means = {label: [*anchor["auroc"], pd.Series(anchor["auroc"]).mean()] for label, anchor in _added().items()}
-    return paper, stds, {label: pd.Series(values, columns) for label, values in means.items()}
+    return tuple(pd.DataFrame.from_dict(side, orient="index", columns=columns) for side in sides)
 
 
 def _added() -> dict[str, dict]:

@@ -1,5 +1,7 @@
 """The teachers of Section IV-B: how they learned, and what they score."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -7,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rosutils.paper import look
-from rosutils.paper.cells import block, caption, no_skill
+from rosutils.paper.cells import block, caption
 from rosutils.paper.items import Item
 from rosutils.paper.table1 import NO_SKILL
 from rosutils.results import select
@@ -16,7 +18,8 @@ from rosutils.settings import CHANCE, PRINTED_AVERAGE, SETTINGS, TEACHERS
 
 OWN = {"variant": "", "attack": "", "class_": "", "metric": "f1"}
 FAR = 4  # a loss of more than so many times the median would flatten the others
-PARTS = {"training": {"color": look.BLUE}, "validation": {"color": look.RED, "ls": "--"}}
+TRAINING, VALIDATION = {"color": look.BLUE}, {"color": look.RED, "ls": "--"}
+KINDS = {"loss": {"loss": TRAINING, "validation_loss": VALIDATION}, "validation F1": {"validation_f1": VALIDATION}}
 FALLS = {"color": look.PALE, "lw": 0.8}
 
 
@@ -32,7 +35,7 @@ def table(study) -> pd.DataFrame:
     index = pd.Index([*architectures, *CHANCE], name="student")
     for task, about in study.about_tasks().items():
         average = PRINTED_AVERAGE[about["multilabel"]]
-        chance = no_skill(results, task, "f1", average)
+        chance = select(results, **OWN, task=task, setting=CHANCE, average=average)
         for setting, title in zip(TEACHERS, ("full set", "own subset"), strict=True):
             here = select(rows, task=task, average=average, setting=setting)
             both = pd.concat([here, chance.assign(student=chance["setting"])], ignore_index=True)
@@ -52,7 +55,6 @@ def plot(study) -> Figure:
 
     def draw(ax, rows: pd.DataFrame, task: str) -> None:
         look.points(ax, rows, "student", order, dodge=0.25)
-        ax.set_yticks(range(len(order)), map(look.architecture_name, order))
 
     size = (look.WIDTH, 0.95 + 0.3 * len(order))
     return look.f1_panels(study, rows, "the teachers", draw, handles=handles, size=size)
@@ -64,11 +66,8 @@ def curves(history: pd.DataFrame) -> Figure:
     Columns of the history are architecture, trained_on, epoch, learning_rate, loss, validation_loss, validation_f1. Losses
     share a scale that an outlier does not stretch: where one is higher, its number stands at the border.
     """
-    kinds = {"loss": {"loss": "training", "validation_loss": "validation"}}
-    kinds["validation F1"] = {"validation_f1": "validation"}
-    lines = [(pool, kind) for pool in history["trained_on"].unique() for kind in kinds]
-    columns = list(history["architecture"].unique())
-    size = (look.WIDTH, 0.5 + 1.15 * len(lines))
+    lines = list(product(history["trained_on"].unique(), KINDS))
+    columns, size = list(history["architecture"].unique()), (look.WIDTH, 0.5 + 1.15 * len(lines))
     fig, axes = look.subplots(len(lines), len(columns), size=size, sharex=True, sharey="row")
     top = FAR * history[["loss", "validation_loss"]].median().max()  # a student's two losses are of two kinds
     for line, (pool, kind) in zip(axes, lines, strict=True):
@@ -76,12 +75,12 @@ def curves(history: pd.DataFrame) -> Figure:
             rows = history[(history["trained_on"] == pool) & (history["architecture"] == name)]
             for epoch in rows["epoch"][rows["learning_rate"].diff() < 0]:
                 ax.axvline(epoch - 0.5, **FALLS, zorder=0)
-            for column, part in kinds[kind].items():
-                ax.plot(rows["epoch"], rows[column], **PARTS[part])
+            for column, how in KINDS[kind].items():
+                ax.plot(rows["epoch"], rows[column], **how)
                 for epoch, value in rows.loc[(kind == "loss") & (rows[column] > top), ["epoch", column]].to_numpy():
                     where = {"xycoords": ("data", "axes fraction"), "fontsize": 5.5, "va": "top"}
                     where["ha"] = "left" if epoch == rows["epoch"].min() else "center"
-                    ax.annotate(f"↑{value:.3g}", (epoch, 1), color=PARTS[part]["color"], **where)
+                    ax.annotate(f"↑{value:.3g}", (epoch, 1), color=how["color"], **where)
             ax.set_title(look.architecture_name(name) if ax in axes[0] else "", fontsize=7)
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         line[0].set_ylabel(f"{pool}\n{kind}")
@@ -89,8 +88,8 @@ def curves(history: pd.DataFrame) -> Figure:
             line[0].set_ylim(0, min(line[0].get_ylim()[1], top))
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
-    handles = {part: Line2D([], [], **how) for part, how in PARTS.items()}
-    look.legend(fig, handles | {"learning rate falls": Line2D([], [], **FALLS)}, None)
+    handles = {"training": TRAINING, "validation": VALIDATION, "learning rate falls": FALLS}
+    look.legend(fig, {name: Line2D([], [], **how) for name, how in handles.items()}, None)
     return fig
 
 
@@ -104,10 +103,10 @@ def _students(study, task: str) -> Figure:
     """The curves of a task's students of Table I, first replicate; RoS-KD is Baseline V's run, averaged."""
     there, tables = study.for_task(task), []
     for row in SETTINGS:
-        table = study.history([there.student(task, row.name)]).assign(architecture=row.name.replace(", ", ",\n"))
+        table = study.history([there.student(task, row.name)])
         if row.averaged:
             table = table.assign(validation_f1=table["averaged_validation_f1"], validation_loss=np.nan)
-        tables.append(table.assign(trained_on="students"))
+        tables.append(table.assign(architecture=row.name.replace(", ", ",\n"), trained_on="students"))
     return curves(pd.concat(tables))
 
 

@@ -22,10 +22,8 @@ def write_figure(fig: Figure, folder: str | Path, name: str, watermark: str) -> 
     files = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
     paths = []
     with style():
-        lines = textwrap.wrap(
-            watermark, int(CHARACTERS * fig.get_figwidth())
-        )  # a narrow figure's face holds it in several
-        fig.supxlabel("\n".join(lines), fontsize=5.5, color=GREY)
+        lines = textwrap.fill(watermark, int(CHARACTERS * fig.get_figwidth()))  # a narrow face holds it in several
+        fig.supxlabel(lines, fontsize=5.5, color=GREY)
         if layout := fig.get_layout_engine():  # once for both files: it takes as long as to draw
             layout.execute(fig)
             fig.set_layout_engine("none")
@@ -50,28 +48,26 @@ def write_table(frame: pd.DataFrame, folder: str | Path, name: str, *, caption: 
 def _csv(frame: pd.DataFrame) -> str:
     if frame.columns.nlevels > 1:
         frame = frame.drop(columns="runs", level=-1, errors="ignore")
-        names, values = frame.columns.names[:-1], list(dict.fromkeys(frame.columns.get_level_values(-1)))
-        parts = []
-        for group in dict.fromkeys(column[:-1] for column in frame.columns):
-            part = frame.loc[:, [column[:-1] == group for column in frame.columns]]
-            part = part.set_axis(part.columns.get_level_values(-1), axis=1)
-            parts.append(part.assign(**dict(zip(names, group, strict=True))))
-        frame = pd.concat(parts).reset_index()[[*names, *frame.index.names, *values]]
+        *names, _ = frame.columns.names
+        parts = {
+            (task, group)[-len(names) :]: part[group]
+            for task, part in by_task(frame).items() for group in part.columns.unique(0)
+        }  # fmt: skip
+        frame = pd.concat(parts, names=names).reset_index()
     return frame.to_csv(index=False, lineterminator="\n")
 
 
 def _markdown(frame: pd.DataFrame, caption: str) -> str:
     lines = []
     for task, part in by_task(frame).items():
-        cells = printable(part)
-        plain = frame.columns.nlevels == 1
-        heads, rules = list(map(text, cells.columns)), [":---" if plain else "---:"] * cells.shape[1]
-        rows = [list(row) for row in cells.to_numpy()]
-        if not plain:
-            firsts = [text(tuple(cells.index.names)), ":---", *map(text, cells.index)]
-            heads, rules, *rows = ([first, *line] for first, line in zip(firsts, (heads, rules, *rows), strict=True))
+        cells, left = printable(part), part.shape[1]
+        cells = cells.set_axis(list(map(text, cells.columns)), axis=1)
+        if frame.columns.nlevels > 1:
+            cells.insert(0, text(tuple(cells.index.names)), list(map(text, cells.index)))
+            left = 1
+        rules = [":---" if place < left else "---:" for place in range(cells.shape[1])]
         lines += [f"**{task}**", ""] if task else []
-        lines += ["| " + " | ".join(map(_cell, line)) + " |" for line in (heads, rules, *rows)]
+        lines += ["| " + " | ".join(map(_cell, line)) + " |" for line in (cells.columns, rules, *cells.to_numpy())]
         lines += [""]
     return "\n".join([*lines, caption, ""])
 

@@ -3,8 +3,10 @@
 import ast
 import difflib
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +71,28 @@ def _given_by_papermill(cells: Sequence[str]) -> set[str]:
 
 
 def label(profile: str | Path, parameters: Parameters) -> str:
-    """The profile's name with what was laid over its file, such as demo+alpha0.5; where it runs and from where is no part of it."""
-    path = _path(profile)
-    if not path.is_file():
-        return parameters.profile
-    # a person's file that has the name of one of the kit's does not write into its folders
-    base = load(parameters.profile if parameters.profile in profiles() else profile)
-    own, ours = (flat(p.model_dump(exclude={"engine": True, "data": {"root"}})) for p in (base, parameters))
+    """The profile's name with what was laid over its file, such as demo+alpha0.5; where it runs and from where is no part of it.
+
+    A person's file that has the name of one of the kit's, or of another file that was reproduced before, does not write into
+    the folders of that: its label says what it changes there.
+    """
+    if parameters.profile in profiles():
+        return _named(load(parameters.profile), parameters)
+    own = load(profile) if _path(profile).is_file() else parameters
+    return _named(_first(ROOT / parameters.engine.store / _named(own, parameters)) or own, parameters)
+
+
+def _first(folder: Path) -> Parameters | None:
+    """The parameters of the file that notebooks were executed with into this folder, if it is still there."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        notebook = json.loads(min(folder.glob("notebooks/[0-9]*.ipynb")).read_bytes())
+        return load(notebook["metadata"]["papermill"]["parameters"]["profile"])
+    return None
+
+
+def _named(base: Parameters, parameters: Parameters) -> str:
+    elsewhere = {"profile": True, "engine": True, "data": {"root"}}
+    own, ours = (flat(each.model_dump(exclude=elsewhere)) for each in (base, parameters))
     changes = [f"{key.split('.')[-1]}{_short(value)}" for key, value in ours.items() if own.get(key) != value]
     changes += [f"no-{key.split('.')[-1]}" for key in own.keys() - ours.keys()]
     named = "+".join([parameters.profile, *changes])
@@ -99,17 +116,14 @@ def flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
 
 def source(content: Mapping[str, Any]) -> Source:
     """One entry of data.sources on its own; raises InputError as `load` does."""
-    try:
-        return TypeAdapter(AnySource).validate_python(content)
-    except ValidationError as error:
-        raise InputError("; ".join(sentences(error.errors(), depth=0))) from None
+    return _validated(content, AnySource, depth=0)
 
 
-def _validated(content: Mapping) -> Parameters:
+def _validated(content: Mapping, kind: Any = Parameters, depth: int = 3) -> Any:
     try:
-        return Parameters.model_validate(content)
+        return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        raise InputError("; ".join(sentences(error.errors()))) from None
+        raise InputError("; ".join(sentences(error.errors(), depth))) from None
 
 
 def _path(profile: str | Path) -> Path:

@@ -3,8 +3,6 @@
 import difflib
 from collections.abc import Mapping
 
-from pydantic import BaseModel
-
 from rosutils.params.sections import Parameters
 from rosutils.params.sources import SOURCES
 
@@ -63,7 +61,6 @@ def _fields_at(location: tuple) -> list[str]:
     """The keys allowed in the section that a pydantic error location points to."""
     model = Parameters
     for part in location:
-        if part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
+        inner = getattr(model.model_fields.get(part), "annotation", None)
+        model = inner if hasattr(inner, "model_fields") else model
     return list(model.model_fields)

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rosutils.params.base import Count, Name, Place, Section, Seed, Share
-from rosutils.params.sources import Data
+from rosutils.params.sources import Count, Data, Name, Place, Section, Seed, Share
 
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121"]
@@ -15,7 +14,7 @@ Norm = Literal["l2", "linf", "l2-scaled"]
 Flips = Literal["symmetric", "pairflip"]
 RESERVED = ("store", "cache")
 COLDEST = 0.001
-SMALLEST_SIDE = 33  # in pixels; see `models.dead_share`
+SMALLEST_SIDE = 33  # in pixels; see `models.SMALLEST_SIDE`
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 UpTo1000 = Annotated[float, Field(gt=0, le=1000)]
@@ -246,31 +245,28 @@ class Parameters(Section):
 
     def _problems(self) -> Iterator[str]:
         """A sentence for each disagreement between sections."""
+        sources, pool, count = self.data.sources, self.teachers.architectures, self.subsets.count
         for name, tasks in (("by_task", self.by_task), ("tasks", self.tasks)):
-            for task in set(tasks) - self.data.sources.keys():
-                yield f"{name} names '{task}', but data.sources has only {sorted(self.data.sources)}"
+            for task in set(tasks) - sources.keys():
+                yield f"{name} names '{task}', but data.sources has only {sorted(sources)}"
         if self.profile in RESERVED:
             yield f"profile is '{self.profile}', the name of a folder beside the profiles' own; choose another"
-        pool, count, only = self.teachers.architectures, self.subsets.count, self.distillation.single_teacher
         if len(pool) != count:
-            what = f"teachers.architectures has {len(pool)} entries, but subsets.count is {count}"
-            yield f"{what}: each subset has one teacher"
-        if only not in pool:
+            yield f"teachers.architectures has {len(pool)} entries, but subsets.count is {count}: each subset has one teacher"
+        if (only := self.distillation.single_teacher) not in pool:
             what = f"distillation.single_teacher is '{only}' (Baseline II's teacher)"
             yield f"{what}, which must be one of teachers.architectures {pool}"
-        if self.distillation.temperature < COLDEST:
-            yield f"distillation.temperature is {self.distillation.temperature:g}; below {COLDEST} logits overflow"
-        pad, pixels = self.training.augmentation.pad, self.data.pixels
-        if pad >= pixels:
+        if (temperature := self.distillation.temperature) < COLDEST:
+            yield f"distillation.temperature is {temperature:g}; below {COLDEST} logits overflow"
+        if (pad := self.training.augmentation.pad) >= (pixels := self.data.pixels):
             what = f"training.augmentation.pad is {pad}, but data.pixels is {pixels}"
             yield f"{what}: padding reflects the image and must be smaller than it"
-        if pixels < SMALLEST_SIDE and {self.data.sources[task].source for task in self.tasks} != {"medmnist"}:
+        if pixels < SMALLEST_SIDE and {sources[task].source for task in self.tasks} != {"medmnist"}:
             yield (
                 f"data.pixels is {pixels}, but allowed are {SMALLEST_SIDE} to 1024: up to 32 px most weights of a ResNet-18's "
                 "last stage see nothing but padding (only where all tasks are of the source medmnist are smaller images "
                 "allowed: its 28 px get a frame up to 40)"
             )
-        start, epochs = self.distillation.averaging_start, self.training.epochs
-        if start >= epochs:
+        if (start := self.distillation.averaging_start) >= (epochs := self.training.epochs):
             what = f"distillation.averaging_start is {start}, but training.epochs is {epochs}"
             yield f"{what}: nothing would be averaged; it must be smaller"

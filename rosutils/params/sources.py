@@ -1,14 +1,29 @@
-"""The section `data` of a parameter file: where images come from and how they are split."""
+"""What sections are built from, and the section `data`: where images come from and how they are split."""
 
 from typing import Annotated, Literal, Union
 
-from pydantic import Field, model_validator
-
-from rosutils.params.base import Count, Name, Place, Section, Seed, Share
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
+def _place(text: str) -> str:
+    if not text or "\0" in text or len(text) > 1000 or max(len(part.encode()) for part in text.split("/")) > 255:
+        raise ValueError(f"{text[:40]!r} is no path of a file or folder; give one, or leave the key out")
+    return text
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Seed = Annotated[int, Field(ge=0, le=1_000_000_000)]  # seeds are multiplied, and torch's are 64 bits
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,79}$")]  # of files and folders: a profile, a task
+Place = Annotated[str, AfterValidator(_place)]
 SPLITS = {"nih": ("official", "chexnet"), "medmnist": ("official",)}  # besides seeded
 PARTS = ("train", "validation", "test")
+
+
+class Section(BaseModel):
+    """A section of a parameter file: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Source(Section):

@@ -19,8 +19,7 @@ TRAINING = {
 }
 # The same of a pass forward, of a gradient by the pixels, and of a product with the Hessian.
 FORWARD, GRADIENT, PRODUCT = 0.25, 0.7, 8.4
-# A checkpoint and validation begun; a network stored and read; weights moved to a point of a surface.
-EPOCH, RUN, POINT = 20.0, 30.0, 3.0
+EPOCH, RUN, POINT = 20.0, 30.0, 3.0  # a checkpoint; a network stored and read; weights moved on a surface
 CHECKS, ASCENT = 17, 12  # attacks that the self-checks take, all told; gradients that `landscape.sharpness` takes
 # Images: what a run is trained on, and the parts of its task.
 Sizes = namedtuple("Sizes", "trained_on train validation test")

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from rosutils import InputError, RunError
-from rosutils.data.processes import processes
+from rosutils.processes import processes
 
 
 BACKENDS = ("inline", "loky", "ray")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 import rosutils
-from rosutils import RunError, chance, distill, graphs, models, pixels, training, weights
+from rosutils import RunError, chance, distill, models, training, weights
 from rosutils.averaging import refresh_batchnorm
 from rosutils.bank import view_logits
-from rosutils.chance import base_rate_margin, skill_margin
+from rosutils.chance import base_rate_margin
 from rosutils.losses import task_loss
 from rosutils.metrics import best_thresholds, precision_recall_f1
 from rosutils.store import Run, writing
@@ -124,7 +124,7 @@ def _pixels(there, spec: RunSpec) -> tuple[dict, dict]:
     train, validation, test = (task.split[part].numpy() for part in ("train", "validation", "test"))
     seen = task.images[train], task.labels[train], task.images[validation], task.labels[validation], task.images[test]
     how = {"multilabel": task.multilabel, "seed": spec.seed, "n_classes": task.n_classes}
-    return {"logits": pixels.logistic_regression(*seen, **how)}, {}
+    return {"logits": chance.logistic_regression(*seen, **how)}, {}
 
 
 def _train(there, spec: RunSpec) -> tuple[dict, dict, dict]:
@@ -140,14 +140,13 @@ def _train(there, spec: RunSpec) -> tuple[dict, dict, dict]:
     resumed["checkpoint_seconds"] = there.parameters.engine.checkpoint_seconds
     how = {"seed": spec.seed, "after_epoch": watch, "progress": False, **schedule, **resumed}
     shape = section.batch_size, *task.images.shape[1:]
-    with graphs.recorded(model, shape, section.epochs * len(loader) if there.parameters.engine.graphs else 0):
+    with models.recorded(model, shape, section.epochs * len(loader) if there.parameters.engine.graphs else 0):
         history = training.fit(model, loader, loss, **how)
     tensors = watch.finished(model)
     logits = tensors["logits"]["validation"]
-    margins = {"validation_margin": base_rate_margin(task, logits), "validation_skill": skill_margin(task, logits)}
     validation = {name: tensors[key]["validation"] for name, key in LOGITS.items() if key in tensors}
-    record = watch.seconds() | margins | {"network": described(there, spec, validation)}
-    return tensors, {"history": pd.DataFrame(history)}, record
+    record = {"validation_margin": base_rate_margin(task, logits), "network": described(there, spec, validation)}
+    return tensors, {"history": pd.DataFrame(history)}, watch.seconds() | record
 
 
 class AfterEpoch:

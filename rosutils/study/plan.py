@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from rosutils import InputError, distill, models, training
 from rosutils.data import Batch, Task
-from rosutils.data.processes import mapped
 from rosutils.data.sources import folder_of, split_lists
+from rosutils.processes import mapped
 from rosutils.store import digest, free
 from rosutils.study import costs
 from rosutils.study.experiment import RunSpec
