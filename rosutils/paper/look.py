@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rosutils import InputError
-from rosutils.paper.cells import no_skill
 from rosutils.paper.published import published
 from rosutils.results import KEYS, select
-from rosutils.settings import PRINTED_AVERAGE
+from rosutils.settings import CHANCE, PRINTED_AVERAGE
 
 
 INK, GREY, PALE = "#222222", "#7a7a7a", "#d9d9d9"
@@ -166,7 +165,8 @@ def chance_line(ax, results: pd.DataFrame, task: str, about: dict, *, across=Fal
     `which` is a variant or an attack; without them, the profile's own test part.
     """
     average = PRINTED_AVERAGE[about["multilabel"]] if metric == "f1" else "macro"
-    rows = no_skill(results, task, metric, average, **which)
+    where = {"variant": "", "attack": ""} | which
+    rows = select(results, task=task, setting=CHANCE, metric=metric, average=average, **where)
     if len(rows):
         highest = rows.groupby("setting")["value"].mean().max()
         (ax.axvline if across else ax.axhline)(highest, zorder=0, label=NO_SKILL, **CHANCE_LOOK)
