@@ -1,6 +1,7 @@
 """What no skill scores: constants in closed form, random scores as scikit-learn measures them, base rates by hand."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
 from rosutils import InputError
-from rosutils.chance import PENALTIES, base_rate_loss, base_rate_margin, chance, logistic_regression
+from rosutils.chance import PENALTIES, base_rate_loss, base_rate_margin, chance, logistic_regression, skill_margin
 from rosutils.metrics import averagings, best_thresholds, evaluate
 
 
@@ -186,6 +187,19 @@ def test_the_margin_over_the_base_rates_is_none_for_the_base_rates_and_negative_
     right = validation if small_task.multilabel else F.one_hot(validation, 4)
     assert base_rate_margin(small_task, 9.0 * (2 * right - 1)) > 0.4
     assert base_rate_margin(small_task, -9.0 * (2 * right - 1)) < -5
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_a_network_that_is_too_sure_of_itself_has_skill_all_the_same_and_noise_has_none(multilabel):
+    labels, g = torch.cat(made_up(multilabel)), drawn(1)
+    split = {"train": torch.arange(80), "validation": torch.arange(80, 230)}
+    task = SimpleNamespace(labels=labels, split=split, n_classes=4, multilabel=multilabel)
+    right = labels[80:] if multilabel else F.one_hot(labels[80:], 4)
+    sure = 40.0 * (2 * right - 1) * torch.where(torch.rand(right.shape, generator=g) < 0.2, -1.0, 1.0)
+    assert base_rate_margin(task, sure) < 0 < skill_margin(task, sure)
+    assert skill_margin(task, -sure) < 0
+    noise = [skill_margin(task, 40 * torch.randn(right.shape, generator=g)) for _ in range(100)]
+    assert sum(margin > 0 for margin in noise) <= 10
 
 
 # Logistic regression on pixels: scikit-learn's own pipeline, what it can and cannot see, and what training lacks

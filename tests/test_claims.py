@@ -107,7 +107,7 @@ def skill(replicates=THREE, chance=CONSTANTS, margin=0.1):
             rows += scores(task, name, value, auroc=0.5, student="", **where)
             rows += measured(task, name, value, attack="attacked sample", student="", **where)
         for pool, student in product(TEACHERS, STUDENTS):
-            rows += measured(task, pool, margin, metric="validation_margin", student=student, **where)
+            rows += measured(task, pool, margin, metric="validation_skill", student=student, **where)
     return rows
 
 

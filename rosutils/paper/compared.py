@@ -19,7 +19,7 @@ POOLS = {row.name: TEACHERS[row.pool == "subset"] for row in SETTINGS if row.tea
 _SAYS = "always saying the same scores", "random scores have", "2.5 % of random scores reach"
 SAYS = dict(zip(CHANCE, _SAYS, strict=True))
 NAMES = {"f1": "F1", "auroc": "mean AUROC"}
-MARGIN = "validation_margin"  # see chance.base_rate_margin
+SKILL = "validation_skill"  # see chance.skill_margin: overconfidence is no lack of skill
 DECIDING_NORM, OTHER_NORMS = "l2", ("linf", "l2-scaled")  # the paper says l2; the others are readings of its radius
 OTHER_SCALE = "the numbers of others are of the whole data at full size, these runs are not"
 
@@ -67,12 +67,12 @@ class Measured:
         self.tasks, self.eps, self.as_printed, self.paper = tasks, eps, as_printed, published()
         self._found: dict[tuple, Replicates] = defaultdict(dict)
         self._teachers: dict[Side, set[str]] = defaultdict(set)
-        whole = results[(results["class"] == "") & results["metric"].isin([*NAMES, MARGIN, "seconds"])]
+        whole = results[(results["class"] == "") & results["metric"].isin([*NAMES, SKILL, "seconds"])]
         for row in pd.concat([whole, *_basins(results)]).itertuples(index=False):
             side = Side(row.task, row.setting, row.student, row.variant, row.variant_value)
             what = side, row.metric, row.average, row.attack, row.norm, f"{row.eps:.7g}"
             self._found[what][row.replicate] = row.value, row.run
-            if row.metric == MARGIN:
+            if row.metric == SKILL:
                 self._teachers[side._replace(student="")].add(row.student)
 
     def of(self, side: Side, metric: str, average="", attack="", norm="", eps=math.nan) -> Replicates:
@@ -124,7 +124,7 @@ class Measured:
             return
         pool = side._replace(setting=POOLS[side.setting], student="")
         names = sorted(self._teachers.get(pool, ()))
-        failed = [name for name in names if not self.mean(replicates, pool._replace(student=name), MARGIN) > 0]
+        failed = [name for name in names if not self.mean(replicates, pool._replace(student=name), SKILL) > 0]
         if not names:
             yield f"the teachers of {side.setting} were not measured"
         elif failed:

@@ -18,7 +18,7 @@ import rosutils
 from rosutils import RunError, chance, distill, models, training, weights
 from rosutils.averaging import refresh_batchnorm
 from rosutils.bank import view_logits
-from rosutils.chance import base_rate_margin
+from rosutils.chance import base_rate_margin, skill_margin
 from rosutils.losses import task_loss
 from rosutils.metrics import best_thresholds, precision_recall_f1
 from rosutils.store import Run, writing
@@ -144,9 +144,10 @@ def _train(there, spec: RunSpec) -> tuple[dict, dict, dict]:
         history = training.fit(model, loader, loss, **how)
     tensors = watch.finished(model)
     logits = tensors["logits"]["validation"]
+    margins = {"validation_margin": base_rate_margin(task, logits), "validation_skill": skill_margin(task, logits)}
     validation = {name: tensors[key]["validation"] for name, key in LOGITS.items() if key in tensors}
-    record = {"validation_margin": base_rate_margin(task, logits), "network": described(there, spec, validation)}
-    return tensors, {"history": pd.DataFrame(history)}, watch.seconds() | record
+    record = watch.seconds() | margins | {"network": described(there, spec, validation)}
+    return tensors, {"history": pd.DataFrame(history)}, record
 
 
 class AfterEpoch:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from rosutils.chance import base_rate_margin
+from rosutils.chance import base_rate_margin, skill_margin
 from rosutils.landscape import basin_area
 from rosutils.metrics import agreement, evaluate
 from rosutils.settings import NOISE_SETTINGS, TEACHERS
@@ -41,8 +41,9 @@ def _scores(there, spec: RunSpec) -> Iterator[pd.DataFrame]:
     task = there.task(spec.task)
     for setting, state in settings_of(spec):
         logits = logits_of(there, spec, state)
-        margin = base_rate_margin(task, logits["validation"])
-        yield pd.DataFrame({"setting": [setting], "metric": "validation_margin", "value": margin})
+        scored = {"validation_margin": base_rate_margin, "validation_skill": skill_margin}
+        margins = {name: margin(task, logits["validation"]) for name, margin in scored.items()}
+        yield pd.DataFrame({"metric": list(margins), "value": list(margins.values())}).assign(setting=setting)
         if spec.role == "teacher" and spec.variant.kind:
             continue  # of a sweep's teachers it is enough to know that they have skill
         how = {"class_names": task.class_names, "thresholds": thresholds_of(there, spec, state)}
