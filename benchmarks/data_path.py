@@ -149,7 +149,7 @@ def _make_nih(raw: Path, rng: np.random.Generator, share: float) -> None:
     findings = ["No Finding", *nih.CLASS_NAMES, "|".join(nih.CLASS_NAMES[:3])]
     entries = {"Image Index": names, "Finding Labels": rng.choice(findings, count), "Patient ID": patients}
     raw.mkdir(parents=True)
-    pd.DataFrame(entries).to_csv(raw / nih.REVISIONS[2020], index=False)
+    pd.DataFrame(entries).to_csv(raw / next(iter(nih.TABLES)), index=False)
     for number, name in enumerate(names):
         images = raw / f"images_{1 + number * 12 // count:03d}" / "images"
         images.mkdir(parents=True, exist_ok=True)
@@ -223,7 +223,7 @@ def rehearse(source: str, folder: Path, pixels: int = 16) -> list[tuple[str, int
 
 
 def _rows(raw: Path) -> int:
-    table = next(raw.glob("*Truth.csv"), raw / nih.REVISIONS[2020])
+    table = next(raw.glob("*Truth.csv"), raw / next(iter(nih.TABLES)))
     return len(table.read_text().splitlines()) - 1
 
 

@@ -12,7 +12,7 @@ Architecture = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2", "dens
 Precision = Literal["auto", "float32", "bfloat16"]
 Norm = Literal["l2", "linf", "l2-scaled"]
 Flips = Literal["symmetric", "pairflip"]
-RESERVED = ("store", "cache")
+RESERVED = ("store", "cache", "lab")
 COLDEST = 0.001
 SMALLEST_SIDE = 33  # in pixels; see `models.SMALLEST_SIDE`
 Positive = Annotated[float, Field(gt=0)]
