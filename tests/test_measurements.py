@@ -61,7 +61,7 @@ def test_agreement_of_students_and_teachers_counts_the_changed_labels(probed, ro
     probe = next(s for s in probed.runs("noise") if s.role == "agreement" and s.of == student)
     for setting, network, logits in (
         ("Baseline I", "mobilenet_v2", there.run(probe).tensors("logits")["train"]),
-        ("teacher, subset", "resnet18", there.run(bank_of(teacher)).tensors("logits")["train"].mean(0)),
+        ("teacher, subset", "mobilenet_v2", there.run(bank_of(teacher)).tensors("logits")["train"].mean(0)),
     ):
         which = {"task": "lesion", "variant": NOISY.kind, "variant_value": NOISY.value, "setting": setting}
         found = select(rows, average="changed", class_="", student=network, **which).set_index("metric")["value"]

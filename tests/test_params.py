@@ -119,7 +119,7 @@ def test_whole_sections_need_no_file():
         ({"sweeps": {"noise": {"pairflip": [0.4, 0.4]}}}, ["sweeps.noise.pairflip: it holds 0.4 twice"]),
         # sections that do not fit each other
         ({"subsets": {"count": 5}}, ["teachers.architectures has 3", "subsets.count is 5"]),
-        ({"teachers": {"architectures": ["resnet18"] * 3}}, ["single_teacher", "densenet121", "teachers.architectures"]),
+        ({"teachers": {"architectures": ["mobilenet_v2"] * 3}}, ["single_teacher", "resnet18", "teachers.architectures"]),
         ({"distillation": {"temperature": 1e-9}}, ["temperature is 1e-09", "0.001"]),
         ({"distillation": {"averaging_start": 2}}, ["averaging_start is 2", "epochs is 2", "smaller"]),
         ({"data": {"pixels": 32}}, ["data.pixels is 32", "33 to 1024", "padding", "medmnist"]),

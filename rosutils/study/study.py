@@ -43,7 +43,6 @@ BANK_FILES = ("logits.safetensors", "mean.safetensors")
 # All code that an item is made by, as it was when it was imported, the paper's numbers, and the versions of others' code.
 _FILES = [*sorted((ROOT / "rosutils").rglob("*.py")), ROOT / "params" / "published.yaml"]
 CODE = digest([[checksum(file) for file in _FILES], versions(), matplotlib.__version__])
-PROBES = ("attack", "curve", "checks", "surface", "path", "curvature", "agreement")
 STAGES = {"teachers": ("chance", "pixels", "teacher"), "banks": ("bank",), "students": ("student",), "probes": PROBES}
 
 
