@@ -98,7 +98,7 @@ def compare(
         (f"{name}: plain Pillow loop", f"decoded into the cache, {many}", plain, several, plain / several),
         (f"{name}: `prepare` with tables and checksums, 1 core", many, whole_one, whole, whole_one / whole),
         (f"{name}: plain Pillow loop", f"`prepare` with tables and checksums, {many}", plain, whole, plain / whole),
-        _epoch(source, root, pixels, out, dict(zip(found.names, found.paths, strict=True)), rounds),
+        _epoch(source, root, pixels, out, dict(zip(found.content["names"], found.paths, strict=True)), rounds),
     ]
 
 

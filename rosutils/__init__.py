@@ -16,6 +16,10 @@ and a full disk), results (results.csv, from which all is drawn), processes (wor
 explore (widgets), __main__ (the commands).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
 __version__ = "0.1.0"
 
 
@@ -31,3 +35,14 @@ def check_count(name: str, value: int, least: int, needs: str = "it must be") ->
     """Raises InputError unless the value is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}; {needs} a whole number, at least {least}")
+
+
+@contextmanager
+def modes_kept(model) -> Iterator[None]:
+    """Whatever is done meanwhile, each module of a network is in train or in eval mode afterwards as it was before."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,9 +1,11 @@
 """The command line. Exit status 0, 1 (it failed), 2 (the input is wrong)."""
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import click
 from rosutils import InputError, RunError
 
 
+OWNER = "owner.json"  # in a study's folder: the file of parameters that it is of
 ARCHIVE = "runs.zip"  # beside a study's figures: the runs they are drawn from
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -127,10 +130,13 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
     from rosutils.study import plan
 
     if dry_run:
-        _say(plan.walk(plan.Unopened.load(profile, **sections)))
+        study = plan.Unopened.load(profile, **sections)
+        _owner(study, profile)
+        _say(plan.walk(study))
         click.echo(f"notebooks: {', '.join(path.stem for path in sorted(notebooks.FOLDER.glob('[0-9]*.ipynb')))}")
         return
     study = _study(profile, sections)
+    _owner(study, profile)
     _say(study.task(name).summary() for name in study.parameters.tasks)
     runs = study.unique(study.all_runs())
     missing = study.missing(runs)
@@ -144,14 +150,30 @@ def reproduce(profile: str, sections: dict, dry_run: bool, order: str | None) ->
     _show(study, {"profile": profile, **sections})
 
 
+def _owner(study, profile: str) -> str:
+    """Which file a study's folders are of; raises InputError where another one of its name, with other parameters, made them."""
+    from rosutils import params
+    from rosutils.store import digest
+
+    own, found = {"file": str(params.path(profile).resolve()), "parameters": digest(study.shared())}, {}
+    with suppress(OSError, ValueError):
+        found = json.loads((study.output / OWNER).read_bytes())
+    others = isinstance(found, dict) and all(found.get(name, own[name]) != own[name] for name in own)
+    if others and study.parameters.profile not in params.profiles() and Path(str(found["file"])).is_file():
+        what = f"{study.output} holds the study '{study.label}' of {found['file']}, whose parameters are others"
+        raise InputError(f"{what}; give {own['file']} another name, in its line `profile:`")
+    return json.dumps(own)
+
+
 def _show(study, parameters: dict) -> None:
     """Run the notebooks; Table I beside the paper's, and where the report is."""
     from rosutils.notebooks import run_all
+    from rosutils.store import write_whole
     from rosutils.study import verification
 
     with study.alone():
-        again = study.of_notebook(parameters)  # notebooks read the file again
-        if (again.label, again.shared()) != (study.label, study.shared()):
+        write_whole(study.output / OWNER, _owner(study, parameters["profile"]))
+        if study.of_notebook(parameters).shared() != study.shared():  # notebooks read the file again
             changed = f"{parameters['profile']} was changed while its runs were made"
             raise InputError(f"{changed}; the same command takes it as it is")
         study.results()  # measured once, here, and not by every notebook
@@ -259,6 +281,7 @@ def redraw(profile: str, sections: dict) -> None:
         study.store.adopt(file)
     study = study.as_made()
     with study.alone():
+        _owner(study, profile)
         _say(report.redraw(study))
     _end(study)
 

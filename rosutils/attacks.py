@@ -9,8 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from rosutils import InputError, check_count
-from rosutils.models import modes_kept
+from rosutils import InputError, check_count, modes_kept
 
 
 NORMS = ("l2", "linf", "l2-scaled")

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rosutils.models import modes_kept
+from rosutils import modes_kept
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from rosutils import InputError
+from rosutils import InputError, modes_kept
 
 
 logger = logging.getLogger(__name__)
@@ -131,17 +131,6 @@ def precision(device: torch.device) -> str:
     here = torch.cuda.is_available()  # of a card that is not, only what it made is looked at
     capable = device.type == "cuda" and (not here or torch.cuda.get_device_capability(device) >= (8, 0))
     return "bfloat16" if capable else "float32"
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Whatever is done meanwhile, each module is in train or in eval mode afterwards as it was before."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class Run:
         expected = about["checksums"]
         found = [f"{self.key}/{name} is {state}" for name in expected if (state := self._state(name, expected[name]))]
         strangers = {path.name for path in self.path.glob("[!.]*")} - {"run.json", *expected}
-        return found + [f"{self.key}/{name} is no file of that run" for name in sorted(strangers)]
+        return found + [f"{self.key}/{name} is no file of that run; move it away" for name in sorted(strangers)]
 
     def _state(self, name: str, expected: str) -> str:
         if not (self.path / name).is_file():
@@ -198,7 +198,9 @@ class Store:
         if "released" in about:
             if not run.released:
                 write_whole(run.path / "run.json", _text(key, about))
-            for name in about["released"]:  # what a killed process left of them as well
+            for name in (
+                set(about["released"]) - run.about()["checksums"].keys()
+            ):  # or what a killed process left of them
                 (run.path / name).unlink(missing_ok=True)
 
     def archive(self, keys: Iterable[str], file: Path, without: Mapping[str, Sequence[str]] | None = None) -> int:

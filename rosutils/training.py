@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from rosutils.models import modes_kept
+from rosutils import modes_kept
 
 
 logger = logging.getLogger(__name__)

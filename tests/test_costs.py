@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_hook
 
-from rosutils import models
+from rosutils import landscape, models
+from rosutils.data import Loader
 from rosutils.store import WEIGHTS, Store
 from rosutils.study import Study, costs
 from rosutils.study.experiment import needed_by
@@ -52,6 +53,16 @@ def work_seen(probed, spec, folder) -> float:
 )
 def test_as_many_images_go_through_the_network_as_counted(probed, made, role, rel, tmp_path):
     assert costs.work(probed, made[role]) == pytest.approx(work_seen(probed, made[role], tmp_path), rel=rel)
+
+
+def test_sharpness_takes_as_many_gradients_as_counted(probed, monkeypatch):
+    passes, original = [], landscape._gradient
+    monkeypatch.setattr(landscape, "_gradient", lambda *a, **k: passes.append(1) or original(*a, **k))
+    model, task = models.create("mobilenet_v2", 8, seed=0), probed.task("lesion")
+    batch = next(iter(Loader(task, task.split["test"], batch_size=4)))
+    loss = lambda model, batch: model(batch.images).square().mean()  # noqa: E731
+    landscape.sharpness(model, batch, loss, radius=0.01, generator=torch.Generator())
+    assert len(passes) == costs.ASCENT
 
 
 def test_the_disk_of_every_role_is_what_its_files_take(probed, made):

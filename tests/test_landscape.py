@@ -357,6 +357,14 @@ def test_the_eigenvalue_is_the_largest_in_magnitude_of_the_dense_hessian_with_it
     assert found == pytest.approx(expected, rel=1e-6) and sign * found > 0
 
 
+def test_one_iteration_is_the_rayleigh_quotient_of_the_first_draw():
+    model, batch = a_quadratic()
+    draw = torch.randn(3, 4, generator=seeded(5)).double()
+    expected = ((batch[1] * draw**2).sum() / (draw**2).sum()).item()
+    found = landscape.hessian_eigenvalue(model, batch, quadratic, iterations=1, generator=seeded(5))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_the_trace_is_that_of_the_dense_hessian_within_its_error_and_so_is_the_error():
     model, batch = network(dtype=torch.float64), batch_of(dtype=torch.float64)
     hessian = dense_hessian(model, batch)

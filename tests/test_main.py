@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from PIL import Image
 from test_isic2019 import INPUT, TRUTH, truth_line, write
 
-from rosutils.__main__ import main
+from rosutils import params
+from rosutils.__main__ import OWNER, _owner, main
 from rosutils.data.sources import open_source
 from rosutils.params import FOLDER, ROOT, profiles
+from rosutils.store import write_whole
 from rosutils.study import Study
 
 
@@ -184,6 +186,7 @@ def test_a_training_that_diverges_is_status_1_and_one_line_with_run_and_cause(ti
     assert result.exit_code == 1 and "Traceback" not in result.output
     line = result.stderr.splitlines()[-1]
     assert line.startswith("error: lesion: ") and cause in line, line
+    assert not [path for path in (tmp_path / "runs" / "store").rglob("*") if "teacher" in path.name]
 
 
 def test_a_gpu_that_is_not_there_is_told_by_every_command(tiny_sections, shared_folder, monkeypatch):
@@ -200,6 +203,29 @@ def test_a_store_that_cannot_be_written_is_one_line_with_its_folder_and_what_is_
     lines = result.stderr.splitlines()
     assert result.exit_code == 1 and sum(line.startswith("error: ") for line in lines) == 1, result.output
     assert str(tmp_path / "runs" / "store") in lines[-1] and "MB are free" in lines[-1]
+
+
+def test_a_file_does_not_write_into_the_folders_that_another_of_its_profiles_name_has_made(tmp_path):
+    ours, theirs = tmp_path / "a" / "mine.yaml", tmp_path / "b" / "mine.yaml"
+
+    def written(path, alpha):
+        path.parent.mkdir(exist_ok=True)
+        engine = {"store": str(tmp_path), "artefacts": str(tmp_path / "figures")}
+        found = params.load("smoke", engine=engine, distillation={"alpha": alpha})
+        path.write_text(yaml.safe_dump(found.model_dump(mode="json") | {"profile": "mine"}))
+        return str(path)
+
+    study = Study.load(written(ours, 0.9))
+    write_whole(study.output / OWNER, _owner(study, str(ours)))
+    refused = str(tmp_path / "mine"), str(ours), "whose parameters are others", str(theirs), "`profile:`"
+    for command in (["reproduce", "--dry-run"], ["redraw"]):
+        assert_refused(run(*command, written(theirs, 0.5)), *refused)
+    for path, alpha in ((theirs, 0.9), (ours, 0.7)):  # the same study; the same file, changed
+        assert run("reproduce", "--dry-run", written(path, alpha)).exit_code == 0
+    written(theirs, 0.5)
+    ours.unlink()
+    (study.output / OWNER).write_text("[]")
+    assert run("reproduce", "--dry-run", str(theirs)).exit_code == 0
 
 
 def test_as_a_process_wrong_input_is_one_line_on_stderr_and_status_2(tmp_path):

@@ -1,12 +1,10 @@
 """Parameters: every profile loads, Section IV-B is as printed, and whatever is wrong is named in one line."""
 
-import papermill
 import pytest
 import yaml
 
 from rosutils import InputError, params
 from rosutils.paper.readings import departures
-from rosutils.params import ROOT
 
 
 FILES = sorted(path for path in params.FOLDER.glob("*.yaml") if path.stem != "published")
@@ -201,29 +199,9 @@ def test_a_persons_file_under_the_name_of_one_of_the_kits_has_a_folder_of_its_ow
     assert params.label(path, params.load(path)) == "demo+alpha0.5"
 
 
-def test_a_file_does_not_write_into_the_folders_that_another_of_its_profiles_name_has_made(tmp_path):
-    ours, theirs = tmp_path / "a" / "mine.yaml", tmp_path / "b" / "mine.yaml"
-
-    def written(path, alpha):
-        path.parent.mkdir(exist_ok=True)
-        found = params.load("smoke", engine={"store": str(tmp_path)}, distillation={"alpha": alpha})
-        path.write_text(yaml.safe_dump(found.model_dump(mode="json") | {"profile": "mine"}))
-        return params.label(path, params.load(path))
-
-    assert written(ours, 0.9) == written(theirs, 0.5) == "mine"
-    made = tmp_path / "mine" / "notebooks" / "01_data.ipynb"
-    made.parent.mkdir(parents=True)
-    for content in ("", "[]", "{}"):
-        made.write_text(content)
-        assert written(theirs, 0.5) == "mine"
-    how = {"parameters": {"profile": str(ours)}, "prepare_only": True, "progress_bar": False}
-    papermill.execute_notebook(ROOT / "notebooks" / "01_data.ipynb", made, **how)
-    assert written(theirs, 0.5) == "mine+alpha0.5" and written(theirs, 0.9) == "mine"
-    assert written(ours, 0.7) == "mine", "a file may be changed"
-    whole = params.load(theirs).model_dump(exclude={"profile"})
-    assert params.label("mine", params.load("mine", **whole)) == "mine+alpha0.9"
-    ours.unlink()
-    assert written(theirs, 0.5) == "mine"
+def test_the_label_of_a_study_is_taken_for_its_name(tmp_path):
+    whole = params.load("smoke", distillation={"alpha": 0.5}).model_dump(exclude={"profile"})
+    assert params.label("smoke+alpha0", params.load("smoke+alpha0", **whole)) == "smoke+alpha0"
 
 
 def test_sections_in_a_notebook_are_its_dicts_and_lists_and_a_misspelt_one_is_refused():

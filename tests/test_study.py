@@ -23,6 +23,7 @@ from rosutils.study import Study
 from rosutils.study.experiment import bank_of
 from rosutils.study.making import make
 from rosutils.study.needs import ARTEFACTS
+from rosutils.study.verification import problems
 
 
 @pytest.fixture(scope="module")
@@ -345,6 +346,18 @@ def test_provenance_tells_the_parts_of_the_split_with_the_checksums_of_their_lis
     split = trained.task("lesion").split
     assert {part: facts["images"] for part, facts in parts.items()} == {part: len(split[part]) for part in split}
     assert len({facts["sha256"] for facts in parts.values()}) == len(parts)
+
+
+def test_a_number_changed_by_hand_is_named_by_verify(trained, measured):
+    path = trained.output / "results.csv"
+    before = path.read_text()
+    row = results.select(measured, setting="Baseline I", metric="f1", average="macro").iloc[0]
+    assert [problem for problem in problems(trained) if "provenance.json" not in problem] == []
+    path.write_text(before.replace(f"macro,f1,{float(row['value'])!r},{row['run']}", f"macro,f1,0.987,{row['run']}"))
+    assert path.read_text() != before
+    [problem] = [problem for problem in problems(trained) if "provenance.json" not in problem]
+    assert "0.987" in problem and row["run"] in problem and "Baseline I" in problem
+    path.write_text(before)
 
 
 def test_a_batch_larger_than_the_smallest_subset_is_refused_before_any_training(tmp_path):

@@ -3,10 +3,8 @@
 import ast
 import difflib
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,26 +71,11 @@ def _given_by_papermill(cells: Sequence[str]) -> set[str]:
 def label(profile: str | Path, parameters: Parameters) -> str:
     """The profile's name with what was laid over its file, such as demo+alpha0.5; where it runs and from where is no part of it.
 
-    A person's file that has the name of one of the kit's, or of another file that was reproduced before, does not write into
-    the folders of that: its label says what it changes there.
+    A person's file that has the name of one of the kit's says what it changes there, and does not write into its folders.
     """
-    if parameters.profile in profiles():
-        return _named(load(parameters.profile), parameters)
-    own = load(profile) if _path(profile).is_file() else parameters
-    return _named(_first(ROOT / parameters.engine.store / _named(own, parameters)) or own, parameters)
-
-
-def _first(folder: Path) -> Parameters | None:
-    """The parameters of the file that notebooks were executed with into this folder, if it is still there."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        notebook = json.loads(min(folder.glob("notebooks/[0-9]*.ipynb")).read_bytes())
-        return load(notebook["metadata"]["papermill"]["parameters"]["profile"])
-    return None
-
-
-def _named(base: Parameters, parameters: Parameters) -> str:
-    elsewhere = {"profile": True, "engine": True, "data": {"root"}}
-    own, ours = (flat(each.model_dump(exclude=elsewhere)) for each in (base, parameters))
+    known = parameters.profile in profiles()
+    base = load(parameters.profile if known else profile) if known or path(profile).is_file() else parameters
+    own, ours = (flat(each.model_dump(exclude={"engine": True, "data": {"root"}})) for each in (base, parameters))
     changes = [f"{key.split('.')[-1]}{_short(value)}" for key, value in ours.items() if own.get(key) != value]
     changes += [f"no-{key.split('.')[-1]}" for key in own.keys() - ours.keys()]
     named = "+".join([parameters.profile, *changes])
@@ -126,21 +109,21 @@ def _validated(content: Mapping, kind: Any = Parameters, depth: int = 3) -> Any:
         raise InputError("; ".join(sentences(error.errors(), depth))) from None
 
 
-def _path(profile: str | Path) -> Path:
-    path = Path(profile)
-    return path if path.suffix in (".yaml", ".yml") else FOLDER / f"{profile}.yaml"
+def path(profile: str | Path) -> Path:
+    """The file of a profile, by its name or its path."""
+    return Path(profile) if Path(profile).suffix in (".yaml", ".yml") else FOLDER / f"{profile}.yaml"
 
 
 def _read(profile: str | Path, complete: bool) -> dict:
-    path = _path(profile)
-    if not path.is_file():
+    file = path(profile)
+    if not file.is_file():
         if complete and Path(profile).suffix == "":
             return {"profile": str(profile)}
-        what = f"profile '{profile}': no file {path.name} found"
+        what = f"profile '{profile}': no file {file.name} found"
         raise InputError(f"{what}; allowed: {', '.join(profiles())}, or the path of a YAML file")
-    content = parse(path.read_bytes(), path.name)
+    content = parse(file.read_bytes(), file.name)
     if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold sections ({', '.join(SECTIONS)}), found {type(content).__name__}")
+        raise InputError(f"{file.name} must hold sections ({', '.join(SECTIONS)}), found {type(content).__name__}")
     return content
 
 

@@ -78,7 +78,7 @@ def broken(command: Sequence[str], log: Path, begins: str, longest: float, befor
         started.reaches(begins)
         time.sleep(longest * random.random())
         ended = started.ended() if started.process.poll() is not None else started.breaks(number, group)
-        yield name, ended.faults(STATUS[number], 0)
+        yield name, ended.faults(STATUS[number], 0) + ([] if begins in ended.said else [f"never said '{begins}'"])
 
 
 def counted(part: str, tries: Tries, then=lambda: []) -> Rows:
