@@ -213,9 +213,11 @@ def test_a_file_without_a_checksum_is_told_and_what_a_broken_release_left_goes(s
     before = (run.path / "run.json").read_bytes()
     (run.path / "weights.safetensors").write_bytes(weights)  # killed before it was deleted
     (run.path / "extra.csv").touch()
-    assert store.verify() == [f"{KEY}/{name} is no file of that run" for name in ("extra.csv", "weights.safetensors")]
+    assert store.verify() == [
+        f"{KEY}/{name} is no file of that run; move it away" for name in ("extra.csv", "weights.safetensors")
+    ]
     store.release(KEY)
-    assert store.verify() == [f"{KEY}/extra.csv is no file of that run"]
+    assert store.verify() == [f"{KEY}/extra.csv is no file of that run; move it away"]
     assert (run.path / "run.json").read_bytes() == before
 
 
