@@ -47,7 +47,8 @@ def found(study):
 @pytest.mark.parametrize("task", ["lesion", "chest"])
 def test_an_opinion_is_the_mean_of_teachers_that_have_not_seen_the_image_over_their_views(study, task):
     data, found = study.task(task), suspects.opinions(study, task)
-    teachers = [(there, teacher) for there in study.replicates for teacher in there.teachers(task, "subset")]
+    here = study.for_task(task).replicates
+    teachers = [(there, teacher) for there in here for teacher in there.teachers(task, "subset")]
     seen = [set(there.training_index(teacher).tolist()) for there, teacher in teachers]
     by_all, sums, weights = (
         set.intersection(*seen),
