@@ -198,9 +198,7 @@ class Store:
         if "released" in about:
             if not run.released:
                 write_whole(run.path / "run.json", _text(key, about))
-            for name in (
-                set(about["released"]) - run.about()["checksums"].keys()
-            ):  # or what a killed process left of them
+            for name in set(about["released"]) - run.about()["checksums"].keys():  # a killed process may have left some
                 (run.path / name).unlink(missing_ok=True)
 
     def archive(self, keys: Iterable[str], file: Path, without: Mapping[str, Sequence[str]] | None = None) -> int:

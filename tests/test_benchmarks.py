@@ -81,3 +81,13 @@ def test_an_unknown_part_is_refused(benchmarks):
     import run
 
     assert CliRunner().invoke(run.main, ["bnak"]).exit_code == 2
+
+
+def test_the_way_of_the_data_is_rehearsed_and_compared_in_both_official_layouts(benchmarks, tmp_path):
+    import data_path
+
+    data_path.make_layouts(tmp_path / "raw", share=0.004)
+    for source in ("isic2019", "nih"):
+        assert len(data_path.rehearse(source, tmp_path)) == 5
+        rows = data_path.compare(source, tmp_path / "raw", 16, tmp_path / "compared", 1)
+        assert len(rows) == 5 and all(ratio > 0 for *_, ratio in rows)

@@ -22,7 +22,7 @@ LAYERS = {
 }
 LAYER = {name: number for number, names in LAYERS.items() for name in names.split()}
 FILES = sorted(FOLDER.rglob("*.py"))
-LONGEST_FUNCTION, WHOLE = 60, 12_908  # lines of a function, and of all rooms together (the design asks for 7,600)
+LONGEST_FUNCTION, WHOLE = 60, 12_907  # lines of a function, and of all rooms together (the design asks for 7,600)
 # Lines of each room, templates included: a reader is to hold the whole in the head. A room may shrink, and then so does its
 # number here; what is to grow must shrink elsewhere.
 ROOMS = {
@@ -37,7 +37,7 @@ ROOMS = {
     "command line": "__main__ notebooks processes",
 }
 BUDGET = {
-    "method": 1286, "instruments": 1095, "store, results, parameters": 1161, "data": 1810, "study": 2258, "paper": 3814,
+    "method": 1286, "instruments": 1095, "store, results, parameters": 1159, "data": 1810, "study": 2258, "paper": 3815,
     "explore": 426, "own labels": 420, "command line": 638,
 }  # fmt: skip
 

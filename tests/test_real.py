@@ -96,3 +96,7 @@ def test_a_study_of_another_machine_is_shown_where_it_is_whole_and_this_machines
     assert own.as_made().made_on == "cuda"
     shutil.rmtree(other.store.root / other.key(other.student("lesion", "RoS-KD")))
     assert own.as_made() is own
+
+
+def test_the_committed_page_is_light():
+    assert (FIGURES / "report.html").stat().st_size <= 2e6

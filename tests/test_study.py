@@ -325,6 +325,16 @@ def test_results_are_written_anew_when_runs_have_come_or_somebody_changed_them(t
     assert path.read_bytes() == before
 
 
+def test_what_other_code_measured_is_measured_again(trained, measured, monkeypatch):
+    """As when the gate's measure was taken out and put back: the table lacked it, and was taken for today's."""
+    of_then = measured[~measured["metric"].str.startswith("validation_")]
+    with monkeypatch.context() as then:
+        then.setattr("rosutils.study.study.CODE", "of another day")
+        then.setattr(Study, "measure", lambda study: of_then)
+        assert len(trained.results()) == len(of_then) < len(measured)
+    pd.testing.assert_frame_equal(trained.results(), measured)
+
+
 def test_of_notebooks_that_want_the_results_at_once_one_measures(trained, monkeypatch):
     measured, measure = [], Study.measure
 

@@ -517,10 +517,10 @@ class Study:
     def results(self) -> pd.DataFrame:
         """Every measurement of every finished run of this study: results.csv, the one source of numbers.
 
-        The file is written anew where runs have come, or where it is not what was written last; it is read again where one of
-        them is another file than it was.
+        The file is written anew where runs have come, where other code wrote it, or where it is not what was written last; it
+        is read again where one of them is another file than it was.
         """
-        path, made_from = self.output / "results.csv", digest([list(results.COLUMNS), self._state()])
+        path, made_from = self.output / "results.csv", digest([CODE, self._state()])
         now = made_from, size_and_time(path)  # before it is read: another process may write meanwhile
         if now != self._read[0]:
             with self.store.lock(f"results-{self.label}", f"measures for {path}"):  # one does, others wait
