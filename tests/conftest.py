@@ -40,7 +40,7 @@ TINY = {
     "data": {"sources": {"lesion": {"examples": 80}, "chest": {"examples": 80}}},
     "subsets": {"count": 2},
     "teachers": {"architectures": ["resnet18", "mobilenet_v2"]},
-    "training": {"batch_size": 8},
+    "training": {"batch_size": 16},
     "distillation": {"single_teacher": "mobilenet_v2"},
     "seeds": {"replicates": 1},
     "sweeps": {"scale": {"training": {"epochs": 3}}, "runs": 1},

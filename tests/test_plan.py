@@ -143,7 +143,7 @@ def test_a_folder_of_unknown_size_must_be_there():
 
 def test_the_disk_holds_what_was_said_at_the_end_and_no_more_on_the_way(load_tiny, tmp_path, monkeypatch):
     sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
-    study, seen = load_tiny(tmp_path, sweeps=sweeps, engine={"keep_weights": "needed"}), []
+    study, seen = load_tiny(tmp_path, sweeps=sweeps, engine={"keep_weights": "needed", "checkpoint_seconds": 0}), []
 
     def used() -> int:
         return sum(path.stat().st_size for path in study.store.root.rglob("*") if path.is_file())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections import defaultdict
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -189,9 +190,21 @@ def test_the_same_input_gives_the_same_bytes_and_provenance_stays_whole(plain, t
     assert text == read(tmp_path, "provenance.json")
 
 
-def test_the_commit_of_the_code_is_named_where_git_is_there(monkeypatch, tmp_path):
+def test_the_commit_of_the_code_is_named_where_git_is_there_and_that_it_was_changed_since(monkeypatch, tmp_path):
+    """Wherever it is asked: notebooks run in a folder of their own."""
     monkeypatch.setattr(params, "ROOT", tmp_path)
     assert report.commit() == ""
+    for folder in ("rosutils", "notebooks"):
+        (tmp_path / folder).mkdir()
+    code = tmp_path / "rosutils" / "losses.py"
+    code.write_text("1")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-c", "user.name=A", "-c", "user.email=a@b.c", *words], cwd=tmp_path, check=True)
+    head = report.commit()
+    assert re.fullmatch("[0-9a-f]{40}", head)
+    code.write_text("2")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert report.commit() == f"{head}, and changes since"
 
 
 def test_do_it_again_is_the_whole_command_and_so_is_a_notebooks():

@@ -29,7 +29,7 @@ from rosutils.study.verification import problems
 @pytest.fixture(scope="module")
 def trained(load_tiny, tmp_path_factory) -> Study:
     """Every run of Table I's lesion task, and for the chest task Baseline I and RoS-KD with what it needs."""
-    study = load_tiny(tmp_path_factory.mktemp("trained"), tasks=["lesion", "chest"])
+    study = load_tiny(tmp_path_factory.mktemp("trained"), tasks=["lesion", "chest"], engine={"checkpoint_seconds": 0})
     chest = [study.student("chest", setting) for setting in ("Baseline I", "RoS-KD")]
     study.ensure([spec for spec in study.runs("table1") if spec.task == "lesion"] + chest)
     return study
@@ -191,6 +191,7 @@ def test_processes_and_this_process_give_the_same_bits(trained, load_tiny, tmp_p
 
 
 LONGER = {
+    "engine": {"checkpoint_seconds": 0},
     "teachers": {"architectures": ["mobilenet_v2", "mobilenet_v2"]},
     "distillation": {"student": "mobilenet_v2", "averaging_start": 1},
     "training": {"epochs": 4, "milestones": [2], "reported": "best-validation"},

@@ -258,7 +258,7 @@ def commit() -> str:
     git = ["git", "--git-dir", str(params.ROOT / ".git"), "--work-tree", str(params.ROOT)]  # not of a folder around it
     try:
         head, changed = (
-            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True, cwd=params.ROOT).stdout.strip()
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "rosutils", "params"])
         )
     except (OSError, subprocess.CalledProcessError):

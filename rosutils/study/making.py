@@ -211,16 +211,16 @@ class AfterEpoch:
     def finished(self, model: nn.Module) -> dict[str, dict[str, Tensor]]:
         """The reported weights with BatchNorm re-estimated once, and their logits; the same of the average of Eq. 1."""
         reported = self.best.model if self.best else model
-        running = {name: value.clone() for name, value in reported.named_buffers() if name in reported.state_dict()}
+        lasting = reported.state_dict().keys()
+        running = {name: value.clone() for name, value in reported.named_buffers() if name in lasting}
         self._refresh(reported)
         tensors = {"weights": reported.state_dict(), "logits": self._logits(reported)}
         if not self.average:
             return tensors
-        averaged = self.best_average.model if self.best_average else self.average.model
+        mean = (self.best_average or self.average).model
         if self.refreshes:
-            self._refresh(averaged)
-        tensors |= {"averaged": averaged.state_dict(), "averaged_logits": self._logits(averaged)}
-        return tensors | {"running": running}
+            self._refresh(mean)
+        return tensors | {"averaged": mean.state_dict(), "averaged_logits": self._logits(mean), "running": running}
 
     def seconds(self) -> dict[str, float]:
         """Seconds of an epoch with its validation, and of its averaging alone (medians of those made by this process)."""
