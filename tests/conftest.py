@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
@@ -18,6 +19,9 @@ from rosutils.bank import Bank, view_logits
 from rosutils.data import Loader, Task
 from rosutils.params import ROOT
 from rosutils.study import Study
+from rosutils.study.experiment import weights_needed
+from rosutils.study.making import make
+from rosutils.study.needs import with_prerequisites
 
 
 torch.set_num_threads(1)
@@ -76,25 +80,14 @@ def load_tiny(tiny_sections):
     return lambda folder, **changes: Study.load("smoke", **tiny_sections(folder, **changes))
 
 
-@pytest.fixture(scope="session")
-def probed(load_tiny, tmp_path_factory) -> Study:
-    """A tiny study of both tasks whose students are attacked, walked around, and asked about noisy labels.
-
-    All processes of a test run share its store: what one of them makes, the others find.
-    """
-    sweeps = {"scale": {"training": {"epochs": 2}}, "noise": {"symmetric": [0.4], "pairflip": []}}
-    base = tmp_path_factory.getbasetemp()  # under xdist each process has one of its own, in one that they share
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "probed"
-    few = {"attacks": {"examples": 8}, "landscape": {"examples": 4, "directions": [0, 1]}}
-    study = load_tiny(folder, tasks=["lesion", "chest"], sweeps=sweeps, **few)
-    noise = [spec for spec in study.runs("noise") if spec.task == "lesion"]
-    study.ensure([*study.runs("table1"), *study.runs("table2"), *study.runs("fig4"), *noise])
-    return study
-
-
 def smoke_engine(folder: Path, **options) -> str:
     """The smoke profile's engine with every file under `folder`, for -y."""
     return yaml.safe_dump({"engine": {"store": str(folder), "artefacts": str(folder / "figures"), **options}})
+
+
+def copy_of(study: Path, into: Path) -> Path:
+    """A study's folder to work in: files are not written to but replaced, so that those of the first stay as they are."""
+    return Path(shutil.copytree(study, into / "runs", copy_function=os.link))
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +109,32 @@ def smoke(tmp_path_factory) -> tuple[Path, str, Path]:
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("store"), dirs_exist_ok=True)
             printed.write_text(done.stdout)
     return folder, printed.read_text(), copy
+
+
+@pytest.fixture(scope="session")
+def probed(smoke, tmp_path_factory) -> Study:
+    """The smoke study in a folder of its own: both tasks, its students attacked, walked around, asked about noisy labels."""
+    folder = copy_of(smoke[2], tmp_path_factory.mktemp("probed"))
+    return Study.load("smoke", engine={"backend": "inline", "store": str(folder), "artefacts": str(folder / "figures")})
+
+
+@pytest.fixture
+def remade(tmp_path):
+    """A study that has what a run is made from, the weights that were released trained again, in a store of its own."""
+
+    def remade(study: Study, spec) -> Study:
+        engine = study.parameters.engine.model_copy(update={"store": str(tmp_path)})
+        there = replace(study, parameters=study.parameters.model_copy(update={"engine": engine}))
+        there.store.root.mkdir()
+        *needed, _ = with_prerequisites([spec])
+        for each in needed:
+            (there.store.root / there.key(each)).symlink_to(study.run(each).path)
+        for each in filter(lambda each: study.run(each).released, weights_needed(spec)):
+            (there.store.root / there.key(each)).unlink()
+            make(there.at(each), each)
+        return there
+
+    return remade
 
 
 @pytest.fixture(scope="session")

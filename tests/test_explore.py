@@ -257,7 +257,7 @@ def test_contours_tell_the_share_of_the_stored_points_within_the_rise(probed):
 def test_who_believes_a_wrong_label_is_what_the_networks_say(probed):
     draw, chosen = drawn("wrong_labels", probed, "lesion")
     there = probed.variants[Variant("symmetric", "0.4")]
-    assert chosen["noise"] == ["symmetric 0.4", "as everywhere"]
+    assert chosen["noise"] == ["symmetric 0.4", "pairflip 0.4", "as everywhere"]
     data, train = there.task("lesion"), there.task("lesion").split["train"]
     place = int((data.labels[train] != data.clean_labels[train]).nonzero()[2])
     logits = there.run(explore.probe_of(there, "agreement", "lesion", "RoS-KD")).tensors("logits")["train"][place]

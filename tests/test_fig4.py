@@ -257,7 +257,10 @@ def test_surfaces_and_paths_of_a_study_are_those_of_its_students(probed, task):
     assert {(f["setting"], f["seed"]) for f in planes} == {(s, d) for s in COMPARED for d in seeds}
     assert all(f["loss"].shape == (points, points) and len(f["grid"]) == points for f in planes)
     paths = fig4.paths(probed, task)
-    assert set(paths) == {"replicate 1"} and len(paths["replicate 1"]) == PATH_STEPS
+    replicates = range(probed.for_task(task).parameters.seeds.replicates)
+    assert (
+        set(paths) == {f"replicate {number + 1}" for number in replicates} and len(paths["replicate 1"]) == PATH_STEPS
+    )
     batch = batch_of(probed, task, probed.parameters.landscape.examples)
     for place, setting, state in ((0, "Baseline III", "weights"), (-1, "RoS-KD", "averaged")):
         model = probed.model(probed.student(task, setting), state)

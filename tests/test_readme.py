@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from conftest import copy_of, smoke_engine
 
 from rosutils.__main__ import main
 from rosutils.params import FOLDER
@@ -42,23 +44,23 @@ def test_every_rosutils_command_is_understood(command):
 
 def test_the_status_command_runs(tmp_path):
     engine = f"{{engine: {{store: {tmp_path}}}}}"
-    command = [sys.executable, "-m", "rosutils", "status", "smoke", "-y", engine]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(main, ["status", "smoke", "-y", engine])
+    assert done.exit_code == 0, done.output
     assert re.search(r"in all +\d+ +\d+ +0 ", done.stdout)  # runs, shared, done
 
 
-def test_the_papermill_command_runs_on_smoke(tmp_path):
+def test_the_papermill_command_runs_on_smoke(smoke, tmp_path):
+    folder = copy_of(smoke[2], tmp_path)
+    (folder / "figures" / "smoke" / "fig1.png").unlink()
     [command] = [shlex.split(c) for c in COMMANDS if "papermill" in c]
     notebook = command[1].replace("04_tables", "01_data")  # the same line, on the notebook that trains nothing
     rest = [word.replace("demo", "smoke") for word in command[3:]]
-    engine = f"{{engine: {{store: {tmp_path}, artefacts: {tmp_path}/figures}}}}"
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", notebook, str(tmp_path / "out.ipynb"), *rest, "-y", engine],
+        [sys.executable, "-m", "papermill", notebook, str(tmp_path / "out.ipynb"), *rest, "-y", smoke_engine(folder)],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "figures" / "smoke" / "fig1.png").is_file()
+    assert (folder / "figures" / "smoke" / "fig1.png").is_file()
 
 
 def test_every_notebook_module_profile_and_link_that_it_names_exists():
