@@ -86,27 +86,28 @@ def smoke_engine(folder: Path, **options) -> str:
 
 
 def copy_of(study: Path, into: Path) -> Path:
-    """A study's folder to work in: files are not written to but replaced, so that those of the first stay as they are."""
-    return Path(shutil.copytree(study, into / "runs", copy_function=os.link))
+    """A study's folder to work in; runs, which are never written to again, are shared with the first."""
+    shutil.copytree(
+        study / "store", into / "runs/store", copy_function=os.link, ignore=shutil.ignore_patterns(".locks")
+    )
+    return Path(shutil.copytree(study, into / "runs", ignore=shutil.ignore_patterns("store"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> tuple[Path, str, Path]:
     """The whole smoke chain by the command, once for all processes of a test run: its folder, what it printed, and a copy.
 
-    The copy is for whoever works in it while others look at the first.
+    In the copy nobody works: it is for `copy_of`, whatever is done in the first meanwhile.
     """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
-    copy, printed = folder.with_name("smoke-copy"), folder.with_name("smoke-printed")
+    copy, printed = folder.with_name("smoke-copy") / "runs", folder.with_name("smoke-printed")
     with FileLock(folder.with_name("smoke.lock")):
         if not printed.is_file():
             command = [sys.executable, "-m", "rosutils", "reproduce", "smoke", "-y", smoke_engine(folder)]
             done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
             assert done.returncode == 0, done.stderr
-            # runs are never written to again; results and figures are
-            shutil.copytree(folder / "store", copy / "store", copy_function=os.link)
-            shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("store"), dirs_exist_ok=True)
+            copy_of(folder, copy.parent)
             printed.write_text(done.stdout)
     return folder, printed.read_text(), copy
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import copy_of
 from PIL import Image
 
 from rosutils.params import ROOT
@@ -39,7 +40,8 @@ DONE = """() => {
 @pytest.fixture(scope="module")
 def lab(smoke, tmp_path_factory):
     """The address of a JupyterLab that `make lab`'s command has started."""
-    folder, store = tmp_path_factory.mktemp("lab"), smoke[2]
+    folder = tmp_path_factory.mktemp("lab")
+    store = copy_of(smoke[2], folder)
     profile = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
     profile["engine"] |= {"store": str(store), "artefacts": str(store / "figures")}
     (folder / "smoke.yaml").write_text(yaml.safe_dump(profile))
