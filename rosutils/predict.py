@@ -74,13 +74,14 @@ def of_study(study: Study, task: str, row: str) -> Network:
 
 
 def _loaded(run: Run, state: str, name: str) -> Network:
-    recipe, about = run.about()["recipe"], run.about()["record"]["network"]
+    recipe, record = run.about()["recipe"], run.about()["record"]
+    about = record["network"]
     if about["resize"] != RESIZE:
         raise InputError(f"{run.key} was trained on images prepared otherwise ({about['resize']}); train it again")
     model = models.create(recipe["architecture"], len(about["classes"]), seed=0)
     model.load_state_dict(run.tensors(state))
-    threshold = about["thresholds"][state]
-    return Network(model.eval(), about, 0.5 if threshold is None else threshold, name)
+    name += "" if record["validation_skill"] > 0 else " (on validation no better than the classes' rates)"
+    return Network(model.eval(), about, 0.5 if (chosen := about["thresholds"][state]) is None else chosen, name)
 
 
 def folder(network: Network, images: str | Path, *, skip_bad: bool = False) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -90,8 +91,7 @@ def folder(network: Network, images: str | Path, *, skip_bad: bool = False) -> t
     are decoded as `prepare` does. Also returns why files could not be read, which with `skip_bad` are left out; without,
     these raise an InputError, as does a folder without images.
     """
-    images = Path(images)
-    if not images.is_dir():
+    if not (images := Path(images)).is_dir():
         raise InputError(f"there is no folder {images}; give the one that holds the images to predict")
     names, rows, bad = pictures(images), [], {}
     for start in range(0, len(names), EVALUATION_BATCH):

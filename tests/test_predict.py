@@ -17,6 +17,7 @@ from rosutils.__main__ import main
 from rosutils.metrics import best_thresholds
 from rosutils.params import ROOT
 from rosutils.settings import setting
+from rosutils.store import Run
 from rosutils.study import Study
 from rosutils.study.experiment import bank_of
 
@@ -57,6 +58,18 @@ def study(sections):
     students = [study.student(task, "RoS-KD") for task in TASKS]
     study.ensure([*students, *(study.chance(task) for task in TASKS)])
     return study
+
+
+def test_of_a_network_without_skill_its_name_says_so(study, monkeypatch):
+    names, about = [], Run.about
+
+    def with_skill(skill):
+        return lambda run: (found := about(run)) | {"record": found["record"] | {"validation_skill": skill}}
+
+    for skill in (0.1, -0.1):
+        monkeypatch.setattr(Run, "about", with_skill(skill))
+        names.append(predict.of_study(study, "one", "RoS-KD").name)
+    assert names[1] == names[0] + " (on validation no better than the classes' rates)"
 
 
 @pytest.mark.parametrize("task", TASKS)
