@@ -74,13 +74,13 @@ def of_study(study: Study, task: str, row: str) -> Network:
 
 
 def _loaded(run: Run, state: str, name: str) -> Network:
-    recipe, record = run.about()["recipe"], run.about()["record"]
-    about = record["network"]
+    about = (record := run.about()["record"])["network"]
     if about["resize"] != RESIZE:
         raise InputError(f"{run.key} was trained on images prepared otherwise ({about['resize']}); train it again")
-    model = models.create(recipe["architecture"], len(about["classes"]), seed=0)
+    model = models.create(run.about()["recipe"]["architecture"], len(about["classes"]), seed=0)
     model.load_state_dict(run.tensors(state))
-    name += "" if record["validation_skill"] > 0 else " (on validation no better than the classes' rates)"
+    if record["validation_skill"] <= 0:  # of the weights before averaging
+        name += " (not averaged, it is on validation no better than the classes' rates)"
     return Network(model.eval(), about, 0.5 if (chosen := about["thresholds"][state]) is None else chosen, name)
 
 

@@ -80,9 +80,8 @@ def browser():
 @pytest.fixture
 def page(browser, lab, name):
     """A page of JupyterLab for a notebook; with SHOTS=folder in the environment its outputs' pictures are left there."""
-    scale = (
-        2 if name == "07_loss_landscape" else 1
-    )  # where screens have two pixels a point, a surface once turned by half
+    # where screens have two pixels a point, a surface once turned by half
+    scale = 2 if name == "07_loss_landscape" else 1
     page = browser.new_page(viewport={"width": 1400, "height": 4000}, device_scale_factor=scale)
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))

@@ -69,7 +69,7 @@ def test_of_a_network_without_skill_its_name_says_so(study, monkeypatch):
     for skill in (0.1, -0.1):
         monkeypatch.setattr(Run, "about", with_skill(skill))
         names.append(predict.of_study(study, "one", "RoS-KD").name)
-    assert names[1] == names[0] + " (on validation no better than the classes' rates)"
+    assert names[1] == names[0] + " (not averaged, it is on validation no better than the classes' rates)"
 
 
 @pytest.mark.parametrize("task", TASKS)
