@@ -88,13 +88,13 @@ def auroc_per_class(scores: Array, labels: Array) -> Tensor:
     """
     from sklearn.metrics import roc_auc_score
 
-    multilabel = np.ndim(labels) == 2
-    scores, labels = _checked(scores, labels, multilabel)
+    scores, labels = _checked(scores, labels, multilabel := np.ndim(labels) == 2)
     if not multilabel:
         scores, labels = special.softmax(scores, axis=1), labels[:, None] == np.arange(scores.shape[1])
-    both_kinds = labels.any(axis=0) & ~labels.all(axis=0)
-    pairs = zip(labels.T, scores.T, both_kinds, strict=True)
-    return torch.tensor([roc_auc_score(y, s) if both else float("nan") for y, s, both in pairs], dtype=torch.float64)
+    both = labels.any(axis=0) & ~labels.all(axis=0)
+    found = np.where(both, 0.0, np.nan)
+    found[both] = roc_auc_score(labels[:, both], scores[:, both], average=None) if both.any() else ()
+    return torch.from_numpy(found)
 
 
 def best_thresholds(scores: Array, labels: Array, *, rule: str = "micro") -> Tensor:

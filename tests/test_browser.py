@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def lab(smoke, tmp_path_factory):
     store = copy_of(smoke[2], folder)
     profile = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
     profile["engine"] |= {"store": str(store), "artefacts": str(store / "figures")}
-    (folder / "smoke.yaml").write_text(yaml.safe_dump(profile))
+    (folder / "smoke.yaml").write_text(yaml.safe_dump(profile, sort_keys=False))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -70,19 +71,21 @@ def lab(smoke, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def context():
+    """What the pages of a browser share, so that JupyterLab is loaded once, by how many of a screen's pixels are a point."""
     with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
+        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        yield cache(
+            lambda scale: browser.new_context(viewport={"width": 1400, "height": 4000}, device_scale_factor=scale)
+        )
         browser.close()
 
 
 @pytest.fixture
-def page(browser, lab, name):
+def page(context, lab, name):
     """A page of JupyterLab for a notebook; with SHOTS=folder in the environment its outputs' pictures are left there."""
     # where screens have two pixels a point, a surface once turned by half
-    scale = 2 if name == "07_loss_landscape" else 1
-    page = browser.new_page(viewport={"width": 1400, "height": 4000}, device_scale_factor=scale)
+    page = context(2 if name == "07_loss_landscape" else 1).new_page()
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
