@@ -31,6 +31,7 @@ NOT_OURS = re.compile(_SAID)
 # Of each notebook at least so many.
 CONTROLS = {"01_data": 9, "02_teachers": 1, "03_distillation": 8, "04_tables": 1, "06_adversarial": 6}
 CONTROLS |= {"05_figures": 0, "07_loss_landscape": 6, "08_label_noise": 2, "09_report": 0, "10_own_labels": 0}
+NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # the one in front
 DONE = """() => {
     const cells = [...document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell')];
     if (document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')) return true;
@@ -51,7 +52,7 @@ def lab(smoke, tmp_path_factory):
         port = free.getsockname()[1]
     own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     own |= {f"JUPYTERLAB_{name}_DIR": str(folder / name) for name in ("SETTINGS", "WORKSPACES")}
-    options = ["--no-browser", f"--port={port}", "--IdentityProvider.token=abc"]
+    options = ["--no-browser", f"--port={port}", "--IdentityProvider.token=abc", "--expose-app-in-browser"]
     options += ["--allow-root"] * (os.geteuid() == 0)
     command = [sys.executable, "-m", "rosutils", "lab", "--profile", str(folder / "smoke.yaml"), "--", *options]
     own["OMP_NUM_THREADS"] = "1"
@@ -71,32 +72,37 @@ def lab(smoke, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def context():
-    """What the pages of a browser share, so that JupyterLab is loaded once, by how many of a screen's pixels are a point."""
+def pages(lab):
+    """JupyterLab's page by how many of a screen's pixels are a point: it takes longer to load than a notebook to open."""
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        yield cache(
-            lambda scale: browser.new_context(viewport={"width": 1400, "height": 4000}, device_scale_factor=scale)
-        )
+
+        @cache
+        def opened(scale: int):
+            page = browser.new_page(viewport={"width": 1400, "height": 4000}, device_scale_factor=scale)
+            page.complaints = []
+            page.on("pageerror", lambda error: page.complaints.append(str(error)))
+            page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
+            page.goto(f"{lab}/lab?token=abc&reset")
+            page.wait_for_function("window.jupyterapp?.shell.isAttached", timeout=120_000)
+            return page
+
+        yield opened
         browser.close()
 
 
 @pytest.fixture
-def page(context, lab, name):
-    """A page of JupyterLab for a notebook; with SHOTS=folder in the environment its outputs' pictures are left there."""
+def page(pages, name):
+    """JupyterLab with a notebook opened; with SHOTS=folder in the environment its outputs' pictures are left there."""
     # where screens have two pixels a point, a surface once turned by half
-    page = context(2 if name == "07_loss_landscape" else 1).new_page()
-    page.complaints = []
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
-    yield page
-    page.close()
-
-
-def run_all(page, address: str, name: str) -> None:
-    page.goto(f"{address}/lab/tree/lab/{name}.ipynb?token=abc&reset")
-    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=120_000)
+    page = pages(2 if name == "07_loss_landscape" else 1)
+    page.evaluate("path => void jupyterapp.commands.execute('docmanager:open', {path})", f"lab/{name}.ipynb")
+    page.wait_for_selector(f"{NOTEBOOK} .jp-CodeCell", timeout=120_000)
     page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=120_000)  # or Run All asks for a kernel
+    return page
+
+
+def run_all(page) -> None:
     page.click("text=Run >> nth=0")
     page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
     page.wait_for_function(DONE, timeout=300_000)
@@ -115,8 +121,8 @@ def move_everything(page) -> int:
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_run_all_and_every_widget(lab, page, name):
-    run_all(page, lab, name)
+def test_run_all_and_every_widget(page, name):
+    run_all(page)
     if name == "07_loss_landscape":
         a_surface_turns_under_the_mouse(page)
     moved = move_everything(page)
@@ -126,7 +132,9 @@ def test_run_all_and_every_widget(lab, page, name):
         page.screenshot(path=f"{shots}/{name}.png")
         for number, output in enumerate(page.locator(".jp-OutputArea-child:visible").all()):
             output.screenshot(path=f"{shots}/{name}-{number:02}.png")
-    errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
+    errors = page.locator(
+        f"{NOTEBOOK} .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
+    ).all_inner_texts()
     assert errors == []
     assert moved >= CONTROLS[name]
     assert [text for text in page.complaints if not NOT_OURS.search(text)] == []
