@@ -30,6 +30,7 @@ def test_the_bank_part_finds_the_losses_of_teachers_on_the_fly(benchmarks, monke
     import loop
 
     monkeypatch.setattr(loop, "ARCHITECTURES", ("resnet18", "mobilenet_v2"))
+    monkeypatch.setattr(loop, "BATCH", 16)
     monkeypatch.setattr(loop, "alternately", lambda ours, theirs, rounds=1: (ours() and 1.0, theirs() and 2.0))
     first, second = loop.bank_rows(tmp_path, images=64)
     assert float(first.what.split("of a loss ")[1].rstrip(")")) < 1e-5
