@@ -17,6 +17,7 @@ from rosutils import InputError, RunError
 OWNER = "owner.json"  # in a study's folder: the file of parameters that it is of
 ARCHIVE = "runs.zip"  # beside a study's figures: the runs they are drawn from
 FILE = click.Path(path_type=Path, dir_okay=False)
+THERE = click.Path(path_type=Path, dir_okay=False, exists=True)
 FOLDER = click.Path(path_type=Path)
 interrupted: list[int] = []  # the signals that came
 # Nothing heavy above: `--help`, and the processes that execute notebooks, come through here.
@@ -288,9 +289,7 @@ def redraw(profile: str, sections: dict) -> None:
 
 @main.command()
 @ON_A_PROFILE
-@click.option(
-    "--from", "file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="An archive."
-)
+@click.option("--from", "file", required=True, type=THERE, help="An archive.")
 def adopt(profile: str, sections: dict, file: Path) -> None:
     """Put the runs of an archive into the store of a profile; those that are there stay. Then: reproduce."""
     store = _study(profile, sections).store
@@ -316,9 +315,8 @@ def prepare(source: str, raw: Path, size: int, out: Path, options: dict, **toler
 
     if source not in sources.PREPARED:
         raise InputError(f"source '{source}' cannot be prepared; choose one of {', '.join(sources.PREPARED)}")
-    sources.prepare(
-        source, raw=raw, pixels=size, out=out, section=params.source({"source": source, **options}), **tolerant
-    )
+    section = params.source({"source": source, **options})
+    sources.prepare(source, raw=raw, pixels=size, out=out, section=section, **tolerant)
 
 
 @main.command()
@@ -380,12 +378,12 @@ def predict(profile: str, sections: dict, run: str, task: str | None, folder: Pa
     RUN is a row of Table I (RoS-KD) of --profile, the folder of a run, or a key in the store.
     """
     from rosutils import predict
+    from rosutils.store import write_whole
 
     network = predict.find(run, profile, sections, task)
     table, bad = predict.folder(network, folder, skip_bad=skip_bad)
     _say(f"left out: {name}: {why}" for name, why in bad.items())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out, index=False, lineterminator="\n")
+    write_whole(out, table.to_csv(index=False, lineterminator="\n"))
     click.echo(f"{network.name}: {len(table):,} images are predicted in {out}; not a medical device")
 
 
@@ -398,12 +396,13 @@ def export(profile: str, sections: dict, run: str, task: str | None, out: Path) 
     RUN is a row of Table I (RoS-KD) of --profile, the folder of a run, or a key in the store.
     """
     from rosutils import predict
+    from rosutils.store import write_whole
 
     network = predict.find(run, profile, sections, task)
     click.echo(f"{network.name}: {predict.export(network, out)} gives the same logits")
     if network.row:
-        card, study = out.with_suffix(".md"), _study(profile, sections)
-        card.write_text(predict.card(study, network.about["task"], network.row), encoding="utf-8")
+        card = predict.card(_study(profile, sections), network.about["task"], network.row)
+        card = write_whole(out.with_suffix(".md"), card)
         click.echo(f"model card: {card}")
 
 

@@ -152,8 +152,7 @@ class Store:
             for name, table in (tables or {}).items():
                 table.to_csv(folder / f"{name}.csv", index=False)
             checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
-            about = {"recipe": recipe, "record": record, "checksums": checksums}
-            write_whole(folder / "run.json", _text(key, about))
+            write_whole(folder / "run.json", _text(key, {"recipe": recipe, "record": record, "checksums": checksums}))
         self.checkpoint(key).unlink(missing_ok=True)
         return Run(self.root / key)
 
@@ -182,9 +181,8 @@ class Store:
                     aside = self.root / ".aside" / f"{key}-{time.time_ns()}"
                     aside.parent.mkdir(exist_ok=True)
                     place.rename(aside)
-                    logger.warning(
-                        "%s had no whole run.json; it is set aside as %s, and the run was made again", key, aside
-                    )
+                    told = "%s had no whole run.json; it is set aside as %s, and the run was made again"
+                    logger.warning(told, key, aside)
                 if self.get(key) is None:
                     folder.rename(place)
             except OSError:  # another process was faster: its run stays
@@ -228,8 +226,7 @@ class Store:
             with zipfile.ZipFile(file) as archive:
                 names = archive.namelist()
                 if strange := [name for name in names if not IN_ARCHIVE.fullmatch(name)]:
-                    what = f"{file} holds {strange[0]!r}, which is no file of a run"
-                    raise InputError(f"{what}; it is no archive of this kit")
+                    raise InputError(f"{file} is no archive of this kit: {strange[0]!r} is no file of a run")
                 keys = sorted({name.split("/")[0] for name in names})
                 return sum(self._adopted(archive, key, [n for n in names if n.startswith(f"{key}/")]) for key in keys)
         except InputError:
@@ -329,10 +326,14 @@ def seal(about: Mapping, *of: str) -> str:
 def write_whole(path: Path, content: str | bytes | memoryview) -> Path:
     """Write a file in one step, never half of it: it has its name once it is on the disk, and nothing stays where it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():  # /dev/stdout, say, is not to be put another in its place
+        path.write_bytes(content)
+        return path
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -5,6 +5,7 @@ each with a split of its own, nearly every image is outside of some. Scores are 
 et al. 2021); cleanlab, where it is installed, ranks the same probabilities its own way, as a second opinion.
 """
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from rosutils.data import Task
 from rosutils.data.splits import write_lists
 from rosutils.losses import soft_targets
 from rosutils.paper import look
+from rosutils.store import write_whole
 from rosutils.study import Study
 from rosutils.study.experiment import RunSpec, bank_of
 
@@ -187,11 +189,10 @@ def montage(study: Study, task: str, found: pd.DataFrame, *, count: int = 24) ->
 
 def write(study: Study, task: str, found: pd.DataFrame) -> list[Path]:
     """The list as csv and its montage, in the study's output folder: pictures of one's own are not artefacts to share."""
-    study.output.mkdir(parents=True, exist_ok=True)
-    paths = [study.output / f"suspects_{task}.{suffix}" for suffix in ("csv", "png")]
-    found.to_csv(paths[0], index=False, lineterminator="\n")
-    montage(study, task, found).savefig(paths[1], metadata={"Software": None})
-    return paths
+    drawn = io.BytesIO()
+    montage(study, task, found).savefig(drawn, format="png", metadata={"Software": None})
+    files = {"csv": found.to_csv(index=False, lineterminator="\n"), "png": drawn.getbuffer()}
+    return [write_whole(study.output / f"suspects_{task}.{suffix}", each) for suffix, each in files.items()]
 
 
 def cleaned(study: Study, task: str, found: pd.DataFrame, *, share: float = 0.05) -> Study:
@@ -208,17 +209,18 @@ def cleaned(study: Study, task: str, found: pd.DataFrame, *, share: float = 0.05
     kept = torch.from_numpy(~np.isin(names, found["image"].iloc[: round(share * len(found))]))
     train, every = data.split["train"], torch.cat(list(data.split.values())).sort().values
     lists = write_lists(dict(data.split) | {"train": train[kept[train]]}, data.names, folder / "lists" / task)
-    _table(data, names, every[kept[every]]).to_csv(folder / f"labels_{task}.csv", index=False, lineterminator="\n")
+    write_whole(folder / f"labels_{task}.csv", _table(data, names, every[kept[every]]))
     section = {"lists": {path.stem: str(path.resolve()) for path in lists}, "split": None}
     sections = {"tasks": [task], "data": {"sources": {task: section}}}
     return Study(params.changed(study.parameters, sections), label=label)
 
 
-def _table(data: Task, names: np.ndarray, index: Tensor) -> pd.DataFrame:
-    """The labels of the examples `index` as a table of the source folder."""
+def _table(data: Task, names: np.ndarray, index: Tensor) -> str:
+    """The labels of the examples `index` as a table of the source folder, csv."""
     given = data.labels[index]
     if data.multilabel:
         labels = dict(zip(data.class_names, given.T.long().numpy(), strict=True))
     else:
         labels = {"label": np.array(data.class_names, dtype=object)[given]}
-    return pd.DataFrame({"image": names[index], **labels, "group": data.groups[index].numpy()})
+    found = pd.DataFrame({"image": names[index], **labels, "group": data.groups[index].numpy()})
+    return found.to_csv(index=False, lineterminator="\n")

@@ -1,6 +1,7 @@
 """The shape of the module: who may import whom, and how long things may get."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ ROOMS = {
     "command line": "__main__ notebooks processes",
 }
 BUDGET = {
-    "method": 1286, "instruments": 1095, "store, results, parameters": 1159, "data": 1810, "study": 2258, "paper": 3815,
-    "explore": 426, "own labels": 420, "command line": 638,
+    "method": 1286, "instruments": 1095, "store, results, parameters": 1160, "data": 1807, "study": 2258, "paper": 3816,
+    "explore": 426, "own labels": 422, "command line": 637,
 }  # fmt: skip
 
 
@@ -130,6 +131,18 @@ def test_functions_stay_short(path):
     ]
     long = {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno + 1 > LONGEST_FUNCTION}
     assert long == {}
+
+
+# A file's content in another way than by `write_whole`, which leaves the old one where it fails.
+WRITES = re.compile(
+    r"\.write_(?:text|bytes)\(|\.to_csv\((?!index)|\.savefig\((?!drawn)|np\.save\(|open\([^)]*[\"'][wax]"
+)
+IN_FOLDERS = {"store.py", "data/cache.py", "data/sources.py"}  # which get their names once they are whole
+
+
+def test_files_are_written_whole():
+    found = {str(path.relative_to(FOLDER)) for path in FILES if WRITES.search(path.read_text(encoding="utf-8"))}
+    assert found == IN_FOLDERS
 
 
 def test_there_is_no_drawer_for_odds_and_ends():

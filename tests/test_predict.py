@@ -1,5 +1,7 @@
 """A network used: pictures give the logits that its run stored, exports give the same outputs, and errors say what to do."""
 
+import errno
+import os
 import shutil
 
 import nbformat
@@ -174,7 +176,7 @@ def test_the_card_says_data_scores_beside_no_skill_and_limits(study):
     assert str(predict.of_study(study, "several", "RoS-KD").threshold) in text
 
 
-def test_the_commands_predict_and_export(study, sections, tmp_path):
+def test_the_commands_predict_and_export(study, sections, tmp_path, monkeypatch):
     run, [teacher] = study.run(study.student("several", "RoS-KD")), study.student("one", "RoS-KD").teachers[:1]
     out, profile = tmp_path / "new" / "out.csv", ["--profile", "smoke", "-y", yaml.safe_dump(sections)]
 
@@ -186,6 +188,10 @@ def test_the_commands_predict_and_export(study, sections, tmp_path):
     first = out.read_bytes()
     done = predicted(run.key)
     assert done.exit_code == 0 and out.read_bytes() == first, (done.output, done.exception)
+    with monkeypatch.context() as patch:  # a full disk
+        patch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        done = predicted(run.key)
+    assert done.exit_code == 1 and out.read_bytes() == first and list(out.parent.iterdir()) == [out], done.output
     for which, said in (
         ("RoS-KD", "name one with --task"), ("RoSKD", "no folder of a run, no key"),
         (study.key(bank_of(teacher)), "is a bank, not a network"),

@@ -1,5 +1,6 @@
 """The report: the answer first, whole, self-contained, and every number with what it is made of."""
 
+import base64
 import json
 import re
 import subprocess
@@ -7,9 +8,10 @@ from collections import defaultdict
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 from test_claims import TASKS, everything
 
 from rosutils import paper, params
@@ -233,6 +235,17 @@ def test_pictures_come_in_the_order_of_the_items_and_only_those_that_exist(tmp_p
         Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.png")
     found = re.findall(r'alt=" \((\w+)\)"', written(tmp_path, items=several))
     assert found == [*(f"b_{task}" for task in params.load("demo").tasks), "a"]
+
+
+def test_what_is_drawn_is_in_the_page_without_loss_and_a_photograph_with(tmp_path):
+    drawing = Image.new("RGB", (200, 100), "white")
+    ImageDraw.Draw(drawing).rectangle((20, 20, 120, 60), fill="navy")
+    drawing.save(tmp_path / "drawing.png")
+    grain = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    Image.fromarray(grain).filter(ImageFilter.GaussianBlur(3)).save(tmp_path / "photograph.png")
+    study = SimpleNamespace(figures=tmp_path)
+    packed = [base64.b64decode(report._picture(study, name)["data"]) for name in ("drawing", "photograph")]
+    assert [content[8:16] for content in packed] == [b"WEBPVP8L", b"WEBPVP8 "]
 
 
 def test_only_the_papers_own_profile_is_called_comparable(plain, tmp_path):

@@ -161,6 +161,17 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == "ä".encode() and list(path.parent.iterdir()) == [path]
 
 
+def test_what_is_no_file_is_written_to_and_not_replaced_by_one(tmp_path):
+    """`--out /dev/stdout`, say."""
+    path, said = tmp_path / "pipe", []
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: said.append(path.read_text()))
+    reader.start()
+    write_whole(path, "ä")
+    reader.join()
+    assert said == ["ä"] and path.is_fifo() and list(tmp_path.iterdir()) == [path]
+
+
 # Damage
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from rosutils import InputError
 from rosutils.data.decode import size_and_time
+from rosutils.store import write_whole
 
 
 SHOWN = 20  # names in a message; a longer list goes to a file
@@ -211,7 +212,6 @@ def listed(names: Sequence[str], file: Path | None = None, between: str = ", ") 
     text += f"{between}and {len(names) - SHOWN:,} more"
     with suppress(OSError):  # where nothing can be written the message itself must not be lost
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("\n".join(names) + "\n", encoding="utf-8", errors="surrogateescape")
+            write_whole(file, ("\n".join(names) + "\n").encode(errors="surrogateescape"))
             text += f", all of them listed in {file}"
     return text

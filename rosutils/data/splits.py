@@ -12,6 +12,7 @@ from torch import Tensor
 from rosutils import InputError
 from rosutils.data.cache import fingerprint
 from rosutils.data.raw import listed, plain_name, spellings
+from rosutils.store import write_whole
 
 
 PARTS = ("train", "validation", "test")
@@ -114,11 +115,7 @@ def describe(split: Mapping[str, Tensor], names: Sequence[str], groups: Tensor) 
 
 def write_lists(split: Mapping[str, Tensor], names: Sequence[str], folder: str | Path) -> list[Path]:
     """One text file of image names for each part: what `lists` takes, here or with other code."""
-    paths = {part: Path(folder) / f"{part}.txt" for part in split}
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for part, path in paths.items():
-        path.write_text(_list(names, split[part]), encoding="utf-8", newline="\n")
-    return list(paths.values())
+    return [write_whole(Path(folder) / f"{part}.txt", _list(names, index)) for part, index in split.items()]
 
 
 def _list(names: Sequence[str], index: Tensor) -> str:

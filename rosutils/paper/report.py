@@ -207,8 +207,9 @@ def _picture(study, name: str) -> dict:
     with Image.open(study.figures / f"{name}.png") as image:
         width, height = (round(SHOWN * side) for side in image.size)
         whole = image.convert("RGB")
-    few = whole.quantize(40, Image.Quantize.FASTOCTREE, dither=0).convert("RGB")
-    packed = min(_webp(few, lossless=True), _webp(whole, quality=75), key=len)
+    packed = _webp(whole.quantize(40, Image.Quantize.FASTOCTREE, dither=0).convert("RGB"), lossless=True)
+    if len(packed) > 0.3 * width * height:  # a photograph; what is drawn takes a tenth
+        packed = min(packed, _webp(whole, quality=75), key=len)
     data = base64.b64encode(packed).decode("ascii")
     pdf = f"{name}.pdf" if (study.figures / f"{name}.pdf").is_file() else ""
     return {"name": name, "width": width, "height": height, "data": data, "pdf": pdf}
