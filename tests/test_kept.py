@@ -74,6 +74,9 @@ def test_everything_is_drawn_but_what_looks_at_images_and_what_was_not_run(own, 
     assert both >= {"table1.csv", "table1.png", "class_counts_lesion.pdf", "weights.png"}
     for name in sorted(both):
         assert (there.figures / name).read_bytes() == (study.figures / name).read_bytes(), name
+    pages = [(each.figures / "report.html").read_text() for each in own]
+    first, second = (page.split("<summary>Data</summary>")[1].split("</pre>")[0] for page in pages)
+    assert first == second and "images_named" in first
 
 
 def test_what_was_drawn_elsewhere_stays_in_the_report_and_what_this_study_did_not_make_does_not(own):

@@ -85,8 +85,8 @@ def _page(study, facts: dict) -> str:
         forest=[_picture(study, name) for name in claims.FOREST.pictures(study) if f"{name}.png" in facts["files"]],
         forest_caption=claims.FOREST.caption(study, None),
         departures=_departures(study, facts), readings=readings(study.parameters), runs=facts["runs"], commit=facts["commit"],
-        facts={name: yaml.safe_dump(json.loads(json.dumps(facts[name], default=str)), sort_keys=False, allow_unicode=True)
-               for name in ("data", "parameters", "versions")},
+        facts={name: yaml.safe_dump(json.loads(json.dumps(facts[name], default=str)), sort_keys=order, allow_unicode=True)
+               for name, order in (("data", True), ("parameters", False), ("versions", True))},
     )  # fmt: skip
 
 
