@@ -1,5 +1,6 @@
-"""The command line. Exit status 0, 1 (it failed), 2 (the input is wrong)."""
+"""The command line. Exit status 0, 1 (it failed), 2 (the input is wrong). Light to import: `--help` comes through here."""
 
+import atexit
 import json
 import os
 import signal
@@ -20,7 +21,6 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 THERE = click.Path(path_type=Path, dir_okay=False, exists=True)
 FOLDER = click.Path(path_type=Path)
 interrupted: list[int] = []  # the signals that came
-# Nothing heavy above: `--help`, and the processes that execute notebooks, come through here.
 
 
 class Commands(click.Group):
@@ -189,8 +189,7 @@ def _end(study) -> None:
 
     click.echo(f"\nTable I, F1 and its parts: the paper's, ours, ours minus the paper's ({study.watermark()})\n")
     click.echo(cells.side_by_side(table1.TABLE.make(study)))
-    click.echo("\n" + "\n".join(claims.sentences(study)))
-    click.echo(f"\nreport: {study.figures / 'report.html'}")
+    _say(["", *claims.sentences(study), "", f"report: {study.figures / 'report.html'}"])
 
 
 @main.command()
@@ -419,6 +418,7 @@ def compare(profile: str, sections: dict, other: str | None) -> None:
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
+        atexit.register(signal.signal, number, signal.SIG_IGN)  # Python's own end hears of none, and would die of it
         if signal.getsignal(number) != signal.SIG_IGN:  # as for what a shell starts in the background
             signal.signal(number, _interrupt)
     main(prog_name="python -m rosutils")

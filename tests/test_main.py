@@ -228,6 +228,25 @@ def test_a_file_does_not_write_into_the_folders_that_another_of_its_profiles_nam
     assert run("reproduce", "--dry-run", str(theirs)).exit_code == 0
 
 
+LATE = """
+import os, runpy, signal, sys
+
+class Last:
+    def __del__(self, kill=os.kill, number=signal.NAME, process=os.getpid()):
+        kill(process, number)
+
+last, sys.argv = Last(), ["rosutils", "--help"]
+runpy.run_module("rosutils", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_after_all_is_done_changes_nothing(name):
+    """When Python ends it has no handlers left, and died of it: status -2 of a command that had done its work."""
+    done = subprocess.run([sys.executable, "-c", LATE.replace("NAME", name)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "reproduce" in done.stdout and done.stderr == ""
+
+
 def test_as_a_process_wrong_input_is_one_line_on_stderr_and_status_2(tmp_path):
     command = [sys.executable, "-m", "rosutils", "reproduce", "smoke", "-y"]
     text, env = sections(tmp_path / "runs", subsets={"overlap": 1.4}), {**os.environ, "PYTHONPATH": str(ROOT)}
