@@ -330,13 +330,13 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> Path:
     if path.exists() and not path.is_file():  # /dev/stdout, say, is not to be put another in its place
         path.write_bytes(content)
         return path
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.resolve().with_name(f".{path.name}.{os.getpid()}")  # a link stays one
     try:
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        os.replace(partial, path.resolve())
     finally:
         partial.unlink(missing_ok=True)
     return path

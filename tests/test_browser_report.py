@@ -39,16 +39,15 @@ def opened(browser, file, size="desktop", **look):
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "dark"), ("phone", "light")])
-def test_it_fits_its_screens_and_axe_has_nothing_to_say(browser, page_file, size, scheme):
+def test_it_fits_its_screens_and_axe_has_nothing_to_say_folded_or_not(browser, page_file, size, scheme):
     page = opened(browser, page_file, size, color_scheme=scheme)
     height, width = page.evaluate("[document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
     assert width == SIZES[size][0] and height <= 25 * SIZES[size][1]
     answer = page.locator("#answer .answer p").first.bounding_box()
     assert answer["y"] + answer["height"] < SIZES[size][1], "the answer is not on the first screen"
-    page.evaluate(
-        "document.querySelectorAll('details').forEach(each => each.open = true)"
-    )  # all that folded ones show, and more
-    assert [found["id"] for found in axe.Axe().run(page).response["violations"]] == []
+    for _ in range(2):
+        assert [found["id"] for found in axe.Axe().run(page).response["violations"]] == []
+        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     page.close()
 
 

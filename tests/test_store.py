@@ -172,6 +172,17 @@ def test_what_is_no_file_is_written_to_and_not_replaced_by_one(tmp_path):
     assert said == ["ä"] and path.is_fifo() and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path):
+    """/dev/stdout is one, where a command's output goes to a file: it was replaced, for the whole machine."""
+    (tmp_path / "elsewhere").mkdir()
+    link, target = tmp_path / "link", tmp_path / "elsewhere" / "file"
+    for _ in range(2):  # a dangling one first
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        assert write_whole(link, "ä") == link
+        assert link.is_symlink() and target.read_text() == "ä" and list(target.parent.iterdir()) == [target]
+
+
 # Damage
 
 
